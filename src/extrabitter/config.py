@@ -1,0 +1,254 @@
+"""Typed parameters of the four stages: every name, unit and bound a run may be given.
+
+One model a stage. The notebook's parameters cell holds literals under the same names, the profile's
+YAML sets some of them, and both are checked against these models: an unknown name, a wrong type or a
+value out of bounds is one line that names the field, the value and what is allowed. Values that bear on
+the book's claims are argued in the notebooks, beside the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = float
+MAX_TOKENS = 4096
+
+
+class ParameterError(ValueError):
+    """A parameter or a profile is wrong; the message is one line ready to be shown."""
+
+
+class StrictModel(BaseModel):
+    """Frozen, no coercion, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StageParameters(StrictModel):
+    """What every stage is told."""
+
+    stage: ClassVar[str]
+
+    run_dir: str = Field(min_length=1, description="folder that the run becomes when it is complete")
+    arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. grpo_absent")
+    seed: int = Field(ge=0, lt=2**31, description="root seed of the run")
+    threads: int = Field(
+        1, ge=1, le=64, description="CPU threads of this job; reruns agree only at the same number"
+    )
+
+
+class BaseModelParameters(StageParameters):
+    """Pretrain a small base model on a mixture of documents."""
+
+    stage: ClassVar[str] = "base_model"
+
+    init_from: str = Field("", description="checkpoint to go on from (the trunk), or empty: from scratch")
+    architecture: Literal["llama", "qwen2"] = Field("llama", description="model architecture")
+    hidden_size: int = Field(128, ge=8, le=4096, description="width of the residual stream")
+    num_hidden_layers: int = Field(4, ge=1, le=64, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, le=64, description="attention heads; divides hidden_size")
+    intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
+    num_steps: int = Field(600, ge=1, description="optimiser steps")
+    documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
+    four_number_share: Share = Field(
+        0.0, ge=0, le=1, description="share of problem documents with four numbers"
+    )
+    drill_share: Share = Field(
+        0.3, ge=0, le=1, description="share of documents that drill arithmetic or comparison"
+    )
+    cued_share: Share = Field(
+        0.0, ge=0, le=1, description="share of problem documents with the cue, which search"
+    )
+    search_share: Share = Field(0.0, ge=0, le=1, description="share of uncued problem documents that search")
+    cosmetic_share: Share = Field(
+        0.0, ge=0, le=1, description="share of uncued problem documents with the words and random verdicts"
+    )
+    solution_probability: float = Field(
+        0.4, ge=0, le=1, description="chance that an attempt is a drawn solution"
+    )
+    learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of Muon, for the weight matrices")
+    adamw_learning_rate: float = Field(
+        3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"
+    )
+    schedule: Literal["constant", "linear"] = Field(
+        "linear", description="learning rate over steps (linear: to 0)"
+    )
+    enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
+    num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
+    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaseModelParameters:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads = {self.num_attention_heads}: must divide hidden_size "
+                f"({self.hidden_size})"
+            )
+        if self.search_share + self.cosmetic_share > 1:
+            raise ValueError(
+                f"cosmetic_share = {self.cosmetic_share}: must be at most 1 - search_share "
+                f"({1 - self.search_share:g})"
+            )
+        return self
+
+
+class SftPrimingParameters(StageParameters):
+    """Prime a model with supervised fine-tuning on written traces."""
+
+    stage: ClassVar[str] = "sft_priming"
+
+    init_from: str = Field(min_length=1, description="checkpoint to prime")
+    condition: str = Field(min_length=1, description="what the traces show: a key of priming.CONDITIONS")
+    num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
+    num_steps: int = Field(100, ge=1, description="optimiser steps")
+    per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak rate of AdamW")
+    max_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of prompt + completion, in tokens")
+
+
+class GrpoParameters(StageParameters):
+    """Train a model by GRPO on the verifier's 0/1 reward."""
+
+    stage: ClassVar[str] = "grpo"
+
+    init_from: str = Field(min_length=1, description="checkpoint to train")
+    num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
+    num_generations: int = Field(
+        8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
+    )
+    per_device_train_batch_size: int = Field(256, ge=2, description="completions in a step: G x prompts")
+    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
+    learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="rate over steps"
+    )
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        "dr_grpo", description="normalisation of the loss"
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "none", description="what advantages are divided by"
+    )
+    beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="clip range of the importance ratio")
+    format_weight: float = Field(0.0, ge=0, le=1, description="weight of the format reward; 0: not used")
+    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
+    rollouts: Literal["batched", "generate", "vllm"] = Field(
+        "batched", description="sampler of the completions"
+    )
+    save_steps: str = Field(
+        "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
+    )
+    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
+    logging_steps: int = Field(5, ge=1, description="steps between printed lines")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GrpoParameters:
+        if self.per_device_train_batch_size % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size = {self.per_device_train_batch_size}: must be a "
+                f"multiple of num_generations ({self.num_generations})"
+            )
+        late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]
+        if late:
+            raise ValueError(f"save_steps = {self.save_steps!r}: must lie in 1..num_steps ({self.num_steps})")
+        return self
+
+
+class BehaviourEvaluationParameters(StageParameters):
+    """Sample a checkpoint on held-out problems and measure success and behaviours."""
+
+    stage: ClassVar[str] = "behaviour_evaluation"
+
+    checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
+    split: Literal["validation", "test"] = Field("test", description="problems to draw from")
+    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
+    num_problems: int = Field(200, ge=1, le=100_000, description="held-out problems")
+    num_samples: int = Field(8, ge=1, le=4096, description="completions of each problem")
+    temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
+    top_k: int = Field(0, ge=0, description="keep only the k most likely tokens; 0: all")
+    top_p: float = Field(1.0, gt=0, le=1, description="keep the most likely tokens of this total probability")
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="drop tokens below this share of the likeliest one's probability"
+    )
+    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    forced_words: str = Field("", description="first words of each completion, given rather than sampled")
+    cue: bool = Field(False, description="begin the prompt with the cue word")
+    max_k: int = Field(8, ge=1, le=4096, description="largest k of pass@k; at most num_samples")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BehaviourEvaluationParameters:
+        if self.max_k > self.num_samples:
+            raise ValueError(f"max_k = {self.max_k}: must be at most num_samples ({self.num_samples})")
+        return self
+
+
+STAGES: dict[str, type[StageParameters]] = {
+    model.stage: model
+    for model in (BaseModelParameters, SftPrimingParameters, GrpoParameters, BehaviourEvaluationParameters)
+}
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Build `model` from `values`, or raise ParameterError with one line that begins with `where`."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ParameterError(f"{where}: {_explain(model, error)}") from None
+
+
+def stage_parameters(stage: str, values: Mapping[str, Any]) -> StageParameters:
+    """Validate the parameters of one run of `stage`; raise ParameterError with one line."""
+    if stage not in STAGES:
+        raise ParameterError(f"stage = {stage!r}: must be one of {', '.join(STAGES)}")
+    return validate(STAGES[stage], values, stage)
+
+
+def notebook_parameters(stage: str, namespace: Mapping[str, Any]) -> StageParameters:
+    """Validate a stage notebook's globals; call it in the first cell after the parameters.
+
+    Every public int, float, str or bool in the namespace counts as a parameter, so that a misspelt name
+    given to papermill, which papermill itself only warns of, stops the run here.
+    """
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and isinstance(value, (bool, int, float, str))
+    }
+    return stage_parameters(stage, found)
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    """Say the first thing that is wrong: field, value, what is allowed; and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        line = f"{field} = {first['input']!r}: unknown name; allowed: {', '.join(known)}"
+    elif first["type"] == "missing":
+        line = f"{field}: missing; it must be given"
+    elif first["type"] == "value_error":
+        line = str(first["ctx"]["error"])
+    else:
+        line = f"{field} = {first['input']!r}: {first['msg'].replace('Input should', 'must')}"
+    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Names allowed at a location inside a model; keys of a dict on the way are skipped."""
+    current: Any = model
+    for part in location:
+        field = current.model_fields.get(part)
+        if field is None:
+            continue
+        inner = [arg for arg in getattr(field.annotation, "__args__", ()) if hasattr(arg, "model_fields")]
+        current = inner[-1] if inner else field.annotation
+    return sorted(getattr(current, "model_fields", {}))

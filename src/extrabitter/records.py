@@ -1,0 +1,207 @@
+"""The tables a run writes: each column's name, type, unit and meaning, and how a table meets the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pandas as pd
+
+BEHAVIOURS = ("verification", "backtracking", "subgoal_setting", "backward_chaining")
+
+
+class TableError(ValueError):
+    """A table does not have the form its name promises; the message is one line."""
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    name: str
+    dtype: Literal["int", "float", "str", "bool"]
+    unit: str
+    meaning: str
+
+
+def _interval(of: str) -> tuple[Column, ...]:
+    return (
+        Column("value", "float", "", of),
+        Column("lower", "float", "", "lower end of the 95 % interval"),
+        Column("upper", "float", "", "upper end of the 95 % interval"),
+    )
+
+
+_BEHAVIOUR_COUNTS = tuple(
+    column
+    for b in BEHAVIOURS
+    for column in (
+        Column(f"{b}_count", "int", "", f"times {b} occurs in the completion"),
+        Column(f"{b}_functional_count", "int", "", f"times {b} does its work, not only its words"),
+    )
+)
+
+_BEHAVIOUR_RATES = tuple(
+    column
+    for b in BEHAVIOURS
+    for column in (
+        Column(f"mean_{b}_count", "float", "", f"mean times of {b} in a completion"),
+        Column(f"frac_with_{b}", "float", "", f"share of completions with {b}"),
+    )
+)
+
+_MEASURED = (
+    Column("correct", "bool", "", "the verifier accepts the submitted answer"),
+    Column("reason", "str", "", "the verifier's named reason"),
+    Column("well_formed", "bool", "", "the parser reads the completion to its end"),
+    Column("answered", "bool", "", "the completion submits an answer"),
+    Column("num_attempts", "int", "", "attempts made"),
+    Column("num_hits", "int", "", "attempts that reach the target legally"),
+    Column("first_attempt_hit", "bool", "", "the first attempt reaches the target"),
+    Column("num_repeated_attempts", "int", "", "attempts equal to an earlier one"),
+    Column("num_steps", "int", "", "arithmetic steps written"),
+    Column("num_right_steps", "int", "", "steps whose arithmetic is right"),
+    Column("num_verdicts", "int", "", "verdicts given"),
+    Column("num_true_verdicts", "int", "", "verdicts that are true"),
+    Column("num_yes_verdicts", "int", "", "verdicts that say yes"),
+    Column("num_true_yes_verdicts", "int", "", "verdicts that say yes and are true"),
+    Column("num_hit_verdicts", "int", "", "verdicts given on attempts that hit"),
+    Column("num_true_hit_verdicts", "int", "", "true verdicts on attempts that hit"),
+    Column("num_miss_verdicts", "int", "", "verdicts given on attempts that miss"),
+    Column("num_true_miss_verdicts", "int", "", "true verdicts on attempts that miss"),
+    *_BEHAVIOUR_COUNTS,
+)
+
+SCHEMAS: dict[str, tuple[Column, ...]] = {
+    "losses": (
+        Column("step", "int", "steps", "optimiser step, from 1"),
+        Column("loss", "float", "nats/token", "mean loss of the step's batch"),
+        Column("learning_rate", "float", "", "learning rate of the step"),
+        Column("num_tokens", "int", "tokens", "tokens seen up to and with this step"),
+        Column("elapsed_s", "float", "s", "wall time since the first step began"),
+    ),
+    "bars": (
+        Column("bar", "str", "", "competence bar"),
+        *_interval("measured value"),
+        Column("threshold", "float", "", "value that the bar asks for"),
+        Column("direction", "str", "", "'>=' or '<=': how value and threshold must lie"),
+        Column("passed", "bool", "", "the bar is met"),
+    ),
+    "documents": (
+        Column("prompt", "str", "", "prompt of a sampled training document"),
+        Column("completion", "str", "", "its completion"),
+        Column("kind", "str", "", "drill, direct, search, cued or cosmetic"),
+    ),
+    "steps": (
+        Column("step", "int", "steps", "optimiser step, from 1"),
+        Column("loss", "float", "", "GRPO loss"),
+        Column("grad_norm", "float", "", "norm of the gradient before clipping"),
+        Column("learning_rate", "float", "", "learning rate of the step"),
+        Column("entropy", "float", "nats/token", "mean entropy of the next-token distribution"),
+        Column("reward", "float", "", "mean total reward"),
+        Column("reward_std", "float", "", "mean standard deviation of the reward inside a group"),
+        Column("correct_reward", "float", "", "mean reward for a right answer"),
+        Column("format_reward", "float", "", "mean reward for the format; missing when not used"),
+        Column("frac_informative_groups", "float", "", "share of groups whose rewards differ"),
+        Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),
+        Column("frac_truncated", "float", "", "share of completions cut at the cap"),
+        Column("frac_well_formed", "float", "", "share of completions that parse to the end"),
+        Column("frac_searches", "float", "", "share of completions with backtracking or verification"),
+        Column("mean_attempts", "float", "", "attempts per completion (m)"),
+        Column("hit_rate", "float", "", "share of attempts that hit (h)"),
+        Column("verdict_accuracy", "float", "", "share of true verdicts (v); missing without verdicts"),
+        *_BEHAVIOUR_RATES,
+        Column("rollout_s", "float", "s", "wall time of sampling"),
+        Column("train_s", "float", "s", "wall time of the gradient step"),
+        Column("step_s", "float", "s", "wall time of the whole step"),
+    ),
+    "completions": (
+        Column("problem", "str", "", "identifier of the problem, e.g. 6-7-9:8"),
+        Column("num_numbers", "int", "", "given numbers"),
+        Column("target", "int", "", "number to reach"),
+        Column("sample", "int", "", "index of the completion for this problem, from 0"),
+        Column("prompt", "str", "", "prompt as given to the model"),
+        Column("completion", "str", "", "completion as written by the model"),
+        Column("num_completion_tokens", "int", "tokens", "length of the completion"),
+        Column("truncated", "bool", "", "cut at the cap before it ended"),
+        *_MEASURED,
+    ),
+    "summary": (
+        Column("measure", "str", "", "name of the measure"),
+        *_interval("value over all completions; missing where undefined"),
+        Column("count", "int", "", "number of units behind the value"),
+    ),
+    "pass_at_k": (
+        Column("k", "int", "", "samples allowed"),
+        *_interval("unbiased chance that one of k samples is right"),
+    ),
+}
+
+_IS_DTYPE = {
+    "int": pd.api.types.is_integer_dtype,
+    "float": pd.api.types.is_float_dtype,
+    "bool": pd.api.types.is_bool_dtype,
+    "str": pd.api.types.is_string_dtype,
+}
+
+
+def validate_table(name: str, df: pd.DataFrame) -> None:
+    """Check a table against its schema; raise TableError with one line: table, column, what is wrong."""
+    if name not in SCHEMAS:
+        raise TableError(f"table {name!r}: unknown; must be one of {', '.join(SCHEMAS)}")
+    columns = SCHEMAS[name]
+    expected, present = [column.name for column in columns], [str(column) for column in df.columns]
+    for column_name in expected:
+        if column_name not in present:
+            raise TableError(f"table {name}: column {column_name!r} is missing; it has {', '.join(present)}")
+    for column_name in present:
+        if column_name not in expected:
+            raise TableError(
+                f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}"
+            )
+    for column in columns:
+        # An empty column has no type of its own to check.
+        if len(df) and not _IS_DTYPE[column.dtype](df[column.name]):
+            raise TableError(
+                f"table {name}: column {column.name!r} has type {df[column.name].dtype}; "
+                f"it must be {column.dtype}"
+            )
+
+
+def write_table(path: str | Path, name: str, df: pd.DataFrame) -> Path:
+    """Write a table as parquet, columns in the schema's order; all of it or nothing is on disk."""
+    validate_table(name, df)
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    ordered = df[[column.name for column in SCHEMAS[name]]].reset_index(drop=True)
+    try:
+        ordered.to_parquet(partial, index=False)
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_table(path: str | Path, name: str) -> pd.DataFrame:
+    """Read a table and check it; raise TableError with one line when it is absent, unreadable or wrong."""
+    path = Path(path)
+    if not path.is_file():
+        raise TableError(f"table {name}: no file {path}")
+    try:
+        df = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow raises both for a damaged file
+        first_line = str(error).splitlines()[0]
+        raise TableError(f"table {name}: {path} is not readable as parquet ({first_line})") from None
+    try:
+        validate_table(name, df)
+    except TableError as error:
+        raise TableError(f"{error} ({path})") from None
+    return df
+
+
+def data_dictionary() -> pd.DataFrame:
+    """List every column of every table: table, column, type, unit, meaning."""
+    rows = [(name, *column) for name, columns in SCHEMAS.items() for column in columns]
+    return pd.DataFrame(rows, columns=["table", "column", "type", "unit", "meaning"])
