@@ -51,7 +51,9 @@ class BaseModelParameters(StageParameters):
     num_hidden_layers: int = Field(4, ge=1, le=64, description="number of transformer blocks")
     num_attention_heads: int = Field(4, ge=1, le=64, description="attention heads; divides hidden_size")
     intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
-    num_steps: int = Field(600, ge=1, description="optimiser steps")
+    num_tokens: int = Field(
+        2_000_000, ge=1, description="budget, in tokens seen: bases differ in length, never in tokens"
+    )
     documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
     four_number_share: Share = Field(
         0.0, ge=0, le=1, description="share of problem documents with four numbers"
@@ -79,6 +81,7 @@ class BaseModelParameters(StageParameters):
     enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
     num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
     max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    logging_steps: int = Field(100, ge=1, description="steps between printed lines")
 
     @model_validator(mode="after")
     def _consistent(self) -> BaseModelParameters:
