@@ -1,0 +1,209 @@
+"""Tiny language models: building, saving, loading, masking.
+
+A base model here is a Llama or Qwen2 of about a million parameters over a word-level vocabulary, so that
+everything downstream (TRL, `generate`, checkpoints) treats it like any other Hugging Face model. Real
+checkpoints come in through the same `load_checkpoint`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Nothing here ever fetches: a wrong path must not become a download.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+SPECIAL_WORDS = (PAD, BOS, EOS, UNKNOWN)
+MAX_POSITIONS = 1024
+HASH_FILE = "SHA256SUMS"
+# Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
+MASKED_LOGIT = -1e9
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder is missing, incomplete or not what its hashes say."""
+
+
+def set_threads(threads: int) -> None:
+    """Give this process `threads` CPU threads; runs are bit-identical only at the same number."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
+
+def build_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Build a word-level tokenizer: split at whitespace, `<bos>` in front, `<unk>` for unknown words.
+
+    The vocabulary begins with `<pad> <bos> <eos> <unk>`; token ids are positions in it.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    if tuple(vocabulary[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
+        raise ValueError(f"vocabulary: must begin with {' '.join(SPECIAL_WORDS)}, got {list(vocabulary[:4])}")
+    if len(set(vocabulary)) != len(vocabulary):
+        raise ValueError("vocabulary: has a word twice")
+    ids = {word: index for index, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,  # otherwise decoding turns "16 , 16" into "16, 16"
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+def build_model(
+    architecture: str,
+    vocab_size: int,
+    hidden_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    intermediate_size: int,
+    seed: int,
+) -> PreTrainedModel:
+    """Build a random float32 causal LM with tied embeddings; `architecture` is "llama" or "qwen2"."""
+    from transformers.models.llama import LlamaConfig, LlamaForCausalLM
+    from transformers.models.qwen2 import Qwen2Config, Qwen2ForCausalLM
+
+    families = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    if architecture not in families:
+        raise ValueError(f"architecture: must be one of {sorted(families)}, got {architecture!r}")
+    if hidden_size % (2 * num_attention_heads):
+        divisor = 2 * num_attention_heads
+        raise ValueError(
+            f"hidden_size: must be a multiple of 2 * num_attention_heads = {divisor}, got {hidden_size}"
+        )
+    config_class, model_class = families[architecture]
+    config = config_class(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_attention_heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        pad_token_id=SPECIAL_WORDS.index(PAD),
+        bos_token_id=SPECIAL_WORDS.index(BOS),
+        eos_token_id=SPECIAL_WORDS.index(EOS),
+        dtype=torch.float32,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(config)
+    return model.eval()
+
+
+def mask_tokens(model: PreTrainedModel, token_ids: Iterable[int]) -> None:
+    """Make `token_ids` impossible by a bias on the output head, inside the forward pass.
+
+    Every reader of the head sees the mask: `generate`, our rollouts, and TRL's fused log-probabilities, which
+    take `lm_head.weight` and `lm_head.bias` and pass by any hook on the module. The gradient is therefore that
+    of the masked policy. The bias is a buffer that no checkpoint holds; an empty `token_ids` removes it.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head.bias, torch.nn.Parameter):
+        raise ValueError(f"mask_tokens: the output head of {type(model).__name__} has a bias of its own")
+    ids = sorted(set(token_ids))
+    if ids and not 0 <= ids[0] <= ids[-1] < head.weight.shape[0]:
+        raise ValueError(f"mask_tokens: token ids must lie in 0..{head.weight.shape[0] - 1}, got {ids}")
+    del head.bias
+    if not ids:
+        head.register_parameter("bias", None)
+        return
+    bias = torch.zeros(head.weight.shape[0], dtype=head.weight.dtype, device=head.weight.device)  # (V,)
+    bias[ids] = MASKED_LOGIT
+    head.register_buffer("bias", bias, persistent=False)
+
+
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write weights (safetensors), configuration, tokenizer and their SHA-256 sums to `folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _hide_progress_bars()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != HASH_FILE)
+    lines = [f"{_sha256(path)}  {path.name}\n" for path in files]
+    (folder / HASH_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def load_checkpoint(
+    folder: str | Path, masked_words: Iterable[str] = ()
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model (float32, evaluation mode) and its tokenizer; hashes are verified where the folder has them.
+
+    Raises `CheckpointError` with one line when the folder is missing, incomplete or corrupted, or when a
+    masked word is not one word of its vocabulary.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"checkpoint {folder}: not a checkpoint folder (config.json is missing)")
+    _verify_hashes(folder)
+    _hide_progress_bars()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+    except Exception as error:  # safetensors, json and transformers each raise their own kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({reason})") from error
+    mask_tokens(model, word_ids(tokenizer, masked_words))
+    return model.eval(), tokenizer
+
+
+def word_ids(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[int]:
+    """Return the token id of each word; raise `CheckpointError` for a word that is not one known token."""
+    found = []
+    for word in words:
+        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise CheckpointError(f"word {word!r}: not one token of the checkpoint's vocabulary")
+        found.append(ids[0])
+    return found
+
+
+def _hide_progress_bars() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def _verify_hashes(folder: Path) -> None:
+    sums = folder / HASH_FILE
+    if not sums.is_file():
+        return
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {folder}: {name} is missing")
+        if _sha256(path) != expected:
+            raise CheckpointError(
+                f"checkpoint {folder}: {name} is corrupted (not the SHA-256 in {HASH_FILE})"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
