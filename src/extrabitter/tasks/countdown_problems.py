@@ -1,0 +1,250 @@
+"""Countdown problems: rules, exact solver, and splits that share no multiset of numbers.
+
+A problem gives numbers and a target. An attempt combines all numbers, each once, two at a time, until one value is
+left; it solves the problem when that value is the target. All values stay in 0..60, so that each is one word.
+
+Attempts are listed in *step form*, without writing one computation twice:
+- operands stand larger first (`9 + 7`, never `7 + 9`), so the order of commuting operands makes no difference;
+- equal numbers are interchangeable (with 7 7 2 there is one `7 + 2`);
+- steps that do not depend on each other appear in one order only, the lexicographically first;
+- nothing is simplified further: `9 - 7 = 2 , 6 + 2 = 8` and `9 + 6 = 15 , 15 - 7 = 8` are two attempts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+from extrabitter.seeding import derive_seed
+
+MIN_NUMBER, MAX_NUMBER = 1, 15
+MAX_VALUE = 60
+OPERATIONS = "+-*"
+MIN_NUM_NUMBERS, MAX_NUM_NUMBERS = 2, 4
+SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+class Step(NamedTuple):
+    """One line of arithmetic: `left operation right = result`; may be false when it was read from a model."""
+
+    left: int
+    operation: str
+    right: int
+    result: int
+
+
+Attempt = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Numbers in ascending order and the target to reach with them.
+
+    >>> Problem((6, 7, 9), 8).identifier
+    '6-7-9:8'
+    >>> Problem.from_identifier("6-7-9:8") == Problem((6, 7, 9), 8)
+    True
+    """
+
+    numbers: tuple[int, ...]
+    target: int
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of order: two spellings of one problem would not be equal."""
+        if not self.numbers or list(self.numbers) != sorted(self.numbers):
+            raise ValueError(f"numbers: {self.numbers} must be non-empty and in ascending order")
+
+    @property
+    def identifier(self) -> str:
+        """Return the name used in tables."""
+        return "-".join(map(str, self.numbers)) + f":{self.target}"
+
+    @classmethod
+    def from_identifier(cls, identifier: str) -> Problem:
+        """Read a problem back from its identifier."""
+        numbers, target = identifier.split(":")
+        return cls(tuple(map(int, numbers.split("-"))), int(target))
+
+
+def combine(left: int, operation: str, right: int) -> int | None:
+    """Return the result of a step, or None where the rules have none.
+
+    >>> combine(9, "-", 7), combine(7, "-", 9), combine(12, "/", 5), combine(15, "*", 5)
+    (2, None, None, None)
+    """
+    if operation == "+":
+        result = left + right
+    elif operation == "-":
+        result = left - right
+    elif operation == "*":
+        result = left * right
+    elif operation == "/" and right > 0 and left % right == 0:
+        result = left // right
+    else:
+        return None
+    return result if 0 <= result <= MAX_VALUE else None
+
+
+def _true_equations() -> Iterator[Step]:
+    for left in range(MAX_VALUE + 1):
+        for right in range(MAX_VALUE + 1):
+            for operation in "+-*/":
+                result = combine(left, operation, right)
+                if result is not None:
+                    yield Step(left, operation, right, result)
+
+
+# Every true equation, under its number; a table of attempts stores numbers of equations, two bytes each.
+EQUATIONS: tuple[Step, ...] = tuple(_true_equations())
+TRUE_EQUATIONS = frozenset(EQUATIONS)
+_EQUATION_NUMBER = {equation: number for number, equation in enumerate(EQUATIONS)}
+
+
+@lru_cache(maxsize=4096)
+def _moves(larger: int, smaller: int, operations: str) -> tuple[tuple[int, int], ...]:
+    """Return (number of the equation, result) of each step on two values."""
+    orders = [(larger, operation, smaller) for operation in operations]
+    if "/" in operations and smaller == 0 < larger:
+        orders.append((smaller, "/", larger))
+    moves = []
+    for left, operation, right in orders:
+        result = combine(left, operation, right)
+        if result is not None:
+            moves.append((_EQUATION_NUMBER[Step(left, operation, right, result)], result))
+    return tuple(moves)
+
+
+@lru_cache(maxsize=8192)
+def _continuations(state: tuple[int, ...], operations: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Return (equation numbers, final value) of each way to use up `state` (ascending values)."""
+    if len(state) == 1:
+        return (((), state[0]),)
+    first_order: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+    tried = set()
+    for j in range(1, len(state)):
+        for i in range(j):
+            pair = (state[j], state[i])
+            if pair in tried:
+                continue
+            tried.add(pair)
+            rest = state[:i] + state[i + 1 : j] + state[j + 1 :]
+            for equation, result in _moves(*pair, operations):
+                for tail, value in _continuations(tuple(sorted((*rest, result))), operations):
+                    steps = (equation, *tail)
+                    key = tuple(sorted(steps))
+                    if key not in first_order or steps < first_order[key][0]:
+                        first_order[key] = (steps, value)
+    return tuple(first_order.values())
+
+
+class AttemptTable:
+    """All legal attempts on a multiset of numbers, ordered by the value they reach.
+
+    A table of four numbers has about 160 attempts and 1 KB, so that of every multiset fits in the cache.
+    """
+
+    __slots__ = ("_equations", "_num_steps", "values")
+
+    def __init__(self, numbers: tuple[int, ...], operations: str = OPERATIONS) -> None:
+        # Past the cache: the table replaces what would be kept there for `numbers` themselves.
+        found = sorted(
+            _continuations.__wrapped__(numbers, operations), key=lambda item: (item[1], item[0])
+        )
+        self._num_steps = len(numbers) - 1
+        self._equations = array("H", [equation for steps, _ in found for equation in steps])
+        self.values = bytes(value for _, value in found)
+
+    def __len__(self) -> int:
+        """Return the number of attempts."""
+        return len(self.values)
+
+    def attempt(self, index: int) -> Attempt:
+        """Return the steps of an attempt."""
+        start = index * self._num_steps
+        return tuple([EQUATIONS[number] for number in self._equations[start : start + self._num_steps]])
+
+    def hits(self, target: int) -> range:
+        """Return the indices of the attempts that reach `target`."""
+        return range(bisect_left(self.values, target), bisect_right(self.values, target))
+
+
+@lru_cache(maxsize=8192)
+def attempt_table(numbers: tuple[int, ...], operations: str = OPERATIONS) -> AttemptTable:
+    """Return the table of all legal attempts on `numbers` (ascending, each in 0..60)."""
+    if len(numbers) > MAX_NUM_NUMBERS or not all(0 <= number <= MAX_VALUE for number in numbers):
+        raise ValueError(f"numbers: {numbers} must be at most {MAX_NUM_NUMBERS} values in 0..{MAX_VALUE}")
+    return AttemptTable(numbers, operations)
+
+
+def solve(problem: Problem, operations: str = OPERATIONS) -> list[Attempt]:
+    """Return all solutions in step form, each once (convention at the head of this module).
+
+    With `operations="+-*/"` exact divisions count as steps too.
+
+    >>> [" , ".join(f"{s.left} {s.operation} {s.right} = {s.result}" for s in a) for a in solve(Problem((2, 5), 7))]
+    ['5 + 2 = 7']
+    """
+    table = attempt_table(problem.numbers, operations)
+    return [table.attempt(index) for index in table.hits(problem.target)]
+
+
+def split_of(numbers: tuple[int, ...]) -> str:
+    """Return the split a multiset of numbers belongs to, whatever the target, by a stable hash."""
+    digest = hashlib.sha256("-".join(map(str, sorted(numbers))).encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    for split, share in SPLITS.items():
+        if position < share:
+            return split
+        position -= share
+    return "test"
+
+
+@lru_cache(maxsize=32)
+def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
+    """Return the multisets of a split, ascending."""
+    if split not in SPLITS:
+        raise ValueError(f"split: unknown {split!r}; must be one of {', '.join(SPLITS)}")
+    if not MIN_NUM_NUMBERS <= num_numbers <= MAX_NUM_NUMBERS:
+        raise ValueError(f"num_numbers: {num_numbers} must be in {MIN_NUM_NUMBERS}..{MAX_NUM_NUMBERS}")
+    every = combinations_with_replacement(range(MIN_NUMBER, MAX_NUMBER + 1), num_numbers)
+    return tuple(numbers for numbers in every if split_of(numbers) == split)
+
+
+def all_problems(split: str, num_numbers: int) -> list[Problem]:
+    """Return every solvable problem of a split, ordered by numbers, then target."""
+    return [
+        Problem(numbers, target)
+        for numbers in multisets(split, num_numbers)
+        for target in sorted(set(attempt_table(numbers).values))
+    ]
+
+
+def generate_problems(
+    split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False
+) -> list[Problem]:
+    """Draw problems: a uniform multiset of the split, then the value of a uniform legal attempt on it as target.
+
+    So every problem has a solution, and targets that many attempts reach are frequent. With `distinct` no problem
+    comes twice; ValueError when the split has fewer than `count`.
+    """
+    choices = multisets(split, num_numbers)
+    if distinct and count > (available := len(all_problems(split, num_numbers))):
+        raise ValueError(f"count: {count} distinct problems asked for, {split} has {available} of {num_numbers} numbers")
+    rng = random.Random(derive_seed(seed, "countdown", split, num_numbers))
+    problems: dict[Problem, None] | list[Problem] = {} if distinct else []
+    while len(problems) < count:
+        numbers = choices[int(rng.random() * len(choices))]
+        values = attempt_table(numbers).values
+        problem = Problem(numbers, values[int(rng.random() * len(values))])
+        if isinstance(problems, dict):
+            problems[problem] = None
+        else:
+            problems.append(problem)
+    return list(problems)

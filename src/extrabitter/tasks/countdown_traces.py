@@ -1,0 +1,366 @@
+"""The grammar of Countdown completions: writing traces with each behaviour on a switch, and reading them back.
+
+    completion := "."*  attempt [verdict] ("back" NUM+ "target" NUM ":" attempt [verdict])*  "answer"
+    attempt    := ["need" NUM OP NUM "=" NUM ","]  ["aim" NUM ","]  step ("," step)*
+    step       := NUM OP NUM "=" NUM
+    verdict    := "check" NUM ("yes" | "no")
+
+"answer" submits the last attempt. "check" restates the target and "back" the numbers and the target, so that a later
+attempt sees the same local context as a first one. `parse_trace` reads syntax only; whether a step is true, a number
+available or a verdict right is for `countdown_verifier` and `extrabitter.behaviours` to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from extrabitter.tasks import SupportsRandom
+from extrabitter.tasks.countdown_problems import (
+    MAX_VALUE,
+    Attempt,
+    AttemptTable,
+    Problem,
+    Step,
+    attempt_table,
+    combine,
+)
+
+SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
+VOCABULARY: tuple[str, ...] = (
+    *SPECIAL_WORDS,
+    *map(str, range(MAX_VALUE + 1)),
+    *"+-*/=,:.",
+    *("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer"),
+)
+MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
+RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about as early as true ones do
+
+TRACE_REASONS = {
+    "ok": "the completion parses to its end",
+    "not_text": "the completion is not a string",
+    "too_long": f"over {MAX_CHARACTERS} characters",
+    "unfinished": "the text ends before the word 'answer'",
+    "unknown_word": "a word outside the vocabulary",
+    "unexpected_word": "a word the grammar does not allow at its place",
+    "trailing_words": "words after 'answer'",
+}
+
+_NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
+_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
+_OPERATIONS = frozenset("+-*/")
+
+
+@dataclass(frozen=True)
+class TraceCondition:
+    """How traces are written: which behaviours they show, and how well attempts are guessed.
+
+    Every attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a uniform legal
+    attempt, and never one made before. A search stops when it says "yes" (silently, without `verification`), gives up
+    after a "no" with `give_up_probability`, and ends at `max_attempts`. Without `backtracking` there is one attempt.
+    With `verdicts` "random" a coin says yes or no. `ending` "right" or "wrong" redraws the submitted attempt if it is
+    not so, and leaves the number of attempts as it came. With `restart_probability` a later attempt that shares its
+    first steps with an earlier one restarts from the numbers after those steps instead of the given ones.
+    """
+
+    verification: bool = False
+    backtracking: bool = False
+    subgoal_setting: bool = False
+    backward_chaining: bool = False
+    verdicts: Literal["true", "random"] = "true"
+    ending: Literal["right", "wrong", "any"] = "any"
+    solution_probability: float = 0.4
+    give_up_probability: float = 0.08
+    max_attempts: int = 6
+    num_filler: int = 0
+    restart_probability: float = 0.0
+
+
+class Check(NamedTuple):
+    """A verdict as written: the number compared with, and "yes" or "no"."""
+
+    number: int
+    says_yes: bool
+
+
+class TraceAttempt(NamedTuple):
+    """One attempt as written.
+
+    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target` is the one
+    restated after "back"; None for the first attempt, or where the text ends before it.
+    """
+
+    numbers: tuple[int, ...]
+    steps: Attempt
+    target: int | None = None
+    need: Step | None = None
+    aim: int | None = None
+    check: Check | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A completion's structure, as far as it could be read; `reason` is a key of TRACE_REASONS."""
+
+    attempts: tuple[TraceAttempt, ...]
+    num_filler: int = 0
+    reason: str = "ok"
+
+    @property
+    def well_formed(self) -> bool:
+        """Return whether the grammar reads the completion to its end."""
+        return self.reason == "ok"
+
+    @property
+    def answered(self) -> bool:
+        """Return whether the completion submits an attempt."""
+        return self.reason in ("ok", "trailing_words")
+
+
+def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom) -> Trace:
+    """Draw a trace of `problem`; ValueError if its ending is impossible (no solution, or nothing but solutions)."""
+    table = attempt_table(problem.numbers)
+    chosen, says_yes = _draw_attempts(table, problem, condition, rng)
+    attempts: list[TraceAttempt] = []
+    paths: dict[tuple[int, ...], Attempt] = {}  # numbers left after some steps -> the latest way there
+    for position, index in enumerate(chosen):
+        numbers, steps = problem.numbers, table.attempt(index)
+        if condition.restart_probability:
+            states = _states(problem.numbers, steps)
+            # The last state has one number left and nothing to try.
+            for length in range(len(steps) - 1, 0, -1):
+                if paths.get(states[length]) == steps[:length] and rng.random() < condition.restart_probability:
+                    numbers, steps = states[length], steps[length:]
+                    break
+            for length in range(1, len(states)):
+                paths[states[length]] = table.attempt(index)[:length]
+        attempts.append(
+            TraceAttempt(
+                numbers,
+                steps,
+                problem.target if position else None,
+                _backward_step(numbers, steps, problem.target) if condition.backward_chaining else None,
+                steps[-2].result if condition.subgoal_setting and len(steps) > 1 else None,
+                Check(problem.target, says_yes[position]) if condition.verification else None,
+            )
+        )
+    return Trace(tuple(attempts), condition.num_filler)
+
+
+def _draw_attempts(
+    table: AttemptTable, problem: Problem, condition: TraceCondition, rng: SupportsRandom
+) -> tuple[list[int], list[bool]]:
+    """Return the indices of the attempts made and whether each one's verdict is yes."""
+    hits = table.hits(problem.target)
+    size = len(table)
+    chosen: list[int] = []
+    says_yes: list[bool] = []
+
+    def draw(first: int, count: int) -> int:
+        """Draw uniformly among `count` attempts from `first` on, one not chosen before."""
+        index = first + int(rng.random() * count)
+        while index in chosen:
+            index = first + int(rng.random() * count)
+        return index
+
+    for _ in range(condition.max_attempts if condition.backtracking else 1):
+        if len(chosen) == size:
+            break
+        if rng.random() < condition.solution_probability and any(index not in chosen for index in hits):
+            index = draw(hits.start, len(hits))
+        else:
+            index = draw(0, size)
+        chosen.append(index)
+        is_hit = index in hits
+        says_yes.append(is_hit if condition.verdicts == "true" else rng.random() < RANDOM_YES_PROBABILITY)
+        if says_yes[-1] or rng.random() < condition.give_up_probability:
+            break
+    if condition.ending == "any" or (chosen[-1] in hits) == (condition.ending == "right"):
+        return chosen, says_yes
+    wanted = [
+        index
+        for index in (hits if condition.ending == "right" else range(size))
+        if index not in chosen and (index in hits) == (condition.ending == "right")
+    ]
+    if not wanted:
+        raise ValueError(f"problem {problem.identifier}: no attempt left for ending {condition.ending!r}")
+    chosen[-1] = wanted[int(rng.random() * len(wanted))]
+    if condition.verdicts == "true":
+        says_yes[-1] = condition.ending == "right"
+    return chosen, says_yes
+
+
+def _states(numbers: tuple[int, ...], steps: Attempt) -> list[tuple[int, ...]]:
+    """Return the numbers left before the first step and after each one, ascending."""
+    left = list(numbers)
+    states = [numbers]
+    for step in steps:
+        left.remove(step.left)
+        left.remove(step.right)
+        left.append(step.result)
+        states.append(tuple(sorted(left)))
+    return states
+
+
+def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Step | None:
+    """Return what the last operation would need to give the target, solved for the value not given.
+
+    None where the last step has no given number. A product that cannot reach the target is replaced by the difference.
+    """
+    if len(steps) < 2:
+        return None
+    last = steps[-1]
+    given = last.right if last.left == steps[-2].result else last.left
+    if given not in numbers:
+        return None
+    if last.operation == "*":
+        left, operation, right = target, "/", given
+    elif last.operation == "+":
+        left, operation, right = target, "-", given
+    elif given == last.left:
+        left, operation, right = given, "-", target
+    else:
+        left, operation, right = max(target, given), "+", min(target, given)
+    result = combine(left, operation, right)
+    if result is None:
+        left, operation, right = max(target, given), "-", min(target, given)
+        result = left - right
+    return Step(left, operation, right, result)
+
+
+def render_trace(trace: Trace, problem: Problem) -> str:
+    """Return the text of a complete trace; ValueError if the trace is of other numbers."""
+    if trace.attempts[0].numbers != problem.numbers:
+        raise ValueError(f"trace: starts from {trace.attempts[0].numbers}, the problem has {problem.numbers}")
+    parts = ["."] * trace.num_filler
+    for position, (numbers, steps, target, need, aim, check) in enumerate(trace.attempts):
+        if position:
+            parts.append(f"back {' '.join(map(str, numbers))} target {target} :")
+        if need is not None:
+            parts.append(f"need {need[0]} {need[1]} {need[2]} = {need[3]} ,")
+        if aim is not None:
+            parts.append(f"aim {aim} ,")
+        parts.append(" , ".join([f"{left} {op} {right} = {result}" for left, op, right, result in steps]))
+        if check is not None:
+            parts.append(f"check {check[0]} {'yes' if check[1] else 'no'}")
+    parts.append("answer")
+    return " ".join(parts)
+
+
+class _Broken(Exception):
+    """The text leaves the grammar at a word; caught inside `parse_trace`."""
+
+
+class _Reader:
+    """Words under a cursor; an empty word stands at the end for good."""
+
+    __slots__ = ("position", "words")
+
+    def __init__(self, words: list[str]) -> None:
+        # An equation looks five words ahead.
+        self.words = [*words, "", "", "", "", ""]
+        self.position = 0
+
+    def number(self) -> int:
+        value = _NUMBERS.get(self.words[self.position])
+        if value is None:
+            raise _Broken
+        self.position += 1
+        return value
+
+    def word(self, expected: str) -> None:
+        if self.words[self.position] != expected:
+            raise _Broken
+        self.position += 1
+
+    def equation(self) -> Step:
+        position = self.position
+        left, operation, right, equals, result = self.words[position : position + 5]
+        if operation in _OPERATIONS and equals == "=":
+            left_value, right_value, result_value = _NUMBERS.get(left), _NUMBERS.get(right), _NUMBERS.get(result)
+            if left_value is not None and right_value is not None and result_value is not None:
+                self.position += 5
+                return Step(left_value, operation, right_value, result_value)
+        self._find_break()
+        raise _Broken
+
+    def _find_break(self) -> None:
+        """Move to the first word that does not belong into an equation."""
+        for place in range(5):
+            word = self.words[self.position]
+            fits = word in _OPERATIONS if place == 1 else word == "=" if place == 3 else word in _NUMBERS
+            if not fits:
+                return
+            self.position += 1
+
+
+def parse_trace(text: object, problem: Problem) -> Trace:
+    """Read a completion as far as the grammar goes; what was read before a break is kept.
+
+    A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored. Never raises.
+    """
+    if not isinstance(text, str):
+        return Trace((), reason="not_text")
+    if len(text) > MAX_CHARACTERS:
+        return Trace((), reason="too_long")
+    words = text.split()
+    while words and words[-1] in ("<eos>", "<pad>"):
+        words.pop()
+    num_filler = 0
+    while num_filler < len(words) and words[num_filler] == ".":
+        num_filler += 1
+    reader = _Reader(words)
+    reader.position = num_filler
+    words = reader.words
+    attempts: list[TraceAttempt] = []
+    numbers: tuple[int, ...] = problem.numbers
+    restated: list[int] = []
+    steps: list[Step] = []
+    target: int | None = None
+    need: Step | None = None
+    aim: int | None = None
+    check: Check | None = None
+    reason = "ok"
+    try:
+        while True:
+            if words[reader.position] == "need":
+                reader.position += 1
+                need = reader.equation()
+                reader.word(",")
+            if words[reader.position] == "aim":
+                reader.position += 1
+                aim = reader.number()
+                reader.word(",")
+            steps.append(reader.equation())
+            while words[reader.position] == ",":
+                reader.position += 1
+                steps.append(reader.equation())
+            if words[reader.position] == "check":
+                reader.position += 1
+                compared = reader.number()
+                says = words[reader.position]
+                if says != "yes" and says != "no":
+                    raise _Broken
+                reader.position += 1
+                check = Check(compared, says == "yes")
+            if words[reader.position] != "back":
+                reader.word("answer")
+                break
+            attempts.append(TraceAttempt(numbers, tuple(steps), target, need, aim, check))
+            reader.position += 1
+            numbers, restated, steps, target, need, aim, check = (), [], [], None, None, None, None
+            restated.append(reader.number())
+            while words[reader.position] in _NUMBERS:
+                restated.append(reader.number())
+            reader.word("target")
+            target = reader.number()
+            reader.word(":")
+            numbers = tuple(restated)
+        if words[reader.position]:
+            reason = "trailing_words"
+    except _Broken:
+        word = words[reader.position]
+        reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
+    if attempts or steps or need is not None or aim is not None:
+        attempts.append(TraceAttempt(numbers or tuple(restated), tuple(steps), target, need, aim, check))
+    return Trace(tuple(attempts), num_filler, reason)
