@@ -116,9 +116,9 @@ def build_model(
 def mask_tokens(model: PreTrainedModel, token_ids: Iterable[int]) -> None:
     """Make `token_ids` impossible by a bias on the output head, inside the forward pass.
 
-    Every reader of the head sees the mask: `generate`, our rollouts, and TRL's fused log-probabilities, which
-    take `lm_head.weight` and `lm_head.bias` and pass by any hook on the module. The gradient is therefore that
-    of the masked policy. The bias is a buffer that no checkpoint holds; an empty `token_ids` removes it.
+    Every reader of the head sees the mask: `generate`, our rollouts, TRL's fused log-probabilities, which
+    take `lm_head.weight` and `lm_head.bias` and pass by any hook on the module. The gradient is therefore
+    that of the masked policy. The bias is a buffer that no checkpoint holds; an empty `token_ids` removes it.
     """
     head = model.get_output_embeddings()
     if isinstance(head.bias, torch.nn.Parameter):
@@ -150,7 +150,7 @@ def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 def load_checkpoint(
     folder: str | Path, masked_words: Iterable[str] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model (float32, evaluation mode) and its tokenizer; hashes are verified where the folder has them.
+    """Load a model (float32, evaluation mode) and its tokenizer, verifying the hashes that the folder has.
 
     Raises `CheckpointError` with one line when the folder is missing, incomplete or corrupted, or when a
     masked word is not one word of its vocabulary.

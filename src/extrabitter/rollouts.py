@@ -1,0 +1,253 @@
+"""Rollouts: many completions of many prompts, fast on a CPU, from the distribution of `model.generate`.
+
+What makes it fast: one prefill per distinct prompt, shared by its group; a preallocated key-value cache; no
+work on finished rows; few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a
+token writes one cache column and attends to no column of a longer neighbour. At each of `_stages` a chunk's
+survivors are parked until they and other chunks' fill a chunk: chunks stay wide, and memory does not grow
+with the number of completions. A wider chunk is no faster: its cache no longer fits the processor's.
+
+Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from extrabitter.decoder import Decoder, is_supported
+from extrabitter.sampling import SamplingParameters, draw
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WIDTH = 128
+CACHE_BYTES = 256 * 2**20
+Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """B * G completions, all generations of the first prompt first; each ends in eos unless truncated.
+
+    `logprobs` are those of the distribution a token was drawn from; of a forced token, and under greedy
+    decoding, those of the model at the temperature (greedy: 1) without top-k, top-p and min-p.
+    """
+
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]]
+    truncated: list[bool]
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    num_generations: int,
+    sampling: SamplingParameters,
+    *,
+    eos_token_id: int,
+    generator: torch.Generator | None = None,
+    forced_ids: Sequence[int] = (),
+) -> Rollouts:
+    """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
+
+    `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
+    `models.mask_tokens` are never drawn. Raises `ValueError` with one line on impossible arguments.
+    """
+    if num_generations < 1 or not all(len(prompt) for prompt in prompts):
+        raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
+    if len(forced_ids) >= sampling.max_completion_length or eos_token_id in forced_ids:
+        raise ValueError("forced_ids: must be shorter than max_completion_length and without the eos token")
+    sampler = _Sampler(model, sampling, eos_token_id, generator, [*forced_ids])
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            tokens, logprobs = sampler.run(prompts, num_generations)  # both (B * G, max_completion_length)
+    finally:
+        model.train(was_training)
+    ended = tokens == eos_token_id
+    truncated = ~ended.any(dim=1)
+    lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
+    return Rollouts(
+        [row[:length].tolist() for row, length in zip(tokens.numpy(), lengths, strict=True)],
+        [row[:length].tolist() for row, length in zip(logprobs.numpy(), lengths, strict=True)],
+        truncated.tolist(),
+    )
+
+
+def _stages(first: int, last: int) -> list[int]:
+    """Ages, in tokens, at which chunks are parked and joined; each about 1.5 times the one before."""
+    ages = [first]
+    while ages[-1] < last:
+        ages.append(min(last, max(ages[-1] * 3 // 2, ages[-1] + 12)))
+    return ages
+
+
+class _Chunk(NamedTuple):
+    state: (
+        Tensor  # (3, N): row of the output; token drawn last, not yet in the cache; columns of left padding
+    )
+    cache: Tensor  # (layers, 2, N, Hkv, columns, D): keys and values
+
+
+class _Sampler:
+    """One call of `generate`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        sampling: SamplingParameters,
+        eos_token_id: int,
+        generator: torch.Generator | None,
+        forced_ids: list[int],
+    ) -> None:
+        self.model, self.sampling, self.generator = model, sampling, generator
+        self.eos_token_id, self.forced_ids = eos_token_id, forced_ids
+
+    def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
+        """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
+        groups: Groups = defaultdict(list)
+        for number, prompt in enumerate(prompts):
+            groups[tuple(prompt)].extend(range(number * num_generations, (number + 1) * num_generations))
+        shape = (len(prompts) * num_generations, self.sampling.max_completion_length)
+        self.tokens = torch.zeros(shape, dtype=torch.long, device=self.model.device)
+        self.logprobs = torch.zeros(shape, device=self.model.device)
+        self.prompt_length = max((len(prompt) for prompt in prompts), default=0)
+        if is_supported(self.model):
+            self._run_in_chunks(groups)
+        else:
+            logger.warning("%s: sampled by model.generate, which is slower", type(self.model).__name__)
+            self._run_generate(groups)
+        return self.tokens.cpu(), self.logprobs.cpu()
+
+    def _run_in_chunks(self, groups: Groups) -> None:
+        length = self.sampling.max_completion_length
+        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, CACHE_BYTES)
+        self.stages = _stages(len(self.forced_ids) + 1, length)
+        waiting: list[list[_Chunk]] = [[] for _ in self.stages]
+        fresh = self._prefilled(groups)
+        while True:
+            sizes = [sum(chunk.state.shape[1] for chunk in stage) for stage in waiting[:-1]]
+            full = [stage for stage, size in enumerate(sizes) if size >= self.decoder.width]
+            if not full and (chunk := next(fresh, None)) is not None:
+                waiting[0].append(chunk)
+            elif any(
+                sizes
+            ):  # the oldest full chunk first: few rows wait. At the end the youngest: chunks join
+                stage = full[-1] if full else next(stage for stage, size in enumerate(sizes) if size)
+                state = self._take(waiting[stage], self.stages[stage])
+                waiting[stage + 1].append(self._advance(state, self.stages[stage], self.stages[stage + 1]))
+            else:
+                return
+
+    def _prefilled(self, groups: Groups) -> Iterator[_Chunk]:
+        """Yield rows whose prompt and forced tokens are in a cache and whose first free token is drawn."""
+        width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
+        for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
+            ids, mask = self._padded(block)
+            output = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+                logits_to_keep=num_forced + 1,
+                use_cache=True,
+            )
+            cache = Decoder.cached(output.past_key_values)
+            sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
+            for part in torch.tensor(sources, device=ids.device).split(width):
+                source, rows = part.unbind(dim=1)  # place in the block, row of the output
+                self._record_forced(rows, output.logits[source])
+                last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
+                self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
+                padding = (mask[source] == 0).sum(dim=1)
+                alive = last != self.eos_token_id
+                yield _Chunk(torch.stack((rows, last, padding))[:, alive], cache[:, :, source[alive]])
+
+    def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
+        """Move up to `width` waiting rows, all `age` tokens old, into the decoder's cache; return the state."""
+        columns, filled, states = self.prompt_length + age - 1, 0, []
+        while chunks and filled < self.decoder.width:
+            state, cache = chunks.pop()
+            taken = min(state.shape[1], self.decoder.width - filled)
+            if taken < state.shape[1]:
+                chunks.append(_Chunk(state[:, taken:], cache[:, :, taken:]))
+            self.decoder.cache[:, :, filled : filled + taken, :, :columns] = cache[:, :, :taken]
+            states.append(state[:, :taken])
+            filled += taken
+        return torch.cat(states, dim=1)
+
+    def _advance(self, state: Tensor, age: int, end: int) -> _Chunk:
+        """Generate until `end` tokens; return a copy of the rows that are unfinished there."""
+        cache, columns = self.decoder.cache, 0
+        alive = torch.ones_like(state[0], dtype=torch.bool)
+        while age < end and state.shape[1]:
+            rows, last, padding = state
+            columns = self.prompt_length + age  # with the one that `last` is about to fill
+            last[:], logprobs = draw(
+                self.decoder.logits(last, padding, columns), self.sampling, self.generator
+            )
+            self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
+            alive &= last != self.eos_token_id
+            age += 1
+            count = int(alive.sum())
+            # A finished row costs a token's work until it is dropped; dropping it costs moving a later row
+            # into its place. What it draws meanwhile lies behind its eos, where nobody looks.
+            if len(rows) - count > len(rows) // 16 or not count:
+                holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
+                state[:, holes] = state[:, movers]
+                cache[:, :, holes, :, :columns] = cache[:, :, movers, :, :columns]
+                state = state[:, :count]
+                alive = torch.ones_like(state[0], dtype=torch.bool)
+        if age == self.sampling.max_completion_length:
+            alive = torch.zeros_like(alive)
+        chosen = alive.nonzero()[:, 0]
+        return _Chunk(state[:, chosen], cache[:, :, chosen, :, :columns])
+
+    def _run_generate(self, groups: Groups) -> None:
+        from transformers import GenerationConfig
+
+        sampling, num_forced = self.sampling, len(self.forced_ids)
+        drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_completion_length - num_forced,
+            eos_token_id=self.eos_token_id,
+            pad_token_id=self.eos_token_id,  # what follows the first eos is not read
+            return_dict_in_generate=True,
+            output_scores=True,
+            **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
+        )
+        jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
+        for block in (jobs[start : start + WIDTH] for start in range(0, len(jobs), WIDTH)):
+            ids, mask = self._padded([prompt for prompt, _ in block])
+            rows = torch.tensor([row for _, row in block], device=ids.device)
+            if num_forced:
+                self._record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -num_forced - 1 :])
+            with torch.random.fork_rng():  # `generate` draws from the global generator only
+                torch.manual_seed(int(torch.randint(2**31, (1,), generator=self.generator)))
+                output = self.model.generate(ids, attention_mask=mask, generation_config=config)
+            tokens = output.sequences[:, ids.shape[1] :]
+            scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
+            end = num_forced + tokens.shape[1]
+            self.tokens[rows, num_forced:end] = tokens
+            self.logprobs[rows, num_forced:end] = scores.gather(2, tokens[..., None])[..., 0]
+
+    def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+        """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""
+        padding = torch.tensor([self.prompt_length - len(prompt) for prompt in prompts])
+        rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt, *self.forced_ids] for prompt in prompts]
+        ids = torch.tensor(rows, device=self.model.device)
+        return ids, (torch.arange(ids.shape[1]) >= padding[:, None]).long().to(ids.device)
+
+    def _record_forced(self, rows: Tensor, logits: Tensor) -> None:
+        """Write the forced tokens and their log-probabilities, from logits (N, F + 1, V), to the output."""
+        forced = torch.tensor(self.forced_ids, dtype=torch.long, device=rows.device).expand(len(rows), -1)
+        scores = (logits[:, :-1] / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)
+        self.tokens[rows, : forced.shape[1]] = forced
+        self.logprobs[rows, : forced.shape[1]] = scores.gather(2, forced[..., None])[..., 0]

@@ -1,0 +1,62 @@
+"""How a next token is drawn: temperature, top-k, top-p, min-p, in the order of `generate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """Temperature (0 = greedy), top-k (0 = off), top-p, min-p, and the number of tokens to stop at."""
+
+    max_completion_length: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that no distribution has."""
+        for name, valid, allowed in (
+            ("max_completion_length", self.max_completion_length >= 1, ">= 1"),
+            ("temperature", self.temperature >= 0, ">= 0"),
+            ("top_k", self.top_k >= 0, ">= 0 (0 = off)"),
+            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+            ("min_p", 0 <= self.min_p < 1, "in [0, 1)"),
+        ):
+            if not valid:
+                raise ValueError(f"{name}: must be {allowed}, got {getattr(self, name)}")
+
+
+def draw(
+    logits: Tensor, sampling: SamplingParameters, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Draw one token per row of `logits` (N, V); return ids (N,) and their log-probabilities (N,)."""
+    if sampling.temperature == 0:
+        ids = logits.argmax(dim=-1)
+        return ids, logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0]
+    probabilities = _filtered(logits / sampling.temperature, sampling).softmax(dim=-1)
+    # Inverse transform: one uniform a row instead of V exponentials. In float64, u * total stays below total.
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    uniform = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=generator)
+    ids = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1)
+    return ids, probabilities.gather(1, ids[:, None])[:, 0].log()
+
+
+def _filtered(scores: Tensor, sampling: SamplingParameters) -> Tensor:
+    if 0 < sampling.top_k < scores.shape[-1]:
+        smallest = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < smallest, -torch.inf)
+    if sampling.top_p < 1:
+        ascending, order = scores.sort(dim=-1)
+        removed = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - sampling.top_p
+        removed[:, -1] = False
+        scores = scores.masked_fill(removed.scatter(1, order, removed), -torch.inf)
+    if sampling.min_p > 0:
+        probabilities = scores.softmax(dim=-1)
+        floor = sampling.min_p * probabilities.amax(dim=-1, keepdim=True)
+        scores = scores.masked_fill(probabilities < floor, -torch.inf)
+    return scores
