@@ -1,4 +1,4 @@
-"""The interface of a task: problems, prompts, exact solutions, a verifier and a behaviour parser in one place.
+"""The interface of a task: problems, prompts, exact solutions, verifier and trace parser in one place.
 
 Rewards and evaluation call the same verifier, and the prompt's writer sits beside the reader of its answer.
 """

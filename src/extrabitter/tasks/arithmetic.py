@@ -1,9 +1,10 @@
 """A parser and evaluator for arithmetic written by a model: exact, bounded, and never raising.
 
 What a model writes is hostile input: with `eval`, or sympy's `parse_expr`, the given numbers 9, 99, 99 allow
-`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces, read once from
-left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in `fractions.Fraction`.
-Length, nesting and digits are bounded, so that time and memory are. Signs are not operations: `-3` is no number here.
+`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces,
+read once from left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in
+`fractions.Fraction`. Length, nesting and digits are bounded, so that time and memory are. Signs are not
+operations: `-3` is no number here.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _DIGITS = frozenset("0123456789")
 
 
 class Evaluation(NamedTuple):
-    """What an expression comes to: `value` is None unless `reason` is "ok"; `numbers` in order of appearance."""
+    """What an expression comes to: `value` is None unless `reason` is "ok"; `numbers` as they appear."""
 
     reason: str
     value: Fraction | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from extrabitter.tasks import SupportsRandom, Verdict
+from extrabitter.tasks.countdown_parser import parse_trace
 from extrabitter.tasks.countdown_problems import (
     MAX_VALUE,
     OPERATIONS,
@@ -21,7 +22,6 @@ from extrabitter.tasks.countdown_traces import (
     Trace,
     TraceAttempt,
     TraceCondition,
-    parse_trace,
     render_trace,
     write_trace,
 )
@@ -80,7 +80,7 @@ def _below(rng: SupportsRandom, stop: int) -> int:
 
 
 def _fact(rng: SupportsRandom) -> str:
-    """Draw an operation, its smaller operand, then the larger one; every true equation with left >= right can come."""
+    """Draw an operation, its smaller operand, then its larger one: every true equation can come."""
     operation = OPERATIONS[_below(rng, len(OPERATIONS))]
     # The largest smaller operand, so that a larger one with a result in range exists.
     bound = {"+": MAX_VALUE // 2, "-": MAX_VALUE, "*": int(MAX_VALUE**0.5)}[operation]

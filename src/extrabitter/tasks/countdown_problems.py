@@ -1,10 +1,12 @@
 """Countdown problems: rules, exact solver, and splits that share no multiset of numbers.
 
-A problem gives numbers and a target. An attempt combines all numbers, each once, two at a time, until one value is
-left; it solves the problem when that value is the target. All values stay in 0..60, so that each is one word.
+A problem gives numbers and a target. An attempt combines all numbers, each once, two at a time, until one
+value is left; it solves the problem when that value is the target. All values stay in 0..60, so that each is
+one word.
 
 Attempts are listed in *step form*, without writing one computation twice:
-- operands stand larger first (`9 + 7`, never `7 + 9`), so the order of commuting operands makes no difference;
+- operands stand larger first (`9 + 7`, never `7 + 9`), so the order of commuting operands makes no
+  difference;
 - equal numbers are interchangeable (with 7 7 2 there is one `7 + 2`);
 - steps that do not depend on each other appear in one order only, the lexicographically first;
 - nothing is simplified further: `9 - 7 = 2 , 6 + 2 = 8` and `9 + 6 = 15 , 15 - 7 = 8` are two attempts.
@@ -154,9 +156,7 @@ class AttemptTable:
 
     def __init__(self, numbers: tuple[int, ...], operations: str = OPERATIONS) -> None:
         # Past the cache: the table replaces what would be kept there for `numbers` themselves.
-        found = sorted(
-            _continuations.__wrapped__(numbers, operations), key=lambda item: (item[1], item[0])
-        )
+        found = sorted(_continuations.__wrapped__(numbers, operations), key=lambda item: (item[1], item[0]))
         self._num_steps = len(numbers) - 1
         self._equations = array("H", [equation for steps, _ in found for equation in steps])
         self.values = bytes(value for _, value in found)
@@ -188,8 +188,8 @@ def solve(problem: Problem, operations: str = OPERATIONS) -> list[Attempt]:
 
     With `operations="+-*/"` exact divisions count as steps too.
 
-    >>> [" , ".join(f"{s.left} {s.operation} {s.right} = {s.result}" for s in a) for a in solve(Problem((2, 5), 7))]
-    ['5 + 2 = 7']
+    >>> solve(Problem((2, 5), 7))
+    [(Step(left=5, operation='+', right=2, result=7),)]
     """
     table = attempt_table(problem.numbers, operations)
     return [table.attempt(index) for index in table.hits(problem.target)]
@@ -229,14 +229,14 @@ def all_problems(split: str, num_numbers: int) -> list[Problem]:
 def generate_problems(
     split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False
 ) -> list[Problem]:
-    """Draw problems: a uniform multiset of the split, then the value of a uniform legal attempt on it as target.
+    """Draw problems: a uniform multiset of the split; as target the value of a uniform legal attempt on it.
 
-    So every problem has a solution, and targets that many attempts reach are frequent. With `distinct` no problem
-    comes twice; ValueError when the split has fewer than `count`.
+    So every problem has a solution, and targets that many attempts reach are frequent. With `distinct` no
+    problem comes twice; ValueError when the split has fewer than `count`.
     """
     choices = multisets(split, num_numbers)
     if distinct and count > (available := len(all_problems(split, num_numbers))):
-        raise ValueError(f"count: {count} distinct problems asked for, {split} has {available} of {num_numbers} numbers")
+        raise ValueError(f"count: {count} must be <= {available} ({num_numbers}-number problems of {split})")
     rng = random.Random(derive_seed(seed, "countdown", split, num_numbers))
     problems: dict[Problem, None] | list[Problem] = {} if distinct else []
     while len(problems) < count:

@@ -1,13 +1,13 @@
-"""The grammar of Countdown completions: writing traces with each behaviour on a switch, and reading them back.
+"""The grammar of Countdown completions: traces written with each behaviour on a switch, and read back.
 
     completion := "."*  attempt [verdict] ("back" NUM+ "target" NUM ":" attempt [verdict])*  "answer"
     attempt    := ["need" NUM OP NUM "=" NUM ","]  ["aim" NUM ","]  step ("," step)*
     step       := NUM OP NUM "=" NUM
     verdict    := "check" NUM ("yes" | "no")
 
-"answer" submits the last attempt. "check" restates the target and "back" the numbers and the target, so that a later
-attempt sees the same local context as a first one. `parse_trace` reads syntax only; whether a step is true, a number
-available or a verdict right is for `countdown_verifier` and `extrabitter.behaviours` to say.
+"answer" submits the last attempt. "check" restates the target and "back" the numbers and the target, so that
+a later attempt sees the same local context as a first one. The parser reads syntax only; whether a step is
+true, a number available or a verdict right is for `countdown_verifier` and `extrabitter.behaviours` to say.
 """
 
 from __future__ import annotations
@@ -33,34 +33,20 @@ VOCABULARY: tuple[str, ...] = (
     *"+-*/=,:.",
     *("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer"),
 )
-MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about as early as true ones do
-
-TRACE_REASONS = {
-    "ok": "the completion parses to its end",
-    "not_text": "the completion is not a string",
-    "too_long": f"over {MAX_CHARACTERS} characters",
-    "unfinished": "the text ends before the word 'answer'",
-    "unknown_word": "a word outside the vocabulary",
-    "unexpected_word": "a word the grammar does not allow at its place",
-    "trailing_words": "words after 'answer'",
-}
-
-_NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
-_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
-_OPERATIONS = frozenset("+-*/")
 
 
 @dataclass(frozen=True)
 class TraceCondition:
     """How traces are written: which behaviours they show, and how well attempts are guessed.
 
-    Every attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a uniform legal
-    attempt, and never one made before. A search stops when it says "yes" (silently, without `verification`), gives up
-    after a "no" with `give_up_probability`, and ends at `max_attempts`. Without `backtracking` there is one attempt.
-    With `verdicts` "random" a coin says yes or no. `ending` "right" or "wrong" redraws the submitted attempt if it is
-    not so, and leaves the number of attempts as it came. With `restart_probability` a later attempt that shares its
-    first steps with an earlier one restarts from the numbers after those steps instead of the given ones.
+    Every attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a
+    uniform legal attempt, and never one made before. A search stops when it says "yes" (silently, without
+    `verification`), gives up after a "no" with `give_up_probability`, and ends at `max_attempts`. Without
+    `backtracking` there is one attempt. With `verdicts` "random" a coin says yes or no. `ending` "right" or
+    "wrong" redraws the submitted attempt if it is not so, and leaves the number of attempts as it came. With
+    `restart_probability` a later attempt that shares its first steps with an earlier one restarts from the
+    numbers after those steps instead of the given ones.
     """
 
     verification: bool = False
@@ -86,8 +72,8 @@ class Check(NamedTuple):
 class TraceAttempt(NamedTuple):
     """One attempt as written.
 
-    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target` is the one
-    restated after "back"; None for the first attempt, or where the text ends before it.
+    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target`
+    is the one restated after "back"; None for the first attempt, or where the text ends before it.
     """
 
     numbers: tuple[int, ...]
@@ -100,7 +86,7 @@ class TraceAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A completion's structure, as far as it could be read; `reason` is a key of TRACE_REASONS."""
+    """A completion's structure, as far as it was read; `reason` is a key of the parser's TRACE_REASONS."""
 
     attempts: tuple[TraceAttempt, ...]
     num_filler: int = 0
@@ -118,7 +104,7 @@ class Trace:
 
 
 def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom) -> Trace:
-    """Draw a trace of `problem`; ValueError if its ending is impossible (no solution, or nothing but solutions)."""
+    """Draw a trace of `problem`; ValueError if the ending asked for is impossible."""
     table = attempt_table(problem.numbers)
     chosen, says_yes = _draw_attempts(table, problem, condition, rng)
     attempts: list[TraceAttempt] = []
@@ -129,7 +115,8 @@ def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom
             states = _states(problem.numbers, steps)
             # The last state has one number left and nothing to try.
             for length in range(len(steps) - 1, 0, -1):
-                if paths.get(states[length]) == steps[:length] and rng.random() < condition.restart_probability:
+                shared = paths.get(states[length]) == steps[:length]
+                if shared and rng.random() < condition.restart_probability:
                     numbers, steps = states[length], steps[length:]
                     break
             for length in range(1, len(states)):
@@ -205,7 +192,8 @@ def _states(numbers: tuple[int, ...], steps: Attempt) -> list[tuple[int, ...]]:
 def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Step | None:
     """Return what the last operation would need to give the target, solved for the value not given.
 
-    None where the last step has no given number. A product that cannot reach the target is replaced by the difference.
+    None where the last step has no given number. A product that cannot reach the target is replaced by the
+    difference.
     """
     if len(steps) < 2:
         return None
@@ -245,122 +233,3 @@ def render_trace(trace: Trace, problem: Problem) -> str:
             parts.append(f"check {check[0]} {'yes' if check[1] else 'no'}")
     parts.append("answer")
     return " ".join(parts)
-
-
-class _Broken(Exception):
-    """The text leaves the grammar at a word; caught inside `parse_trace`."""
-
-
-class _Reader:
-    """Words under a cursor; an empty word stands at the end for good."""
-
-    __slots__ = ("position", "words")
-
-    def __init__(self, words: list[str]) -> None:
-        # An equation looks five words ahead.
-        self.words = [*words, "", "", "", "", ""]
-        self.position = 0
-
-    def number(self) -> int:
-        value = _NUMBERS.get(self.words[self.position])
-        if value is None:
-            raise _Broken
-        self.position += 1
-        return value
-
-    def word(self, expected: str) -> None:
-        if self.words[self.position] != expected:
-            raise _Broken
-        self.position += 1
-
-    def equation(self) -> Step:
-        position = self.position
-        left, operation, right, equals, result = self.words[position : position + 5]
-        if operation in _OPERATIONS and equals == "=":
-            left_value, right_value, result_value = _NUMBERS.get(left), _NUMBERS.get(right), _NUMBERS.get(result)
-            if left_value is not None and right_value is not None and result_value is not None:
-                self.position += 5
-                return Step(left_value, operation, right_value, result_value)
-        self._find_break()
-        raise _Broken
-
-    def _find_break(self) -> None:
-        """Move to the first word that does not belong into an equation."""
-        for place in range(5):
-            word = self.words[self.position]
-            fits = word in _OPERATIONS if place == 1 else word == "=" if place == 3 else word in _NUMBERS
-            if not fits:
-                return
-            self.position += 1
-
-
-def parse_trace(text: object, problem: Problem) -> Trace:
-    """Read a completion as far as the grammar goes; what was read before a break is kept.
-
-    A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored. Never raises.
-    """
-    if not isinstance(text, str):
-        return Trace((), reason="not_text")
-    if len(text) > MAX_CHARACTERS:
-        return Trace((), reason="too_long")
-    words = text.split()
-    while words and words[-1] in ("<eos>", "<pad>"):
-        words.pop()
-    num_filler = 0
-    while num_filler < len(words) and words[num_filler] == ".":
-        num_filler += 1
-    reader = _Reader(words)
-    reader.position = num_filler
-    words = reader.words
-    attempts: list[TraceAttempt] = []
-    numbers: tuple[int, ...] = problem.numbers
-    restated: list[int] = []
-    steps: list[Step] = []
-    target: int | None = None
-    need: Step | None = None
-    aim: int | None = None
-    check: Check | None = None
-    reason = "ok"
-    try:
-        while True:
-            if words[reader.position] == "need":
-                reader.position += 1
-                need = reader.equation()
-                reader.word(",")
-            if words[reader.position] == "aim":
-                reader.position += 1
-                aim = reader.number()
-                reader.word(",")
-            steps.append(reader.equation())
-            while words[reader.position] == ",":
-                reader.position += 1
-                steps.append(reader.equation())
-            if words[reader.position] == "check":
-                reader.position += 1
-                compared = reader.number()
-                says = words[reader.position]
-                if says != "yes" and says != "no":
-                    raise _Broken
-                reader.position += 1
-                check = Check(compared, says == "yes")
-            if words[reader.position] != "back":
-                reader.word("answer")
-                break
-            attempts.append(TraceAttempt(numbers, tuple(steps), target, need, aim, check))
-            reader.position += 1
-            numbers, restated, steps, target, need, aim, check = (), [], [], None, None, None, None
-            restated.append(reader.number())
-            while words[reader.position] in _NUMBERS:
-                restated.append(reader.number())
-            reader.word("target")
-            target = reader.number()
-            reader.word(":")
-            numbers = tuple(restated)
-        if words[reader.position]:
-            reason = "trailing_words"
-    except _Broken:
-        word = words[reader.position]
-        reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
-    if attempts or steps or need is not None or aim is not None:
-        attempts.append(TraceAttempt(numbers or tuple(restated), tuple(steps), target, need, aim, check))
-    return Trace(tuple(attempts), num_filler, reason)

@@ -1,6 +1,7 @@
 """The verifier of Countdown: one check for step-form completions and for expressions, with named reasons.
 
-Model output is hostile input (see `arithmetic`): nothing here raises on text, and work is linear in a bounded input.
+Model output is hostile input (see `arithmetic`): nothing here raises on text, and work is linear in a bounded
+input.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import NamedTuple
 from extrabitter.tasks import Verdict
 from extrabitter.tasks.arithmetic import REASONS as EXPRESSION_REASONS
 from extrabitter.tasks.arithmetic import evaluate_expression
+from extrabitter.tasks.countdown_parser import TRACE_REASONS, parse_trace
 from extrabitter.tasks.countdown_problems import OPERATIONS, TRUE_EQUATIONS, Problem, Step
-from extrabitter.tasks.countdown_traces import TRACE_REASONS, Trace, TraceAttempt, parse_trace
+from extrabitter.tasks.countdown_traces import Trace, TraceAttempt
 
 REASONS = {
     "correct": "the answer uses each given number once and reaches the target",
@@ -30,8 +32,8 @@ REASONS = {
 class Replay(NamedTuple):
     """What an attempt amounts to: a reason, the value reached (None unless legal), and its identity.
 
-    `key` is the same for two attempts that make the same computation: their steps, also those made before a restart, in
-    an order that does not depend on how they were written down.
+    `key` is the same for two attempts that make the same computation: their steps, also those made before a
+    restart, in an order that does not depend on how they were written down.
     """
 
     reason: str
@@ -57,7 +59,8 @@ def _canonical(step: Step) -> Step:
 def replay_attempts(trace: Trace, problem: Problem, operations: str = OPERATIONS) -> list[Replay]:
     """Carry out each attempt of a trace by the rules.
 
-    An attempt may start from the given numbers or from numbers that legal steps of an earlier attempt had left.
+    An attempt may start from the given numbers or from numbers that legal steps of an earlier attempt had
+    left.
     """
     paths: dict[tuple[int, ...], tuple[Step, ...]] = {problem.numbers: ()}
     return [_replay(attempt, problem, operations, paths) for attempt in trace.attempts]
@@ -113,8 +116,8 @@ def verify_completion(text: object, problem: Problem, operations: str = OPERATIO
 def verify_expression(text: object, problem: Problem, operations: str = OPERATIONS) -> Verdict:
     """Judge an arithmetic expression such as `(9 - 7) + 6`; `reason` is a key of REASONS. Never raises.
 
-    Values on the way are exact and unbounded: unlike a trace, an expression may pass through 7 - 9 or, with `/` among
-    the operations, 7 / 9.
+    Values on the way are exact and unbounded: unlike a trace, an expression may pass through 7 - 9 or, with
+    `/` among the operations, 7 / 9.
     """
     reason, value, numbers = evaluate_expression(text, operations)
     if reason != "ok":

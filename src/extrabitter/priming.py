@@ -1,0 +1,107 @@
+"""Demonstrations for SFT priming: which behaviours a condition shows, and its matched controls.
+
+The conditions follow Gandhi et al. (arXiv 2503.01307), Countdown. What differs: the traces are written by a
+program, not by a language model, so that a behaviour is there or not by construction; attempts of all
+conditions come from one proposal distribution, so that conditions differ in what is done with a guess and not
+in how good it is; and *direct* and *cosmetic* are added as controls.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from extrabitter.seeding import derive_seed
+from extrabitter.tasks.countdown import (
+    Problem,
+    TraceCondition,
+    generate_problems,
+    render_prompt,
+    render_trace,
+    write_trace,
+)
+
+
+@dataclass(frozen=True)
+class PrimingCondition:
+    """How a condition's traces are written.
+
+    With `matched_length` each document gets filler words in front until it is as long as the document that
+    the condition of that name writes for the same problem.
+    """
+
+    trace: TraceCondition
+    matched_length: str = ""
+
+
+_ALL_BEHAVIOURS = TraceCondition(
+    verification=True, backtracking=True, subgoal_setting=True, backward_chaining=True
+)
+_SEARCH = TraceCondition(verification=True, backtracking=True)
+
+CONDITIONS: dict[str, PrimingCondition] = {
+    "direct": PrimingCondition(TraceCondition()),
+    "filler": PrimingCondition(TraceCondition(), matched_length="all_behaviours"),
+    "verification": PrimingCondition(TraceCondition(verification=True)),
+    "backtracking": PrimingCondition(TraceCondition(backtracking=True)),
+    "verification_backtracking": PrimingCondition(_SEARCH),
+    "all_behaviours": PrimingCondition(_ALL_BEHAVIOURS),
+    # Every submitted answer is wrong and every verdict true: the search fails, and says so.
+    "incorrect": PrimingCondition(replace(_ALL_BEHAVIOURS, ending="wrong")),
+    # The words of verification_backtracking, with a coin for a judge.
+    "cosmetic": PrimingCondition(replace(_SEARCH, verdicts="random")),
+    "subgoal_setting": PrimingCondition(TraceCondition(subgoal_setting=True)),
+    "backward_chaining": PrimingCondition(TraceCondition(backward_chaining=True)),
+}
+
+
+def priming_documents(condition: str, count: int, seed: int, num_numbers: int = 3) -> list[dict[str, Any]]:
+    """Return `count` documents on training problems: dicts of prompt, completion, numbers and target.
+
+    The same seed gives every condition the same problems in the same order. ValueError names the conditions
+    there are.
+    """
+    chosen = _condition(condition)
+    documents = []
+    for index, problem in enumerate(generate_problems("train", count, seed, num_numbers)):
+        completion = _write(problem, chosen, derive_seed(seed, "trace", index))
+        documents.append(
+            {
+                "prompt": render_prompt(problem),
+                "completion": completion,
+                "numbers": list(problem.numbers),
+                "target": problem.target,
+            }
+        )
+    return documents
+
+
+def documents_table(condition: str, documents: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return table `documents` (prompt, completion, kind), the condition's name as kind."""
+    return pd.DataFrame(
+        {
+            "prompt": [document["prompt"] for document in documents],
+            "completion": [document["completion"] for document in documents],
+            "kind": condition,
+        }
+    )
+
+
+def _condition(name: str) -> PrimingCondition:
+    if name not in CONDITIONS:
+        raise ValueError(f"condition: unknown {name!r}; must be one of {', '.join(CONDITIONS)}")
+    return CONDITIONS[name]
+
+
+def _write(problem: Problem, condition: PrimingCondition, seed: int) -> str:
+    trace = write_trace(problem, condition.trace, random.Random(seed))
+    text = render_trace(trace, problem)
+    if not condition.matched_length:
+        return text
+    pattern = _write(problem, CONDITIONS[condition.matched_length], seed)
+    num_filler = max(0, len(pattern.split()) - len(text.split()))
+    return render_trace(replace(trace, num_filler=num_filler), problem)
