@@ -1,0 +1,66 @@
+"""Profile -> runs -> chapters -> book. Thin over extrabitter.pipeline, which knows the jobs.
+
+    snakemake --cores all --config profile=laptop       the same as `make book`, without its summary
+    snakemake -n --config profile=smoke                 what would run
+"""
+
+from pathlib import Path
+
+from extrabitter import pipeline
+
+workdir: config.get("root", workflow.basedir)
+
+BOOK = pipeline.make_book(config.get("profile", "laptop"), Path.cwd(), published=config.get("published", ""))
+DIGESTS = BOOK.plan.digests()
+OPTIONS = f"--root . --profile {BOOK.profile.name}" + f" --published {BOOK.results_dir}" * BOOK.published
+
+
+def status(key):
+    return str(BOOK.results_dir / f"{key}.status.json")
+
+
+def job(wildcards):
+    return BOOK.plan.jobs[f"{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"]
+
+
+wildcard_constraints:
+    stage="[a-z_]+",
+    arm="[a-z0-9_]+",
+    seed="[0-9]+",
+
+
+rule book:
+    """Stage the pages and build the book."""
+    input:
+        [str(BOOK.output_dir / f"{chapter}.ipynb") for chapter in BOOK.profile.chapters],
+    message: "book"
+    shell:
+        "extrabitter render {OPTIONS}"
+
+
+rule chapter:
+    """Run a chapter notebook: it reads tables, however their runs ended."""
+    input:
+        [status(key) for key in BOOK.plan.jobs],
+    output:
+        str(BOOK.output_dir / "{chapter}.ipynb"),
+    params:
+        digest=lambda wildcards: pipeline.chapter_digest(wildcards.chapter, Path.cwd()),
+    message: "chapter {wildcards.chapter}"
+    shell:
+        "extrabitter run-chapter {OPTIONS} {wildcards.chapter}"
+
+
+rule run:
+    """Make one run. A failed run is a finished job with a failed status, so the others go on."""
+    input:
+        lambda wildcards: [status(key) for key in job(wildcards).inputs],
+    output:
+        status("{stage}/{arm}/seed={seed}"),
+    params:
+        digest=lambda wildcards: DIGESTS[job(wildcards).key],
+    threads: BOOK.profile.threads
+    message: "{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
+    shell:
+        "extrabitter run-job {OPTIONS} {wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
+        " || test -f {output}"

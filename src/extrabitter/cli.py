@@ -1,0 +1,141 @@
+"""The command line: extrabitter plan | build | run-job | run-chapter | render | publish | compare."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extrabitter.provenance import REPOSITORY
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Run the experiments of the book and build it. Wrong input ends with one line and exit code 2; "
+    "a run that failed with exit code 1.",
+)
+
+Root = Annotated[Path, typer.Option(help="Folder with profiles/, notebooks/ and book/.")]
+ProfileName = Annotated[str, typer.Option(help="Name of a file in profiles/, without .yaml.")]
+Published = Annotated[str, typer.Option(help="A committed results folder to render instead of own runs.")]
+Cores = Annotated[int, typer.Option(help="CPU cores to use.", min=1)]
+
+_CORES = len(os.sched_getaffinity(0))
+
+
+@app.command()
+def plan(root: Root = REPOSITORY, profile: ProfileName = "laptop", cores: Cores = _CORES) -> None:
+    """Say what would run, what each run costs and how long all of it takes."""
+    from extrabitter import pipeline, scheduling
+
+    book = pipeline.make_book(profile, root.resolve())
+    todo = scheduling.pending(book, cores)
+    for key, job in book.plan.jobs.items():
+        state = "to run" if key in todo else "up to date"
+        reads = f" reads {', '.join(job.inputs)}" if job.inputs else ""
+        print(f"{key}: {state}, about {scheduling.clock(job.estimate_s)}{reads}")
+    seconds = book.plan.estimate(todo, cores)
+    print(f"{len(book.plan.jobs)} runs, about {scheduling.clock(seconds)} to go on {cores} cores")
+
+
+@app.command()
+def build(
+    root: Root = REPOSITORY, profile: ProfileName = "laptop", published: Published = "", cores: Cores = _CORES
+) -> None:
+    """Make what is missing or stale, then the book; failed runs are tried again."""
+    from extrabitter import pipeline, scheduling
+
+    book = pipeline.make_book(profile, root.resolve(), published)
+    raise typer.Exit(scheduling.build(book, cores))
+
+
+@app.command()
+def run_job(
+    job: Annotated[str, typer.Argument(help="stage/arm/seed=<k>, as `plan` lists them.")],
+    root: Root = REPOSITORY,
+    profile: ProfileName = "laptop",
+) -> None:
+    """Make one run, whether or not it is up to date."""
+    from extrabitter import execution, pipeline
+
+    status = execution.run_job(pipeline.make_plan(profile, root.resolve()), job)
+    raise typer.Exit(0 if status.state == "ok" else 1)
+
+
+@app.command()
+def run_chapter(
+    chapter: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/chapters, without .ipynb.")],
+    root: Root = REPOSITORY,
+    profile: ProfileName = "laptop",
+    published: Published = "",
+) -> None:
+    """Run one chapter notebook on the runs that are there."""
+    from extrabitter import execution, pipeline
+
+    book = pipeline.make_book(profile, root.resolve(), published)
+    execution.run_chapter(book, chapter)
+
+
+@app.command()
+def render(root: Root = REPOSITORY, profile: ProfileName = "laptop", published: Published = "") -> None:
+    """Build the book from runs and chapters that are there."""
+    from extrabitter import pipeline, staging
+
+    book = pipeline.make_book(profile, root.resolve(), published)
+    staging.stage_source(book)
+    print(staging.build_html(root.resolve()).resolve().as_uri())
+
+
+@app.command()
+def publish(
+    root: Root = REPOSITORY,
+    profile: ProfileName = "reference",
+    results: Annotated[
+        Path, typer.Option(help="Folder to write; results/<profile> is the usual one.")
+    ] = Path(),
+) -> None:
+    """Copy the tables, manifests and executed notebooks of finished runs, without checkpoints."""
+    from extrabitter import pipeline, publishing
+
+    plan_ = pipeline.make_plan(profile, root.resolve())
+    target = results if results != Path() else Path("results") / profile
+    print(f"{publishing.publish(plan_, root.resolve() / target)} runs in {target}")
+
+
+@app.command()
+def compare(
+    root: Root = REPOSITORY,
+    profile: ProfileName = "laptop",
+    published: Published = "results/reference",
+) -> None:
+    """Set the headline numbers of my runs beside the published ones: inside or outside their intervals."""
+    from extrabitter import publishing
+
+    print(publishing.compare(root.resolve() / "runs" / profile, root.resolve() / published))
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr, without a traceback."""
+    from extrabitter.artifacts import ArtifactError
+    from extrabitter.config import ParameterError
+    from extrabitter.records import TableError
+
+    try:
+        app()
+    except (ArtifactError, ParameterError, TableError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        # NotebookError, BookError and ScheduleError: raised by modules too slow to import for a --help.
+        if type(error).__module__.partition(".")[0] != "extrabitter":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

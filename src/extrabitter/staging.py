@@ -1,0 +1,201 @@
+"""The book's source: prose and executed notebooks side by side, with a page for every run; then its HTML.
+
+Nothing is executed here. Chapters are the notebooks that papermill ran; a chapter that holds an error is
+refused. A run that failed gets a page that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from extrabitter import artifacts
+from extrabitter.artifacts import Status
+from extrabitter.config import STAGES
+from extrabitter.pipeline import Book
+
+SOURCE = Path("_build/source")
+HTML = Path("_build/html")
+# A published book is made from this profile; all others say on each page what they are made from.
+REFERENCE = "reference"
+_LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
+
+
+class BookError(RuntimeError):
+    """The book cannot be built; the message is one line."""
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the book shows of one run."""
+
+    stage: str
+    arm: str
+    seed: int
+    status: Status
+    run_dir: Path
+
+    @property
+    def name(self) -> str:
+        """Path of the page in the book, without suffix."""
+        return f"run_pages/{self.stage}/{self.arm}-seed-{self.seed}"
+
+
+def stage_source(book: Book) -> Path:
+    """Write the book's source afresh below _build/source; BookError when a page is missing or broken."""
+    root = book.plan.root
+    source = root / SOURCE
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "book", source)
+    for chapter in book.profile.chapters:
+        _copy_chapter(root / book.output_dir / f"{chapter}.ipynb", source / f"{chapter}.ipynb")
+    # What chapters save (figures/, tables/) lies beside them in the book, as it does in their output folder.
+    for folder in (path for path in (root / book.output_dir).glob("*/") if path.is_dir()):
+        shutil.copytree(folder, source / folder.name, dirs_exist_ok=True)
+    pages = _find_pages(root / book.results_dir)
+    for page in pages:
+        _write_run_page(source, page, book)
+    for stage in STAGES:
+        _write_stage_page(source, stage, [page for page in pages if page.stage == stage])
+    _write_config(root, source, book)
+    _write_toc(root, source, pages)
+    return source
+
+
+def build_html(root: Path) -> Path:
+    """Build _build/html with warnings as errors; BookError when there is any, and no HTML is left."""
+    html = root / HTML
+    shutil.rmtree(html, ignore_errors=True)
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(root / SOURCE)]
+    command += ["--path-output", str(root), "-W", "-n", "--keep-going", "--all", "--quiet"]
+    log = root / "_build" / "book.log"
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log.write_text(done.stdout, encoding="utf-8")
+    if done.returncode or not (html / "index.html").is_file():
+        shutil.rmtree(html, ignore_errors=True)
+        lines = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
+        shown = "\n".join(lines[:20] or done.stdout.splitlines()[-5:])
+        raise BookError(
+            f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
+        )
+    return html / "index.html"
+
+
+def _find_pages(results: Path) -> list[RunPage]:
+    return [
+        RunPage(stage, arm, seed, status, results / stage / arm / f"seed={seed}")
+        for stage, arm, seed, status in artifacts.find_statuses(results)
+    ]
+
+
+def _copy_chapter(executed: Path, target: Path) -> None:
+    if not executed.is_file():
+        raise BookError(f"chapter {target.stem} has not been run: no {executed.name}")
+    for cell in json.loads(executed.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                raise BookError(
+                    f"chapter {target.stem} holds an error: {output['ename']}: {output['evalue']}"
+                )
+    shutil.copy(executed, target)
+
+
+def _write_run_page(source: Path, page: RunPage, book: Book) -> None:
+    target = source / page.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    title = f"# {page.arm}, seed {page.seed}"
+    command = f"extrabitter run-job --profile {book.profile.name} {page.stage}/{page.arm}/seed={page.seed}"
+    if page.status.state == "failed":
+        text = f"{title}: failed\n\nThis run failed, and nothing in the book rests on it.\n\n"
+        text += f"{_fence(page.status.reason)}\n\nTry it again with\n\n{_fence(command)}\n"
+        target.with_suffix(".md").write_text(text, encoding="utf-8")
+        return
+    manifest = artifacts.read_manifest(page.run_dir)
+    executed = page.run_dir.with_name(f"{page.run_dir.name}.ipynb")
+    if manifest is None or not executed.is_file():
+        raise BookError(f"run {page.stage}/{page.arm}/seed={page.seed}: its folder or notebook is damaged")
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            # One stage notebook is many pages here: its labels would clash, its title says too little.
+            cell["source"] = _TITLE.sub("", _LABEL.sub("", "".join(cell["source"])), count=1).strip()
+    head = f"{title}\n\n{_provenance_table(manifest)}\n\nMake this page's run again with\n\n{_fence(command)}"
+    notebook["cells"].insert(0, {"cell_type": "markdown", "id": "provenance", "metadata": {}, "source": head})
+    target.with_suffix(".ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def _provenance_table(manifest: dict[str, Any]) -> str:
+    machine = manifest["machine"]
+    rows = {
+        "commit": manifest["commit"][:12] + " (with uncommitted changes)" * manifest["dirty"],
+        "code": manifest["code_sha256"][:12],
+        "input weights": manifest["input_sha256"][:12] or "none",
+        "machine": machine["gpu"] or machine["cpu"],
+        "threads": manifest["threads"],
+        "wall time": f"{manifest['wall_s']:.0f} s",
+        "peak memory": f"{manifest['peak_rss_mb']:.0f} MB",
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
+    }
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {_code(value)} |" for name, value in rows.items())]
+    )
+
+
+def _write_stage_page(source: Path, stage: str, pages: list[RunPage]) -> None:
+    if pages:
+        rows = [
+            f"| [{page.arm}, seed {page.seed}](/{page.name}) | {page.status.state} "
+            f"| {page.status.wall_s:.0f} |"
+            for page in pages
+        ]
+        table = "\n".join(["| run | status | wall time / s |", "|---|---|---|", *rows])
+        text = f"# Runs: {stage.replace('_', ' ')}\n\n{table}\n"
+        (source / "run_pages" / f"{stage}.md").write_text(text, encoding="utf-8")
+
+
+def _write_config(root: Path, source: Path, book: Book) -> None:
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    if book.profile.name != REFERENCE:
+        line = f"Built from the profile “{book.profile.name}”: {book.profile.description}"
+        config.setdefault("html", {})["announcement"] = line
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (source / "_config.yml").write_text(text, encoding="utf-8")
+
+
+def _write_toc(root: Path, source: Path, pages: list[RunPage]) -> None:
+    """Copy _toc.yml, with the pages of the runs as sections below its entry `runs`."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    sections = []
+    for stage in STAGES:
+        files = [{"file": page.name} for page in pages if page.stage == stage]
+        if files:
+            sections.append({"file": f"run_pages/{stage}", "sections": files})
+    entries = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
+    parent = next((entry for entry in entries if entry["file"] == "runs"), None)
+    if parent is None:
+        raise BookError("_toc.yml has no page `runs`, below which the runs are listed")
+    if sections:
+        parent["sections"] = sections
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+
+
+def _fence(text: str) -> str:
+    """Show text as it is, whatever it contains: the fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _code(value: Any) -> str:
+    """Show a value in a table cell without any meaning to Markdown."""
+    return "`" + str(value).replace("`", "'").replace("|", "/") + "`"
