@@ -4,14 +4,23 @@
     snakemake -n --config profile=smoke                 what would run
 """
 
+import os
+import sys
 from pathlib import Path
+
+# The package is taken from this tree, so that no installation can stand between the code and its runs.
+os.environ["PYTHONPATH"] = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, os.environ["PYTHONPATH"])
 
 from extrabitter import pipeline
 
+
 workdir: config.get("root", workflow.basedir)
+
 
 BOOK = pipeline.make_book(config.get("profile", "laptop"), Path.cwd(), published=config.get("published", ""))
 DIGESTS = BOOK.plan.digests()
+EXTRABITTER = f"{sys.executable} -m extrabitter.cli"
 OPTIONS = f"--root . --profile {BOOK.profile.name}" + f" --published {BOOK.results_dir}" * BOOK.published
 
 
@@ -32,10 +41,12 @@ wildcard_constraints:
 rule book:
     """Stage the pages and build the book."""
     input:
+        # The statuses too: Snakemake would not miss a deleted one behind an up-to-date chapter.
+        [status(key) for key in BOOK.plan.jobs],
         [str(BOOK.output_dir / f"{chapter}.ipynb") for chapter in BOOK.profile.chapters],
     message: "book"
     shell:
-        "extrabitter render {OPTIONS}"
+        "{EXTRABITTER} render {OPTIONS}"
 
 
 rule chapter:
@@ -48,7 +59,7 @@ rule chapter:
         digest=lambda wildcards: pipeline.chapter_digest(wildcards.chapter, Path.cwd()),
     message: "chapter {wildcards.chapter}"
     shell:
-        "extrabitter run-chapter {OPTIONS} {wildcards.chapter}"
+        "{EXTRABITTER} run-chapter {OPTIONS} {wildcards.chapter}"
 
 
 rule run:
@@ -62,5 +73,5 @@ rule run:
     threads: BOOK.profile.threads
     message: "{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
     shell:
-        "extrabitter run-job {OPTIONS} {wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
+        "{EXTRABITTER} run-job {OPTIONS} {wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
         " || test -f {output}"

@@ -33,7 +33,7 @@ def plan(root: Root = REPOSITORY, profile: ProfileName = "laptop", cores: Cores 
     from extrabitter import pipeline, scheduling
 
     book = pipeline.make_book(profile, root.resolve())
-    todo = scheduling.pending(book, cores)
+    todo = [*scheduling.pending(book, cores), *dict(scheduling.failures(book.plan))]
     for key, job in book.plan.jobs.items():
         state = "to run" if key in todo else "up to date"
         reads = f" reads {', '.join(job.inputs)}" if job.inputs else ""

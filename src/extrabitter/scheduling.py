@@ -46,7 +46,7 @@ def build(book: Book, cores: int) -> int:
         todo = pending(book, cores)
         _announce(book, todo, cores)
         code = _run(book, [name for name in todo if name in book.plan.jobs], cores, lock)
-    failed = [] if book.published else _failures(book.plan)
+    failed = [] if book.published else failures(book.plan)
     for key, reason in failed:
         print(f"failed: {key}: {reason}")
     index = root / HTML / "index.html"
@@ -103,10 +103,7 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
     plan, started = book.plan, time.monotonic()
     left, spent, expected = list(todo), 0.0, 0.0
     command = [*_command(book, cores), "--quiet", "rules", "progress"]
-    environment = os.environ | {
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     _log(book).parent.mkdir(parents=True, exist_ok=True)
     with (
         open(_log(book), "w", encoding="utf-8") as log,
@@ -149,14 +146,14 @@ def _log(book: Book) -> Path:
     return book.plan.root / "_build" / f"{book.profile.name}.log"
 
 
-def _failures(plan: Plan) -> list[tuple[str, str]]:
+def failures(plan: Plan) -> list[tuple[str, str]]:
     statuses = {key: artifacts.read_status(plan.root / job.run_dir) for key, job in plan.jobs.items()}
     return [(key, status.reason) for key, status in statuses.items() if status and status.state == "failed"]
 
 
 def _forget_failures(plan: Plan) -> None:
     """Delete failed statuses, so that those runs, and no others, are tried again."""
-    for key, _ in _failures(plan):
+    for key, _ in failures(plan):
         artifacts.status_path(plan.root / plan.jobs[key].run_dir).unlink()
 
 

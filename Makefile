@@ -1,0 +1,77 @@
+# One way in: `make help` lists the targets. Each does its own set-up in .venv and may be run twice.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+PROFILE ?= laptop
+PYTHON ?= python3.11
+CORES ?= $(shell nproc)
+# Given to pip when it installs PyTorch, e.g. the --index-url of PyTorch's CPU-only wheels: a smaller download.
+TORCH_PIP_ARGS ?=
+TORCH := torch==2.13.0
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Named after the lock's content: another lock is another stamp, and the set-up is done again.
+STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+
+.PHONY: help setup book test published compare bench plan lint lock clean
+
+help:
+	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
+	@echo '          PROFILE            smoke: minutes, to see that it works | laptop | reference | gpu'
+	@echo 'make plan [PROFILE=laptop]   what `make book` would run, and how long it takes'
+	@echo 'make published               build the book from the committed results; no training, a minute'
+	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones: inside or outside?'
+	@echo 'make test                    the smoke profile from end to end, then all tests'
+	@echo 'make lint                    ruff and mypy'
+	@echo 'make bench                   rollouts and GRPO steps against stock TRL'
+	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
+	@echo 'make clean                   remove _build and caches; runs/ and .venv stay'
+	@echo ''
+	@echo 'Needs Linux, Python 3.11 and make; all else goes into .venv on the first call (about three minutes).'
+	@echo 'CORES=n limits the cores; PYTHON=... names the interpreter; TORCH_PIP_ARGS=... is given to pip for PyTorch.'
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or give PYTHON="; exit 2; }
+	@echo 'set-up: installing the locked packages into .venv (once, about three minutes)'
+	@$(PIP) --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PIP) install -qq $(TORCH_PIP_ARGS) $(TORCH)
+	$(PIP) install -qq --no-deps --require-hashes -r requirements.lock
+	$(PIP) install -qq --no-deps --no-build-isolation -e .
+	@rm -f .venv/.installed-* && touch $@
+
+book: setup
+	@$(BIN)/extrabitter build --profile $(PROFILE) --cores $(CORES)
+
+plan: setup
+	@$(BIN)/extrabitter plan --profile $(PROFILE) --cores $(CORES)
+
+published: setup
+	@$(BIN)/extrabitter build --published results/reference --cores $(CORES)
+
+compare: setup
+	@$(BIN)/extrabitter compare --profile $(PROFILE)
+
+test: setup
+	@$(MAKE) --no-print-directory book PROFILE=smoke
+	@$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	@$(BIN)/python -m extrabitter.bench
+
+lock: setup
+	$(PIP) install -qq uv==0.13.9
+	@{ echo '# Every package that `make` installs beside PyTorch, with hashes; made by `make lock`, for Linux and Python 3.11.'; \
+	echo '# PyTorch 2.13.0 and what it alone needs (nvidia-*, cuda-*, triton) stay out: CPU and CUDA wheels differ.'; \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform linux --generate-hashes \
+		--no-header --no-annotate -q | awk '/^[a-z]/ {keep = !/^(torch|triton|nvidia-|cuda-)/} keep'; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf _build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
