@@ -43,7 +43,7 @@ rule book:
     input:
         # The statuses too: Snakemake would not miss a deleted one behind an up-to-date chapter.
         [status(key) for key in BOOK.plan.jobs],
-        [str(BOOK.output_dir / f"{chapter}.ipynb") for chapter in BOOK.profile.chapters],
+        [str(BOOK.output_dir / f"{chapter}.ipynb") for chapter in BOOK.chapters],
     message: "book"
     shell:
         "{EXTRABITTER} render {OPTIONS}"

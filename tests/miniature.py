@@ -45,7 +45,6 @@ PROFILE: dict[str, Any] = {
             },
         },
     },
-    "chapters": ["what_came_out"],
 }
 
 _STAGE_CODE = """\
@@ -133,4 +132,10 @@ def _markdown(source: str) -> dict[str, Any]:
 
 def _code(source: str, *tags: str) -> dict[str, Any]:
     metadata = {"tags": list(tags)}
-    return {"cell_type": "code", "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
+    return {
+        "cell_type": "code",
+        "metadata": metadata,
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }

@@ -76,7 +76,7 @@ def run_chapter(book: Book, chapter: str) -> None:
     notebook = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     if not (root / notebook).is_file():
         raise ParameterError(
-            f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.profile.chapters)}"
+            f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.chapters)}"
         )
     started = time.monotonic()
     parameters = {

@@ -24,6 +24,7 @@ from extrabitter.config import (
 from extrabitter.provenance import REPOSITORY, STAGE_NOTEBOOKS, code_digest
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
+_CHAPTER_RUNS = Path("_build/chapters")
 _GIVEN_BY_THE_JOB = {"run_dir", "arm", "seed"}
 _WITHOUT_ESTIMATE_S = 60.0
 
@@ -57,7 +58,6 @@ class Profile(StrictModel):
     seeds: list[int] = Field(min_length=1, description="root seeds of every arm that sets none itself")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of a job")
     stages: Stages
-    chapters: list[str] = Field(min_length=1, description="chapter notebooks, in the order they are run")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_profile(path: Path, name: str) -> Profile:
         first_line = " ".join(str(error).split())
         raise ParameterError(f"profile {name}: {path.name} is not YAML ({first_line})") from None
     if not isinstance(values, Mapping):
-        raise ParameterError(f"profile {name}: {path.name} must be a mapping with name, stages, chapters ...")
+        raise ParameterError(f"profile {name}: {path.name} must be a mapping with name, seeds, stages ...")
     profile = validate(Profile, values, f"profile {name}")
     if profile.name != name:
         raise ParameterError(
@@ -158,12 +158,17 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
 
 @dataclass(frozen=True)
 class Book:
-    """A book to build: its plan, the results its chapters read, and where they write."""
+    """A book to build: its plan, the results its chapters read, and where the chapters' runs go."""
 
     plan: Plan
     results_dir: Path
     output_dir: Path
     published: bool
+
+    @property
+    def chapters(self) -> list[str]:
+        """Names of the chapter notebooks; every book has all of them."""
+        return sorted(path.stem for path in (self.plan.root / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
 
     @property
     def profile(self) -> Profile:
@@ -179,7 +184,7 @@ def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
     """
     if not published:
         plan = make_plan(name, root)
-        return Book(plan, plan.results_dir, plan.results_dir / "chapters", published=False)
+        return Book(plan, plan.results_dir, _CHAPTER_RUNS / name, published=False)
     results_dir = Path(published)
     path = root / results_dir / "profile.yaml"
     if not path.is_file():
@@ -188,14 +193,12 @@ def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
         )
     profile = read_profile(path, results_dir.name)
     plan = Plan(profile, root, results_dir, {})
-    return Book(plan, results_dir, Path("_build/published") / results_dir.name, published=True)
+    return Book(plan, results_dir, _CHAPTER_RUNS / "published", published=True)
 
 
 def chapter_digest(chapter: str, root: Path) -> str:
     """Hash the whole source of a chapter notebook, prose too, and the code it imports."""
     notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-    if not notebook.is_file():
-        raise ParameterError(f"chapters = {chapter!r}: no notebook {CHAPTER_NOTEBOOKS / chapter}.ipynb")
     return hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode()).hexdigest()
 
 

@@ -56,7 +56,7 @@ def stage_source(book: Book) -> Path:
     source = root / SOURCE
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source)
-    for chapter in book.profile.chapters:
+    for chapter in book.chapters:
         _copy_chapter(root / book.output_dir / f"{chapter}.ipynb", source / f"{chapter}.ipynb")
     # What chapters save (figures/, tables/) lies beside them in the book, as it does in their output folder.
     for folder in (path for path in (root / book.output_dir).glob("*/") if path.is_dir()):
