@@ -117,7 +117,7 @@ def find_runs(root: str | Path, stage: str | None = None) -> list[Run]:
     for name in [stage] if stage else STAGES:
         for path in Path(root).glob(f"{name}/*/seed=*/"):
             manifest = read_manifest(path)
-            if manifest is not None:
+            if manifest is not None and f"seed={manifest['seed']}" == path.name:
                 runs.append(Run(name, manifest["arm"], manifest["seed"], path, manifest))
     return sorted(runs, key=lambda run: (list(STAGES).index(run.stage), run.arm, run.seed))
 
@@ -126,7 +126,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     """Read and check a run folder's manifest; None when the folder is no complete run."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["schema_version"] != SCHEMA_VERSION or f"seed={manifest['seed']}" != path.name:
+        if manifest["schema_version"] != SCHEMA_VERSION:
             return None
         whole = all(provenance.file_sha256(path / name) == sha for name, sha in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
