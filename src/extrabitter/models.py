@@ -135,6 +135,12 @@ def mask_tokens(model: PreTrainedModel, token_ids: Iterable[int]) -> None:
     head.register_buffer("bias", bias, persistent=False)
 
 
+def masked_token_ids(model: PreTrainedModel) -> list[int]:
+    """Return the token ids that `mask_tokens` has made impossible."""
+    bias = model.get_output_embeddings().bias
+    return [] if bias is None else (bias == MASKED_LOGIT).nonzero()[:, 0].tolist()
+
+
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Write weights (safetensors), configuration, tokenizer and their SHA-256 sums to `folder`."""
     folder = Path(folder)

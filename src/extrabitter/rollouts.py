@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from extrabitter.decoder import Decoder, is_supported
-from extrabitter.sampling import SamplingParameters, draw
+from extrabitter.sampling import SamplingParameters as SamplingParameters
+from extrabitter.sampling import draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
