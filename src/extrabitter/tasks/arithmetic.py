@@ -3,8 +3,9 @@
 What a model writes is hostile input: with `eval`, or sympy's `parse_expr`, the given numbers 9, 99, 99 allow
 `9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces,
 read once from left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in
-`fractions.Fraction`. Length, nesting and digits are bounded, so that time and memory are. Signs are not
-operations: `-3` is no number here.
+`fractions.Fraction`. Length, nesting and digits are bounded, so that time and memory are. A sign
+in front of a number or parenthesis is read (`-7 + 15`): with a positive target it reaches nothing that
+subtraction does not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ REASONS = {
     "operation_not_allowed": "an operation that the task does not have",
 }
 
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_NEGATE = "~"  # a minus sign in front of an operand, on the stack
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, _NEGATE: 3}
+_OPERATIONS = frozenset("+-*/")
 _DIGITS = frozenset("0123456789")
 
 
@@ -68,7 +71,7 @@ def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
             end = position + 1
             while end < len(text) and text[end] in _DIGITS:
                 end += 1
-            if not operand_expected:
+            if not operand_expected or (character == "0" and end - position > 1):
                 return Evaluation("syntax_error")
             if end - position > MAX_DIGITS:
                 return Evaluation("number_too_long")
@@ -93,9 +96,13 @@ def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
                     return Evaluation("division_by_zero")
             pending.pop()
             depth -= 1
-        elif character in _PRECEDENCE:
+        elif character in _OPERATIONS:
             if operand_expected:
-                return Evaluation("syntax_error")
+                if character in "*/":
+                    return Evaluation("syntax_error")
+                if character == "-":
+                    pending.append(_NEGATE)
+                continue
             if character not in operations:
                 return Evaluation("operation_not_allowed")
             while pending and pending[-1] != "(" and _PRECEDENCE[pending[-1]] >= _PRECEDENCE[character]:
@@ -116,8 +123,11 @@ def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
 
 
 def _apply(operation: str, values: list[Fraction]) -> bool:
-    """Replace the last two values by their combination; False for a division by zero."""
+    """Replace the last values by what the operation makes of them; False for a division by zero."""
     right = values.pop()
+    if operation == _NEGATE:
+        values.append(-right)
+        return True
     left = values.pop()
     if operation == "+":
         values.append(left + right)
