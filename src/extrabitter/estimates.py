@@ -1,0 +1,103 @@
+"""Measured values with their uncertainty: over seeds where there are several, over problems where there is one.
+
+Arms are compared by seed and by problem: the same seed asks every arm the same problems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from extrabitter.behaviours import MEASURES
+from extrabitter.metrics import t_interval
+from extrabitter.seeding import derive_seed
+
+NUM_RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; NaN where nothing was measured."""
+
+    value: float
+    lower: float
+    upper: float
+    num_seeds: int
+
+    @property
+    def measured(self) -> bool:
+        """Whether any complete run stands behind the value."""
+        return self.num_seeds > 0 and bool(np.isfinite(self.value))
+
+
+MISSING = Estimate(np.nan, np.nan, np.nan, 0)
+
+
+def over_seeds(by_seed: pd.DataFrame) -> Estimate:
+    """Combine one row a seed (value, lower, upper) into one estimate.
+
+    With one seed the interval is that run's own, over problems; with more it is Student's t over seed means.
+    """
+    rows = by_seed[np.isfinite(by_seed["value"].to_numpy(float))]
+    if len(rows) == 0:
+        return MISSING
+    if len(rows) == 1:
+        row = rows.iloc[0]
+        return Estimate(float(row["value"]), float(row["lower"]), float(row["upper"]), 1)
+    mean, lower, upper = t_interval(rows["value"].to_numpy(float))
+    return Estimate(float(mean), float(lower), float(upper), len(rows))
+
+
+def of_measure(summary: pd.DataFrame, arm: str, measure: str) -> Estimate:
+    """Estimate a measure of an arm from collected `summary` tables (arm, seed, measure, value, ...)."""
+    return over_seeds(summary[(summary["arm"] == arm) & (summary["measure"] == measure)])
+
+
+def of_pass_at_k(pass_at_k: pd.DataFrame, arm: str, k: int) -> Estimate:
+    """Estimate pass@k of an arm from collected `pass_at_k` tables."""
+    return over_seeds(pass_at_k[(pass_at_k["arm"] == arm) & (pass_at_k["k"] == k)])
+
+
+def of_difference(completions: pd.DataFrame, arm: str, baseline: str, measure: str) -> Estimate:
+    """Estimate a measure's difference arm - baseline, paired by seed and by problem.
+
+    `completions` are collected tables. Seeds that only one of the two arms completed are left out.
+    """
+    first, second = completions[completions["arm"] == arm], completions[completions["arm"] == baseline]
+    rows = [
+        _paired(first[first["seed"] == seed], second[second["seed"] == seed], measure, int(seed))
+        for seed in sorted(set(first["seed"]) & set(second["seed"]))
+    ]
+    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame, measure: str, seed: int) -> tuple[float, float, float]:
+    parts = _sums(first, measure).join(_sums(second, measure), how="inner", lsuffix="_1", rsuffix="_2")
+    if len(parts) == 0:
+        return (np.nan, np.nan, np.nan)
+    rng = np.random.default_rng(derive_seed(seed, "paired difference"))
+    weights = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=NUM_RESAMPLES)  # (R, P)
+    top_1, bottom_1, top_2, bottom_2 = parts.to_numpy(float).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = top_1.sum() / bottom_1.sum() - top_2.sum() / bottom_2.sum()
+        draws = weights @ top_1 / (weights @ bottom_1) - weights @ top_2 / (weights @ bottom_2)
+    draws = draws[np.isfinite(draws)]
+    if not np.isfinite(value) or len(draws) == 0:
+        return (np.nan, np.nan, np.nan)
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    return float(value), float(lower), float(upper)
+
+
+def _sums(completions: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Numerator and denominator of a measure, summed per problem."""
+    kind = MEASURES[measure]
+    parts = pd.DataFrame(
+        {
+            "problem": completions["problem"],
+            "top": np.asarray(kind.numerator(completions), dtype=float),
+            "bottom": np.asarray(kind.denominator(completions), dtype=float),
+        }
+    )
+    return parts.groupby("problem", sort=True)[["top", "bottom"]].sum()

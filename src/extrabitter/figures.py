@@ -1,0 +1,234 @@
+"""Figures of the base-model and evaluation chapters: one function a figure, table in, Figure out.
+
+Tables are collected ones (`artifacts.collect_table`): a run's table with columns arm and seed in front. Bars
+and bands are 95 % intervals; with one seed they are over problems, with more over seeds. `training_figures`
+holds the curves over GRPO steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from extrabitter.estimates import Estimate, of_measure, of_pass_at_k
+from extrabitter.figure_style import (
+    GREY,
+    INK,
+    arm_label,
+    arm_style,
+    empty_figure,
+    legend_above,
+    new_figure,
+    style,
+)
+from extrabitter.records import BEHAVIOURS
+
+
+def loss_curves(losses: pd.DataFrame) -> Figure:
+    """Loss against tokens seen, one thin line a run, smoothed over fifty steps."""
+    if losses.empty:
+        return empty_figure("No complete training run")
+    with style():
+        fig = new_figure(3.6)
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        for (arm, _), run in losses.groupby(["arm", "seed"], sort=False):
+            arm = str(arm)
+            look = arm_style(arm)
+            run = run.sort_values("step")
+            smooth = run["loss"].rolling(50, min_periods=1).mean()
+            (line,) = axes.plot(run["num_tokens"] / 1e6, smooth, color=look.colour, ls=look.line, lw=1.4)
+            entries.setdefault(arm_label(arm), line)
+        axes.set_xlabel("tokens seen (millions)")
+        axes.set_ylabel("loss (nats per token)")
+        legend_above(fig, entries)
+    return fig
+
+
+def bar_values(bars: pd.DataFrame) -> Figure:
+    """Each competence bar's value (dot, interval) and threshold (line), one row a bar, one dot an arm and seed."""
+    if bars.empty:
+        return empty_figure("No complete base model")
+    names = list(dict.fromkeys(bars["bar"] + " " + bars["direction"]))
+    with style():
+        fig = new_figure(0.55 * len(names) + 1.6)
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        arms = list(dict.fromkeys(bars["arm"]))
+        for row, name in enumerate(names):
+            here = bars[bars["bar"] + " " + bars["direction"] == name]
+            # The scales differ, so each row is drawn as a ratio to its own threshold.
+            for arm in dict.fromkeys(here["arm"]):
+                runs = here[here["arm"] == arm]
+                look = arm_style(arm)
+                places = row + 0.5 * (arms.index(arm) - (len(arms) - 1) / 2) / max(len(arms), 2)
+                ratio = runs[["value", "lower", "upper"]].div(runs["threshold"], axis=0)
+                axes.hlines([places] * len(runs), ratio["lower"], ratio["upper"], color=look.colour, lw=1.2)
+                dots = axes.scatter(
+                    ratio["value"], [places] * len(runs), color=look.colour, marker=look.marker, s=26
+                )
+                entries.setdefault(arm_label(arm), dots)
+        axes.axvline(1, color=INK, lw=1.2)
+        axes.set_yticks(
+            range(len(names)), [name.replace(">=", "≥").replace("<=", "≤") for name in names], fontsize=9
+        )
+        axes.invert_yaxis()
+        axes.set_xlabel("value / threshold")
+        legend_above(fig, entries)
+    return fig
+
+
+def search_rates(summary: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Share of completions that search, one row an arm (evaluation arms, e.g. base_rich)."""
+    return _dots(summary, arms, "frac_searches", "completions that search")
+
+
+def accuracies(summary: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Pass@1, one row an arm."""
+    return _dots(summary, arms, "pass@1", "pass@1")
+
+
+def _dots(summary: pd.DataFrame, arms: Sequence[str], measure: str, label: str) -> Figure:
+    found = [(arm, of_measure(summary, arm, measure)) for arm in arms]
+    found = [(arm, estimate) for arm, estimate in found if estimate.measured]
+    if not found:
+        return empty_figure("No complete evaluation")
+    with style():
+        fig = new_figure(0.5 * len(found) + 1.0)
+        axes = fig.subplots()
+        for row, (arm, estimate) in enumerate(found):
+            _mark(axes, estimate, row, arm)
+            seeds = summary[(summary["arm"] == arm) & (summary["measure"] == measure)]
+            if estimate.num_seeds > 1:
+                axes.scatter(seeds["value"], [row + 0.22] * len(seeds), color=GREY, s=9)
+        axes.set_yticks(range(len(found)), [arm_label(arm) for arm, _ in found])
+        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel(label)
+    return fig
+
+
+def _mark(axes: Axes, estimate: Estimate, row: float, arm: str, filled: bool = True) -> None:
+    look = arm_style(arm)
+    axes.hlines(row, estimate.lower, estimate.upper, color=look.colour, lw=2)
+    axes.plot(
+        estimate.value, row, look.marker, color=look.colour, mfc=look.colour if filled else "white", ms=8
+    )
+
+
+def before_and_after(
+    summary: pd.DataFrame, pairs: Sequence[tuple[str, str]], measure: str, label: str
+) -> Figure:
+    """A measure before (hollow) and after RL (filled), one row a pair of evaluation arms (before, after).
+
+    Of a pair with one side missing the other is shown; a pair without any is named as missing.
+    """
+    with style():
+        fig = new_figure(0.62 * max(len(pairs), 1) + 1.35)
+        axes = fig.subplots()
+        for row, (before, after) in enumerate(pairs):
+            start, end = of_measure(summary, before, measure), of_measure(summary, after, measure)
+            if start.measured and end.measured:
+                axes.annotate(
+                    "",
+                    (end.value, row),
+                    (start.value, row),
+                    arrowprops={
+                        "arrowstyle": "->",
+                        "color": arm_style(after).colour,
+                        "lw": 1.2,
+                        "shrinkA": 6,
+                    },
+                )
+            if start.measured:
+                _mark(axes, start, row, before, filled=False)
+            if end.measured:
+                _mark(axes, end, row, after)
+            else:
+                axes.text(
+                    0.99,
+                    row,
+                    "not run, or failed",
+                    color=GREY,
+                    ha="right",
+                    va="center",
+                    transform=axes.get_yaxis_transform(),
+                )
+        axes.set_yticks(range(len(pairs)), [arm_label(after) for _, after in pairs])
+        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        if measure.startswith(("pass", "frac")) or measure.endswith(("rate", "accuracy")):
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel(label)
+        hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
+        solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)
+        legend_above(fig, {"before RL": hollow, "after RL": solid})
+    return fig
+
+
+def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
+    """Share of completions with each behaviour before (hollow) and after RL (filled), one panel a behaviour."""
+    with style():
+        fig = new_figure(0.42 * max(len(pairs), 1) * len(BEHAVIOURS) + 2.4)
+        panels = fig.subplots(len(BEHAVIOURS), sharex=True)
+        for axes, behaviour in zip(panels, BEHAVIOURS, strict=True):
+            for row, (before, after) in enumerate(pairs):
+                for arm, filled in ((before, False), (after, True)):
+                    estimate = of_measure(summary, arm, f"frac_with_{behaviour}")
+                    if estimate.measured:
+                        _mark(axes, estimate, row, arm, filled)
+            axes.set_title(behaviour.replace("_", " "))
+            axes.set_yticks(range(len(pairs)), [arm_label(after) for _, after in pairs], fontsize=9)
+            axes.set_ylim(len(pairs) - 0.5, -0.5)
+            axes.set_xlim(-0.02, 1.02)
+        panels[-1].xaxis.set_major_formatter(PercentFormatter(1))
+        panels[-1].set_xlabel("completions with the behaviour")
+        hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
+        solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)
+        legend_above(fig, {"before RL": hollow, "after RL": solid})
+    return fig
+
+
+def pass_at_k_curves(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
+    """pass@k against k, before (dashed) and after RL (solid), one panel a pair of evaluation arms."""
+    pairs = [pair for pair in pairs if pass_at_k["arm"].isin(pair).any()]
+    if not pairs:
+        return empty_figure("No complete evaluation")
+    with style():
+        fig = new_figure(1.75 * len(pairs) + 1.0)
+        panels = np.atleast_1d(fig.subplots(len(pairs), sharex=True, sharey=True))
+        for axes, (before, after) in zip(panels, pairs, strict=True):
+            for arm, line, fill in ((before, "--", 0.12), (after, "-", 0.22)):
+                ks = sorted(pass_at_k.loc[pass_at_k["arm"] == arm, "k"].unique())
+                estimates = [of_pass_at_k(pass_at_k, arm, int(k)) for k in ks]
+                look = arm_style(arm)
+                axes.plot(
+                    ks, [e.value for e in estimates], ls=line, marker=look.marker, ms=5, color=look.colour
+                )
+                axes.fill_between(
+                    ks,
+                    [e.lower for e in estimates],
+                    [e.upper for e in estimates],
+                    color=look.colour,
+                    alpha=fill,
+                    lw=0,
+                )
+            axes.set_title(arm_label(after))
+            axes.set_ylim(0, 1.02)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xscale("log", base=2)
+        ticks = sorted(pass_at_k["k"].unique())
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.set_xlabel("k, samples allowed")
+        fig.supylabel("pass@k", fontsize=11)
+        dashed, solid = Line2D([], [], color=INK, ls="--"), Line2D([], [], color=INK, ls="-")
+        legend_above(fig, {"before RL": dashed, "after RL": solid})
+    return fig

@@ -1,0 +1,148 @@
+"""Show a model's completion on a page: escaped to the last character, its behaviours marked.
+
+The text is hostile. It reaches the page as character data only, inside an element that MathJax ignores, so that
+tags, template braces, dollar signs and code fences stay what they are: text.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from IPython.display import HTML
+
+from extrabitter.records import BEHAVIOURS
+from extrabitter.reporting import inert
+
+MAX_WORDS = 400  # of a completion shown; the rest is said to be cut
+MAX_WORD_CHARACTERS = 40
+
+TITLES = {
+    "verification": "verification: states the target and says whether the attempt reached it",
+    "backtracking": "backtracking: drops the attempt and restates the problem",
+    "subgoal_setting": "subgoal: names a number to reach on the way",
+    "backward_chaining": "backward chaining: works from the target",
+}
+
+
+class Segment(NamedTuple):
+    """Consecutive words, and the behaviour they show, if any."""
+
+    words: tuple[str, ...]
+    behaviour: str | None
+
+
+def segments(text: str) -> list[Segment]:
+    """Cut a completion into stretches of one behaviour or none; every word is in exactly one.
+
+    >>> [(" ".join(s.words), s.behaviour) for s in segments("1 + 2 = 3 check 4 no back 1 2 target 4 : 2 - 1")]
+    [('1 + 2 = 3', None), ('check 4 no', 'verification'), ('back 1 2 target 4 :', 'backtracking'), ('2 - 1', None)]
+    """
+    words = text.split()
+    found: list[Segment] = []
+    plain: list[str] = []
+    position = 0
+    while position < len(words):
+        length, behaviour = _match(words, position)
+        if behaviour is None:
+            plain.append(words[position])
+            position += 1
+            continue
+        if plain:
+            found.append(Segment(tuple(plain), None))
+            plain = []
+        found.append(Segment(tuple(words[position : position + length]), behaviour))
+        position += length
+    if plain:
+        found.append(Segment(tuple(plain), None))
+    return found
+
+
+def _match(words: list[str], start: int) -> tuple[int, str | None]:
+    """Number of words, from `start`, of the behaviour that begins there."""
+    word = words[start]
+    if word == "check":
+        return min(3, len(words) - start), "verification"
+    if word == "back":
+        return _up_to(words, start, ":", 9), "backtracking"
+    if word == "aim":
+        return _up_to(words, start, ",", 3), "subgoal_setting"
+    if word == "need":
+        return _up_to(words, start, ",", 7), "backward_chaining"
+    return 0, None
+
+
+def _up_to(words: list[str], start: int, end: str, longest: int) -> int:
+    window = words[start : start + longest]
+    return window.index(end) + 1 if end in window else 1
+
+
+def text_markup(text: str) -> str:
+    """Return a completion's words as escaped HTML with the behaviours marked."""
+    shown, spans = 0, []
+    for segment in segments(text):
+        words = segment.words[: MAX_WORDS - shown]
+        shown += len(words)
+        escaped = " ".join(_escape(word) for word in words)
+        if escaped and segment.behaviour:
+            title = html.escape(TITLES[segment.behaviour])
+            spans.append(f'<mark class="eb-{segment.behaviour}" title="{title}">{escaped}</mark>')
+        elif escaped:
+            spans.append(escaped)
+    total = len(text.split())
+    if total > shown:
+        spans.append(f'<span class="eb-cut">(cut: {total - shown} more words)</span>')
+    return " ".join(spans)
+
+
+def _escape(word: str) -> str:
+    cut = word if len(word) <= MAX_WORD_CHARACTERS else word[:MAX_WORD_CHARACTERS] + "…"
+    return html.escape("".join(char if char.isprintable() else "\ufffd" for char in cut))
+
+
+def completion_markup(prompt: str, completion: str, note: str) -> str:
+    """Return one prompt and completion as HTML, with a note below it that says what the verifier found."""
+    return (
+        '<figure class="eb-completion"><p class="eb-text">'
+        f'<span class="eb-prompt">{plain_markup(prompt)}</span> {text_markup(completion)}</p>'
+        f"<figcaption>{html.escape(note)}</figcaption></figure>"
+    )
+
+
+def plain_markup(text: str) -> str:
+    """Return words as escaped HTML without marks, as for a prompt."""
+    return " ".join(_escape(word) for word in text.split()[:MAX_WORDS])
+
+
+def completions_html(completions: pd.DataFrame) -> HTML:
+    """Show rows of table `completions`, each with its verdict."""
+    return inert(
+        "".join(
+            completion_markup(row["prompt"], row["completion"], _note(row))
+            for row in completions.to_dict("records")
+        )
+    )
+
+
+def _note(row: Mapping[Hashable, Any]) -> str:
+    parts = ["right" if row["correct"] else f"wrong ({row['reason']})"]
+    if row["truncated"]:
+        parts.append("cut off at the cap")
+    for behaviour in BEHAVIOURS:
+        count = row[f"{behaviour}_count"]
+        if count:
+            functional = row[f"{behaviour}_functional_count"]
+            parts.append(f"{behaviour.replace('_', ' ')} {count}, of which functional {functional}")
+    return "; ".join(parts)
+
+
+def key_html(behaviours: Iterable[str] = BEHAVIOURS) -> HTML:
+    """Show what each mark means."""
+    marks = " ".join(
+        f'<li><mark class="eb-{behaviour}">{behaviour.replace("_", " ")}</mark> '
+        f"{html.escape(TITLES[behaviour].split(': ', 1)[1])}</li>"
+        for behaviour in behaviours
+    )
+    return inert(f'<ul class="eb-key">{marks}</ul>')

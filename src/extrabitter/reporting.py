@@ -1,0 +1,240 @@
+"""From tables to pages: numbers as ready-made strings, glue, figure and table files, provenance.
+
+A chapter writes into its `output_dir`: `figures/<key>.svg`, which pages include with `{figure}`, and
+`tables/<key>.csv`, which they offer for download. Numbers reach the prose as strings through `glue_text`, under
+the same kind of key. All HTML is written here and in `highlighting`, and everything in it is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from extrabitter.artifacts import Run, find_runs, find_statuses
+from extrabitter.estimates import Estimate
+from extrabitter.figure_style import style
+
+GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
+NOT_MEASURED = "not measured"
+CLAIM_SEEDS = 5  # fewer seeds are called exploratory
+
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def spell(count: int, noun: str) -> str:
+    """Count things in words: `spell(1, "seed")` is "one seed", `spell(12, "run")` is "12 runs"."""
+    word = _WORDS[count] if count < len(_WORDS) else str(count)
+    return f"{word} {noun}" if count == 1 else f"{word} {noun}s"
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """Write a number with a true minus sign; "not measured" where it is missing.
+
+    >>> decimal(-1.234), decimal(float("nan"))
+    ('−1.23', 'not measured')
+    """
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Write a share as a percentage.
+
+    >>> percent(0.6349), percent(0.0)
+    ('63.5 %', '0.0 %')
+    """
+    return f"{decimal(100 * value, digits)} %" if math.isfinite(value) else NOT_MEASURED
+
+
+def points(value: float, digits: int = 1) -> str:
+    """Write a difference of shares in percentage points, always with its sign.
+
+    >>> points(0.153), points(-0.02)
+    ('+15.3 points', '−2.0 points')
+    """
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{'+' if round(100 * value, digits) > 0 else ''}{decimal(100 * value, digits)} points"
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """Write a share with its 95 % interval: "63.5 % (60.1 to 66.8)"."""
+    return _with_interval(estimate, percent(estimate.value), 100, 1)
+
+
+def points_interval(estimate: Estimate) -> str:
+    """Write a difference of shares with its 95 % interval: "+15.3 points (12.0 to 18.1)"."""
+    return _with_interval(estimate, points(estimate.value), 100, 1)
+
+
+def decimal_interval(estimate: Estimate, digits: int = 2) -> str:
+    """Write a number with its 95 % interval: "2.31 (2.20 to 2.42)"."""
+    return _with_interval(estimate, decimal(estimate.value, digits), 1, digits)
+
+
+def _with_interval(estimate: Estimate, value: str, factor: float, digits: int) -> str:
+    if not estimate.measured:
+        return NOT_MEASURED
+    lower, upper = (decimal(factor * end, digits) for end in (estimate.lower, estimate.upper))
+    return f"{value} ({lower} to {upper})"
+
+
+def basis(num_seeds: int) -> str:
+    """Say what an interval is over, and whether it may carry a claim."""
+    if num_seeds == 0:
+        return "no complete run"
+    if num_seeds == 1:
+        return "exploratory, one seed; 95 % interval over problems"
+    prefix = "exploratory, " if num_seeds < CLAIM_SEEDS else ""
+    return f"{prefix}{spell(num_seeds, 'seed')}; 95 % interval over seeds"
+
+
+def glue_text(key: str, text: str) -> None:
+    """Store a string under a key, for `{glue:text}` on this page and, as `page.ipynb::key`, on others.
+
+    The same as `myst_nb.glue(key, text, display=False)`, without importing a documentation tool here.
+    """
+    display(
+        {GLUE_PREFIX + "text/plain": repr(text)},
+        raw=True,
+        metadata={"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}},
+    )
+
+
+def save_figure(fig: Figure, output_dir: str | Path, key: str) -> Path:
+    """Write `figures/<key>.svg` on a solid background, the same bytes for the same figure."""
+    path = Path(output_dir) / "figures" / f"{key}.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with style():
+        fig.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    return path
+
+
+def save_table(df: pd.DataFrame, output_dir: str | Path, key: str) -> Path:
+    """Write `tables/<key>.csv`, the numbers behind a figure or a sentence."""
+    path = Path(output_dir) / "tables" / f"{key}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    df.to_csv(path, index=False)
+    return path
+
+
+def table_html(df: pd.DataFrame, caption: str = "") -> HTML:
+    """Show a table of ready-made strings; every cell is escaped, and wide tables scroll inside their frame."""
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row in df.itertuples(index=False)
+    )
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    label = html.escape(caption or ", ".join(map(str, df.columns)))
+    return inert(
+        f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def inert(markup: str) -> HTML:
+    """Wrap our own markup so that MathJax leaves what it quotes alone."""
+    return HTML(f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>')
+
+
+def failed_jobs(results_dir: str | Path, stages: Sequence[str] | None = None) -> pd.DataFrame:
+    """List the jobs that ended without a run: stage, arm, seed, reason."""
+    rows = [
+        (stage, arm, seed, status.reason)
+        for stage, arm, seed, status in find_statuses(results_dir)
+        if status.state == "failed" and (stages is None or stage in stages)
+    ]
+    return pd.DataFrame(rows, columns=["stage", "arm", "seed", "reason"])
+
+
+def failures_html(results_dir: str | Path, stages: Sequence[str] | None = None) -> HTML:
+    """Show which arms failed and why; empty when none did."""
+    failed = failed_jobs(results_dir, stages)
+    items = "".join(
+        f"<li><strong>{html.escape(str(row.arm))}</strong> ({html.escape(str(row.stage))}, seed {row.seed}): "
+        f"{html.escape(str(row.reason))}</li>"
+        for row in failed.itertuples()
+    )
+    if not items:
+        return HTML("")
+    return inert(
+        f'<div class="eb-failed" role="note"><p>Failed, and therefore missing on this page:</p>'
+        f"<ul>{items}</ul></div>"
+    )
+
+
+def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Describe where runs come from, one row a run, as strings."""
+    return pd.DataFrame(
+        [
+            {
+                "stage": run.stage,
+                "arm": run.arm,
+                "seed": str(run.seed),
+                "commit": _commit(run),
+                "code": str(run.manifest.get("code_sha256", ""))[:10],
+                "processor": _machine(run),
+                "threads": str(run.manifest.get("threads", "")),
+                "wall time": _seconds(run.manifest.get("wall_s")),
+                "peak memory": _megabytes(run.manifest.get("peak_rss_mb")),
+            }
+            for run in runs
+        ],
+        columns=[
+            "stage",
+            "arm",
+            "seed",
+            "commit",
+            "code",
+            "processor",
+            "threads",
+            "wall time",
+            "peak memory",
+        ],
+    )
+
+
+def provenance_html(results_dir: str | Path, profile: str, stages: Sequence[str]) -> HTML:
+    """Show a page's provenance: one line to read, and the table of runs behind it to unfold."""
+    runs = [run for run in find_runs(results_dir) if run.stage in stages]
+    seeds = len({run.seed for run in runs})
+    commits = sorted({_commit(run) for run in runs})
+    line = (
+        f"Numbers from {spell(len(runs), 'run')} over {spell(seeds, 'seed')} of profile "
+        f"<strong>{html.escape(profile)}</strong>"
+        + (f", commit {html.escape(', '.join(commits))}" if commits else "")
+        + "."
+    )
+    table = table_html(provenance_table(runs)).data if runs else ""
+    return inert(
+        f'<details class="eb-provenance"><summary>{line}</summary>{table}</details>'
+        + failures_html(results_dir, stages).data
+    )
+
+
+def _commit(run: Run) -> str:
+    commit = str(run.manifest.get("commit", "unknown"))[:10]
+    return commit + ("-dirty" if run.manifest.get("dirty") else "")
+
+
+def _machine(run: Run) -> str:
+    machine = run.manifest.get("machine", {})
+    return str(machine.get("gpu") or machine.get("cpu") or "unknown")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def _megabytes(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:.0f} MB"

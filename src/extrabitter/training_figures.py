@@ -1,0 +1,90 @@
+"""Curves over GRPO steps: one function a figure, collected table `steps` in, Figure out.
+
+One thin line a seed; with several seeds the bold line is their mean. Steps are smoothed over a window of
+`SMOOTH` steps, which the axis label says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from extrabitter.figure_style import arm_label, arm_style, empty_figure, legend_above, new_figure, style
+from extrabitter.records import BEHAVIOURS
+
+SMOOTH = 5
+
+REWARDS = (("correct_reward", "reward: right answer"), ("format_reward", "reward: format"))
+DECOMPOSITION = (
+    ("mean_attempts", "attempts per completion, m"),
+    ("hit_rate", "hits per attempt, h"),
+    ("verdict_accuracy", "true verdicts, v"),
+)
+HEALTH = (
+    ("mean_completion_tokens", "tokens per completion"),
+    ("frac_truncated", "cut off at the cap"),
+    ("frac_informative_groups", "informative groups"),
+    ("entropy", "entropy (nats per token)"),
+)
+BEHAVIOUR_SHARES = tuple((f"frac_with_{b}", b.replace("_", " ")) for b in BEHAVIOURS)
+
+
+def rewards(steps: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Reward parts against step; a part that no arm uses is left out."""
+    used = [part for part in REWARDS if part[0] in steps and steps[part[0]].notna().any()]
+    return curves(steps, arms, used)
+
+
+def decomposition(steps: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Attempts per completion, hit rate per attempt and verdict accuracy against step."""
+    return curves(steps, arms, DECOMPOSITION)
+
+
+def health(steps: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Length, truncation, informative groups and entropy against step."""
+    return curves(steps, arms, HEALTH)
+
+
+def behaviour_curves(steps: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Share of completions with each behaviour against step."""
+    return curves(steps, arms, BEHAVIOUR_SHARES)
+
+
+def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[str, str]]) -> Figure:
+    """Draw (column, title) measures against step, one panel each, one colour and line style an arm."""
+    present = [arm for arm in arms if (steps["arm"] == arm).any()]
+    if not present or not measures:
+        return empty_figure("No complete GRPO run")
+    with style():
+        fig = new_figure(1.75 * len(measures) + 0.6 + 0.26 * len(present))
+        panels = np.atleast_1d(fig.subplots(len(measures), sharex=True))
+        entries: dict[str, Artist] = {}
+        for axes, (column, title) in zip(panels, measures, strict=True):
+            for arm in present:
+                line = _arm_curves(axes, steps[steps["arm"] == arm], column, arm)
+                entries.setdefault(arm_label(arm), line)
+            axes.set_title(title)
+            if column.startswith("frac") or column in ("hit_rate", "verdict_accuracy", "correct_reward"):
+                axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.set_ylim(bottom=0)
+        window = f", mean over {SMOOTH}" if SMOOTH > 1 else ""
+        panels[-1].set_xlabel(f"GRPO step{window}")
+        legend_above(fig, entries)
+    return fig
+
+
+def _arm_curves(axes: Axes, steps: pd.DataFrame, column: str, arm: str) -> Artist:
+    look = arm_style(arm)
+    runs = steps.pivot_table(index="step", columns="seed", values=column, dropna=False).sort_index()
+    smooth = runs.rolling(SMOOTH, min_periods=1).mean()
+    several = smooth.shape[1] > 1
+    if several:
+        axes.plot(smooth.index, smooth, color=look.colour, lw=0.7, alpha=0.55)
+    (line,) = axes.plot(smooth.index, smooth.mean(axis=1), color=look.colour, ls=look.line, lw=2)
+    return line
