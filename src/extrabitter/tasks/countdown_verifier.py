@@ -26,6 +26,9 @@ REASONS = {
     "numbers_not_reached": "an attempt restarts from numbers that no legal step had left",
     "truncated": "cut at the length cap before 'answer'",
     **{reason: meaning for reason, meaning in (EXPRESSION_REASONS | TRACE_REASONS).items() if reason != "ok"},
+    # Both readers have these two, with bounds and words of their own.
+    "too_long": "longer than the verifier reads",
+    "not_text": "the answer is not a string",
 }
 
 
