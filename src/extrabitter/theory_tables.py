@@ -43,8 +43,23 @@ THREE_PAY = np.array([1.0, 0.5, 0.0])
 BEHAVIOUR_PAY, RIVAL_PAY = 0.43, 0.17
 """Success given search and given a direct answer. Source: pilot base models of this book, rounded."""
 
+RARE = 0.01
+"""Largest starting share that enters a slope, where the leading term rules. Source: ours."""
+
+CONVERGED = 0.9995
+"""Success chance at which a policy counts as converged and its run is cut short. Source: ours."""
+
 SGD_RATE, ADAM_RATE = 1.0, 0.02
 """Step sizes of the escape races. Source: ours: small enough for the drift to rule."""
+
+SELECTION_LEARNERS = {
+    "replicator": Learner("replicator", 0.02),
+    "SGD, exact": Learner("sgd", 0.5),
+    "SGD, sampled": Learner("sgd", 0.5, sampled=True),
+    "Adam, exact": Learner("adam", 0.02),
+    "Adam, sampled": Learner("adam", 0.02, sampled=True),
+}
+"""The five dynamics whose trajectories are shown, at step sizes of a similar pace. Source: ours."""
 
 
 def starting_shares(is_solution: NDArray[np.bool_], mass: float) -> Array:
@@ -63,7 +78,7 @@ def _success_by_evaluations(
     """Yield each budget with every run's success chance after that many evaluated candidates."""
     success, done = next(steps)[:, is_solution].sum(axis=1), 0
     for budget in budgets:
-        while (done + 1) * cost <= budget:
+        while (done + 1) * cost <= budget and success.min() < CONVERGED:
             success, done = next(steps)[:, is_solution].sum(axis=1), done + 1
         yield budget, success
 
@@ -104,7 +119,7 @@ def escape_tables(num_runs: int, max_steps: int, seed: int) -> tuple[pd.DataFram
     """Return escape times (one row a start) and their log-log slopes (one row a condition), of a behaviour.
 
     Sixteen conditions: optimiser, gradient, division by the group's std, rival. The slope is fitted on
-    starts of at most 1 %, where the leading term rules; a run that never escaped counts as ``max_steps``.
+    starts up to ``RARE``; a run that never escaped counts as ``max_steps``.
     ``predicted`` is the closed form in steps: mean drift for SGD, sign ascent for Adam.
     """
     times_rows, slope_rows = [], []
@@ -135,7 +150,7 @@ def escape_tables(num_runs: int, max_steps: int, seed: int) -> tuple[pd.DataFram
                         )
                         quantiles = np.quantile(run_times, [0.5, 0.1, 0.9])
                         times_rows.append((*condition, start, *quantiles, float(run_times.mean()), predicted))
-                    rare = starts <= 0.0101
+                    rare = starts <= 1.01 * RARE
                     slope_rows.append(
                         (
                             *condition,
@@ -157,15 +172,8 @@ def selection_table(num_steps: int, num_runs: int, seed: int) -> pd.DataFrame:
     Columns: dynamics, step, type (0 rare and best, 1 common, 2 useless), value (median over runs), lower,
     upper (10 % and 90 %).
     """
-    learners = {
-        "replicator": Learner("replicator", 0.02),
-        "SGD, exact": Learner("sgd", 0.5),
-        "SGD, sampled": Learner("sgd", 0.5, sampled=True),
-        "Adam, exact": Learner("adam", 0.02),
-        "Adam, sampled": Learner("adam", 0.02, sampled=True),
-    }
     frames = []
-    for name, learner in learners.items():
+    for name, learner in SELECTION_LEARNERS.items():
         runs = num_runs if learner.sampled else 1
         rng = np.random.default_rng(derive_seed(seed, "selection", name))
         steps = policy_steps(np.tile(THREE_SHARES, (runs, 1)), THREE_PAY, learner, rng)
