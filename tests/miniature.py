@@ -27,7 +27,7 @@ PROFILE: dict[str, Any] = {
         "base_model": {
             "estimate_s": 4,
             "defaults": {"num_tokens": 10},
-            "arms": {"trunk": None, "absent": {"init_from": "base_model/trunk"}},
+            "arms": {"absent": None},
         },
         "grpo": {
             "estimate_s": 4,
@@ -39,7 +39,6 @@ PROFILE: dict[str, Any] = {
         "behaviour_evaluation": {
             "estimate_s": 4,
             "arms": {
-                "base_absent": {"checkpoint": "base_model/absent"},
                 "grpo_absent": {"checkpoint": "grpo/grpo_absent"},
                 "grpo_broken": {"checkpoint": "grpo/grpo_broken"},
             },

@@ -106,15 +106,16 @@ def code_digest(notebook: Path) -> str:
     return digest.hexdigest()
 
 
-def import_closure(trees: list[ast.Module]) -> list[Path]:
-    """Files of this package that the given code imports, directly or not, sorted."""
+def import_closure(trees: list[ast.Module], follow: bool = True) -> list[Path]:
+    """Files of this package that the given code imports, sorted; with `follow`, also what those import."""
     found: set[Path] = set()
     waiting = [path for tree in trees for path in _imported_files(tree)]
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += _imported_files(_tree(path.read_text(encoding="utf-8")))
+            if follow:
+                waiting += _imported_files(_tree(path.read_text(encoding="utf-8")))
     return sorted(found)
 
 

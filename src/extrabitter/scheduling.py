@@ -18,7 +18,6 @@ import psutil
 from extrabitter import artifacts
 from extrabitter.config import STAGES
 from extrabitter.pipeline import Book, Plan
-from extrabitter.provenance import REPOSITORY
 from extrabitter.staging import HTML
 
 _CHAPTER_S = 6.0
@@ -78,7 +77,7 @@ def _command(book: Book, cores: int) -> list[str]:
     config = [f"root={book.plan.root}", f"profile={book.profile.name}"]
     if book.published:
         config.append(f"published={book.results_dir}")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(book.plan.root / "Snakefile")]
     return [*command, "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--config", *config]
 
 
