@@ -49,6 +49,6 @@ def test_files_and_folders_of_the_tree_are_there() -> None:
         assert (REPOSITORY / path).exists(), path
 
 
-def test_nothing_that_runs_make_is_committed() -> None:
+def test_nothing_that_make_produces_is_committed() -> None:
     made = [path for path in tracked() if re.match(r"(runs|_build|\.venv|\.snakemake)/", path)]
     assert not made
