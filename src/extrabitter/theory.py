@@ -187,7 +187,7 @@ def sign_ascent_steps(start: float, learning_rate: float, end: float = 0.5) -> f
     """Return the steps from share ``start`` to ``end`` if both logits move by the rate, by sign.
 
     The log law of Adam with an exact gradient, if its normalised step is one. While a gradient grows, the
-    second moment lags behind it and Adam steps faster, so this is an upper bound.
+    second moment lags behind it and Adam steps faster, so for small rates this is an upper bound.
     Source: ours; sign view of Adam, Balles and Hennig 2018, arXiv 1705.07774.
 
     >>> round(sign_ascent_steps(0.001, 0.1), 1)
