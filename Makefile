@@ -4,7 +4,8 @@ SHELL := bash
 
 PROFILE ?= laptop
 PYTHON ?= python3.11
-CORES ?= $(shell nproc)
+# Cores for runs side by side; empty: all that this process may use.
+CORES ?=
 # Given to pip when it installs PyTorch, e.g. the --index-url of PyTorch's CPU-only wheels: a smaller download.
 TORCH_PIP_ARGS ?=
 TORCH := torch==2.13.0
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Named after the lock's content: another lock is another stamp, and the set-up is done again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help setup book test published compare bench plan lint lock clean
+.PHONY: help setup book test published compare plan lint lock clean
 
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
@@ -24,7 +25,6 @@ help:
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones: inside or outside?'
 	@echo 'make test                    the smoke profile from end to end, then all tests'
 	@echo 'make lint                    ruff and mypy'
-	@echo 'make bench                   rollouts and GRPO steps against stock TRL'
 	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
 	@echo 'make clean                   remove _build and caches; runs/ and .venv stay'
 	@echo ''
@@ -43,13 +43,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -f .venv/.installed-* && touch $@
 
 book: setup
-	@$(BIN)/extrabitter build --profile $(PROFILE) --cores $(CORES)
+	@$(BIN)/extrabitter build --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 plan: setup
-	@$(BIN)/extrabitter plan --profile $(PROFILE) --cores $(CORES)
+	@$(BIN)/extrabitter plan --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 published: setup
-	@$(BIN)/extrabitter build --published results/reference --cores $(CORES)
+	@$(BIN)/extrabitter build --published results/reference $(if $(CORES),--cores $(CORES))
 
 compare: setup
 	@$(BIN)/extrabitter compare --profile $(PROFILE)
@@ -61,9 +61,6 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-
-bench: setup
-	@$(BIN)/python -m extrabitter.bench
 
 lock: setup
 	$(PIP) install -qq uv==0.13.9

@@ -53,7 +53,7 @@ class Stages(StrictModel):
 class Profile(StrictModel):
     """What to run: arms, seeds and sizes."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$", description="the file's name without .yaml")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the file's name without .yaml")
     description: str = Field(min_length=1, description="one sentence for the reader")
     seeds: list[int] = Field(min_length=1, description="root seeds of every arm that sets none itself")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of a job")

@@ -6,6 +6,7 @@ refused. A run that failed gets a page that says so.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -73,22 +74,22 @@ def stage_source(book: Book) -> Path:
 
 def build_html(root: Path) -> Path:
     """Build _build/html with warnings as errors; BookError when there is any, and no HTML is left."""
-    html = root / HTML
-    shutil.rmtree(html, ignore_errors=True)
+    target = root / HTML
+    shutil.rmtree(target, ignore_errors=True)
     program = Path(sys.executable).with_name("jupyter-book")
     command = [str(program), "build", str(root / SOURCE)]
     command += ["--path-output", str(root), "-W", "-n", "--keep-going", "--all", "--quiet"]
     log = root / "_build" / "book.log"
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log.write_text(done.stdout, encoding="utf-8")
-    if done.returncode or not (html / "index.html").is_file():
-        shutil.rmtree(html, ignore_errors=True)
+    if done.returncode or not (target / "index.html").is_file():
+        shutil.rmtree(target, ignore_errors=True)
         lines = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
         shown = "\n".join(lines[:20] or done.stdout.splitlines()[-5:])
         raise BookError(
             f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
         )
-    return html / "index.html"
+    return target / "index.html"
 
 
 def _find_pages(results: Path) -> list[RunPage]:
@@ -167,7 +168,7 @@ def _write_config(root: Path, source: Path, book: Book) -> None:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     if book.profile.name != REFERENCE:
         line = f"Built from the profile “{book.profile.name}”: {book.profile.description}"
-        config.setdefault("html", {})["announcement"] = line
+        config.setdefault("html", {})["announcement"] = html.escape(line)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (source / "_config.yml").write_text(text, encoding="utf-8")
 
