@@ -151,6 +151,10 @@ def _one(completions: pd.DataFrame) -> pd.Series:
     return pd.Series(1.0, index=completions.index)
 
 
+def _searches(completions: pd.DataFrame) -> pd.Series:
+    return _positive("backtracking_count", "verification_count")(completions)
+
+
 MEASURES: dict[str, Measure] = {
     "pass@1": Measure(_column("correct"), _one),
     "first_attempt_hit_rate": Measure(_column("first_attempt_hit"), _one),
@@ -162,7 +166,12 @@ MEASURES: dict[str, Measure] = {
     "hit_verdict_accuracy": Measure(_column("num_true_hit_verdicts"), _column("num_hit_verdicts")),
     "miss_verdict_accuracy": Measure(_column("num_true_miss_verdicts"), _column("num_miss_verdicts")),
     "frac_right_steps": Measure(_column("num_right_steps"), _column("num_steps")),
-    "frac_searches": Measure(_positive("backtracking_count", "verification_count"), _one),
+    "frac_searches": Measure(_searches, _one),
+    # Which completions search is the model's own choice, so their difference is no effect of searching.
+    "success_given_search": Measure(lambda df: df["correct"] * _searches(df), _searches),
+    "success_given_direct": Measure(
+        lambda df: df["correct"] * (1 - _searches(df)), lambda df: 1 - _searches(df)
+    ),
     "frac_well_formed": Measure(_column("well_formed"), _one),
     "frac_answered": Measure(_column("answered"), _one),
     "frac_truncated": Measure(_column("truncated"), _one),
