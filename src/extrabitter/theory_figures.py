@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -66,7 +67,7 @@ def escape_figure(times: pd.DataFrame) -> Figure:
     """Draw escape steps against the starting share, closed forms as lines; a panel a learner and gradient."""
     with style():
         figure, axes = _stacked(2, 7.4, columns=2)
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         panels = [(optimiser, gradient) for optimiser in ("sgd", "adam") for gradient in ("exact", "sampled")]
         for ax, (optimiser, gradient) in zip(axes, panels, strict=True):
             panel = times[(times["optimiser"] == optimiser) & (times["gradient"] == gradient)]
@@ -100,7 +101,7 @@ def success_map_figure(table: pd.DataFrame, curves: list[tuple[float, float]]) -
         figure, (upper, lower) = _stacked(2, 7.6)
         looks = ((BLUE, "-"), (GREEN, "--"), (RED, "-."))
         upper.plot(grid, grid, color="black", lw=0.8, ls=":")
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         for (reference, beta), (colour, line) in zip(curves, looks, strict=True):
             upper.plot(grid, [success_map(p, reference, beta) for p in grid], line, color=colour)
             for point in success_map_fixed_points(reference, beta):
@@ -136,7 +137,7 @@ def selection_figure(shares: pd.DataFrame, deaths: pd.DataFrame) -> Figure:
                 )
         axes[0].axhline(float(best["value"].iloc[0]), color="black", lw=0.8, ls=":")
         axes[0].set(yscale="log", xlabel="step", ylabel="share of the best type", ylim=(1e-3, 1.4))
-        handles: dict[str, object] = dict(zip(DYNAMICS, axes[0].get_lines(), strict=False))
+        handles: dict[str, Artist] = dict(zip(DYNAMICS, axes[0].get_lines(), strict=False))
         for ax, optimiser, title in ((axes[1], "sgd", "SGD, sampled"), (axes[2], "adam", "Adam, sampled")):
             for groups, colour, marker in ((1, PURPLE, "o"), (8, GREEN, "s")):
                 rows = deaths[(deaths["optimiser"] == optimiser) & (deaths["num_groups"] == groups)]
@@ -159,7 +160,7 @@ def group_figure(table: pd.DataFrame) -> Figure:
     """Draw the chance that a group is informative and the gain of dividing by its standard deviation."""
     with style():
         figure, (upper, lower) = _stacked(2, 6.6)
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         looks = ((BLUE, "-."), (RED, "-"), (GREEN, "--"))
         for (size, rows), (colour, line) in zip(table.groupby("num_generations"), looks, strict=True):
             (handles[f"G = {size}"],) = upper.plot(
