@@ -82,7 +82,7 @@ def _command(book: Book, cores: int) -> list[str]:
 
 
 def _announce(book: Book, todo: list[str], cores: int) -> None:
-    jobs = [name for name in todo if name in book.plan.jobs]
+    jobs = [key for key in book.plan.jobs if key in todo]
     chapters = sum(name.startswith("chapter ") for name in todo)
     seconds = book.plan.estimate(jobs, cores) + chapters * _CHAPTER_S / cores + _RENDER_S
     print(f"{book.profile.name}: {book.profile.description}")
