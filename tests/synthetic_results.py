@@ -16,6 +16,7 @@ import pandas as pd
 from extrabitter import artifacts, provenance, records
 from extrabitter.artifacts import Status
 from extrabitter.behaviours import MEASURES, measure_completion, summarise
+from extrabitter.config import stage_parameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
 
@@ -225,7 +226,7 @@ def _write_manifest(path: Path, stage: str, arm: str, seed: int) -> None:
         "stage": stage,
         "arm": arm,
         "seed": seed,
-        "parameters": {"run_dir": str(path), "arm": arm, "seed": seed, "threads": 1},
+        "parameters": _parameters(path, stage, arm, seed),
         "commit": "0" * 40,
         "dirty": False,
         "code_sha256": "c" * 64,
@@ -239,3 +240,18 @@ def _write_manifest(path: Path, stage: str, arm: str, seed: int) -> None:
         "files": files,
     }
     artifacts.write_json(path / artifacts.MANIFEST, manifest)
+
+
+def _parameters(path: Path, stage: str, arm: str, seed: int) -> dict[str, object]:
+    own: dict[str, object] = {"run_dir": str(path), "arm": arm, "seed": seed}
+    if stage == "base_model" and arm != "trunk":
+        own["init_from"] = "base_model/trunk"
+    if stage == "base_model" and arm == "rich":
+        own |= {"cued_share": 0.25, "search_share": 0.1}
+    if stage == "sft_priming":
+        own |= {"init_from": "base_model/absent", "condition": arm.removeprefix("sft_")}
+    if stage == "grpo":
+        own["init_from"] = "base_model/absent"
+    if stage == "behaviour_evaluation":
+        own["checkpoint"] = "base_model/absent"
+    return stage_parameters(stage, own).model_dump()

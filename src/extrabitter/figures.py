@@ -58,7 +58,7 @@ def bar_values(bars: pd.DataFrame) -> Figure:
         return empty_figure("No complete base model")
     names = list(dict.fromkeys(bars["bar"] + " " + bars["direction"]))
     with style():
-        fig = new_figure(0.55 * len(names) + 1.6)
+        fig = new_figure(0.6 * len(names) + 0.9 + 0.26 * bars["arm"].nunique())
         axes = fig.subplots()
         entries: dict[str, Artist] = {}
         arms = list(dict.fromkeys(bars["arm"]))
@@ -68,7 +68,7 @@ def bar_values(bars: pd.DataFrame) -> Figure:
             for arm in dict.fromkeys(here["arm"]):
                 runs = here[here["arm"] == arm]
                 look = arm_style(arm)
-                places = row + 0.5 * (arms.index(arm) - (len(arms) - 1) / 2) / max(len(arms), 2)
+                places = row + 0.4 * (arms.index(arm) + 0.5) / len(arms)
                 ratio = runs[["value", "lower", "upper"]].div(runs["threshold"], axis=0)
                 axes.hlines([places] * len(runs), ratio["lower"], ratio["upper"], color=look.colour, lw=1.2)
                 dots = axes.scatter(
@@ -76,10 +76,7 @@ def bar_values(bars: pd.DataFrame) -> Figure:
                 )
                 entries.setdefault(arm_label(arm), dots)
         axes.axvline(1, color=INK, lw=1.2)
-        axes.set_yticks(
-            range(len(names)), [name.replace(">=", "≥").replace("<=", "≤") for name in names], fontsize=9
-        )
-        axes.invert_yaxis()
+        _name_rows(axes, [name.replace(">=", "≥").replace("<=", "≤") for name in names])
         axes.set_xlabel("value / threshold")
         legend_above(fig, entries)
     return fig
@@ -101,19 +98,26 @@ def _dots(summary: pd.DataFrame, arms: Sequence[str], measure: str, label: str) 
     if not found:
         return empty_figure("No complete evaluation")
     with style():
-        fig = new_figure(0.5 * len(found) + 1.0)
+        fig = new_figure(0.62 * len(found) + 0.8)
         axes = fig.subplots()
         for row, (arm, estimate) in enumerate(found):
             _mark(axes, estimate, row, arm)
             seeds = summary[(summary["arm"] == arm) & (summary["measure"] == measure)]
             if estimate.num_seeds > 1:
                 axes.scatter(seeds["value"], [row + 0.22] * len(seeds), color=GREY, s=9)
-        axes.set_yticks(range(len(found)), [arm_label(arm) for arm, _ in found])
-        axes.set_ylim(len(found) - 0.5, -0.5)
+        _name_rows(axes, [arm_label(arm) for arm, _ in found])
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(label)
     return fig
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write each row's name above its marks, inside the panel: beside it, it would take half the width."""
+    for row, name in enumerate(names):
+        axes.text(0.01, row - 0.3, name, va="center", transform=axes.get_yaxis_transform(), fontsize=10.5)
+    axes.set_yticks([])
+    axes.set_ylim(len(names) - 0.6, -0.65)
 
 
 def _mark(axes: Axes, estimate: Estimate, row: float, arm: str, filled: bool = True) -> None:
@@ -132,7 +136,7 @@ def before_and_after(
     Of a pair with one side missing the other is shown; a pair without any is named as missing.
     """
     with style():
-        fig = new_figure(0.62 * max(len(pairs), 1) + 1.35)
+        fig = new_figure(0.66 * max(len(pairs), 1) + 1.3)
         axes = fig.subplots()
         for row, (before, after) in enumerate(pairs):
             start, end = of_measure(summary, before, measure), of_measure(summary, after, measure)
@@ -162,11 +166,10 @@ def before_and_after(
                     va="center",
                     transform=axes.get_yaxis_transform(),
                 )
-        axes.set_yticks(range(len(pairs)), [arm_label(after) for _, after in pairs])
-        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        _name_rows(axes, [arm_label(after) for _, after in pairs])
         axes.set_xlim(left=0)
         if measure.startswith(("pass", "frac")) or measure.endswith(("rate", "accuracy")):
-            axes.xaxis.set_major_formatter(PercentFormatter(1))
+            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(label)
         hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
         solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)
@@ -177,7 +180,7 @@ def before_and_after(
 def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     """Share of completions with each behaviour before (hollow) and after RL (filled), one panel a behaviour."""
     with style():
-        fig = new_figure(0.42 * max(len(pairs), 1) * len(BEHAVIOURS) + 2.4)
+        fig = new_figure(0.58 * max(len(pairs), 1) * len(BEHAVIOURS) + 2.4)
         panels = fig.subplots(len(BEHAVIOURS), sharex=True)
         for axes, behaviour in zip(panels, BEHAVIOURS, strict=True):
             for row, (before, after) in enumerate(pairs):
@@ -186,10 +189,9 @@ def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
                     if estimate.measured:
                         _mark(axes, estimate, row, arm, filled)
             axes.set_title(behaviour.replace("_", " "))
-            axes.set_yticks(range(len(pairs)), [arm_label(after) for _, after in pairs], fontsize=9)
-            axes.set_ylim(len(pairs) - 0.5, -0.5)
+            _name_rows(axes, [arm_label(after) for _, after in pairs])
             axes.set_xlim(-0.02, 1.02)
-        panels[-1].xaxis.set_major_formatter(PercentFormatter(1))
+        panels[-1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         panels[-1].set_xlabel("completions with the behaviour")
         hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
         solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)
@@ -223,7 +225,7 @@ def pass_at_k_curves(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) 
                 )
             axes.set_title(arm_label(after))
             axes.set_ylim(0, 1.02)
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xscale("log", base=2)
         ticks = sorted(pass_at_k["k"].unique())
         axes.set_xticks(ticks, [str(k) for k in ticks])

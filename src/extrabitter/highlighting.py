@@ -7,7 +7,7 @@ tags, template braces, dollar signs and code fences stay what they are: text.
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -102,10 +102,11 @@ def _escape(word: str) -> str:
     return html.escape("".join(char if char.isprintable() else "\ufffd" for char in cut))
 
 
-def completion_markup(prompt: str, completion: str, note: str) -> str:
-    """Return one prompt and completion as HTML, with a note below it that says what the verifier found."""
+def completion_markup(prompt: str, completion: str, note: str, title: str = "") -> str:
+    """Return one prompt and completion as HTML, with a title above and a note below, both plain text."""
+    head = f'<p class="eb-title">{html.escape(title)}</p>' if title else ""
     return (
-        '<figure class="eb-completion"><p class="eb-text">'
+        f'<figure class="eb-completion">{head}<p class="eb-text">'
         f'<span class="eb-prompt">{plain_markup(prompt)}</span> {text_markup(completion)}</p>'
         f"<figcaption>{html.escape(note)}</figcaption></figure>"
     )
@@ -116,12 +117,12 @@ def plain_markup(text: str) -> str:
     return " ".join(_escape(word) for word in text.split()[:MAX_WORDS])
 
 
-def completions_html(completions: pd.DataFrame) -> HTML:
-    """Show rows of table `completions`, each with its verdict."""
+def completions_html(completions: pd.DataFrame, titles: Sequence[str]) -> HTML:
+    """Show rows of table `completions`, each under its title and with its verdict."""
     return inert(
         "".join(
-            completion_markup(row["prompt"], row["completion"], _note(row))
-            for row in completions.to_dict("records")
+            completion_markup(row["prompt"], row["completion"], _note(row), title)
+            for row, title in zip(completions.to_dict("records"), titles, strict=True)
         )
     )
 

@@ -108,28 +108,26 @@ def glue_text(key: str, text: str) -> None:
     )
 
 
-def save_figure(fig: Figure, output_dir: str | Path, key: str) -> Path:
+def save_figure(fig: Figure, output_dir: str | Path, key: str) -> None:
     """Write `figures/<key>.svg` on a solid background, the same bytes for the same figure."""
     path = Path(output_dir) / "figures" / f"{key}.svg"
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         fig.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    return path
 
 
-def save_table(df: pd.DataFrame, output_dir: str | Path, key: str) -> Path:
+def save_table(df: pd.DataFrame, output_dir: str | Path, key: str) -> None:
     """Write `tables/<key>.csv`, the numbers behind a figure or a sentence."""
     path = Path(output_dir) / "tables" / f"{key}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     df.to_csv(path, index=False)
-    return path
 
 
 def table_html(df: pd.DataFrame, caption: str = "") -> HTML:
-    """Show a table of ready-made strings; every cell is escaped, and wide tables scroll inside their frame."""
+    """Show a table of ready-made strings, each escaped; a cell may have lines, a wide table scrolls in its frame."""
     head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>"
         for row in df.itertuples(index=False)
     )
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
@@ -138,6 +136,10 @@ def table_html(df: pd.DataFrame, caption: str = "") -> HTML:
         f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">{title}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _lines(cell: object) -> str:
+    return "<br>".join(html.escape(line) for line in str(cell).split("\n"))
 
 
 def inert(markup: str) -> HTML:

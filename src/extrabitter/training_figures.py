@@ -71,7 +71,9 @@ def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[st
                 entries.setdefault(arm_label(arm), line)
             axes.set_title(title)
             if column.startswith("frac") or column in ("hit_rate", "verdict_accuracy", "correct_reward"):
-                axes.yaxis.set_major_formatter(PercentFormatter(1))
+                axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+                # A panel of noughts must not look like one of large shares.
+                axes.set_ylim(top=max(axes.get_ylim()[1], 1.02 if column.startswith("frac_with") else 0.1))
             axes.set_ylim(bottom=0)
         window = f", mean over {SMOOTH}" if SMOOTH > 1 else ""
         panels[-1].set_xlabel(f"GRPO step{window}")

@@ -201,15 +201,34 @@ def _with_room_at_zero(estimate: Estimate, completions: pd.DataFrame, arm: str) 
 
 
 def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """Show claims as ready-made strings, one row a claim."""
+    """List claims with their numbers, one row a claim: what stands behind the page."""
     return pd.DataFrame(
         {
+            "key": [claim.key for claim in claims],
             "claim": [claim.statement for claim in claims],
             "effect": [claim.effect for claim in claims],
-            "measured": [claim.measured for claim in claims],
+            "value": [claim.estimate.value for claim in claims],
+            "lower": [claim.estimate.lower for claim in claims],
+            "upper": [claim.estimate.upper for claim in claims],
+            "num_seeds": [claim.estimate.num_seeds for claim in claims],
             "basis": [basis(claim.estimate.num_seeds) for claim in claims],
-            "predicted": [claim.region(claim.predicted) for claim in claims],
-            "overturned by": [claim.region(claim.falsifier) for claim in claims],
-            "verdict": [claim.judgement for claim in claims],
+            "held_if": [claim.region(claim.predicted) for claim in claims],
+            "failed_if": [claim.region(claim.falsifier) for claim in claims],
+            "verdict": [claim.verdict for claim in claims],
+        }
+    )
+
+
+def verdict_strings(claims: Sequence[Claim]) -> pd.DataFrame:
+    """Show claims as ready-made strings in four columns, narrow enough for a page."""
+    return pd.DataFrame(
+        {
+            "Claim": [f"{claim.statement}\n({claim.effect})" for claim in claims],
+            "Measured": [claim.measured for claim in claims],
+            "Judged by": [
+                f"held if {claim.region(claim.predicted)}\nfailed if {claim.region(claim.falsifier)}"
+                for claim in claims
+            ],
+            "Verdict": [claim.judgement for claim in claims],
         }
     )
