@@ -8,6 +8,7 @@ checkpoints come in through the same `load_checkpoint`.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -166,11 +167,15 @@ def load_checkpoint(
         raise CheckpointError(f"checkpoint {folder}: not a checkpoint folder (config.json is missing)")
     _verify_hashes(folder)
     _hide_progress_bars()
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        # AutoTokenizer goes by the model's architecture and would cut our words with Qwen's own rules.
+        is_generic = settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+        tokenizer_class = PreTrainedTokenizerFast if is_generic else AutoTokenizer
+        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", local_files_only=True)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({reason})") from error
