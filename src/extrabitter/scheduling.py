@@ -23,7 +23,7 @@ from extrabitter.staging import HTML
 _CHAPTER_S = 6.0
 _RENDER_S = 40.0
 _MESSAGE = re.compile(r"^Job \d+: (.+?)\s*$")
-_SAID = re.compile(r"^(  \w+/\w+/seed=\d+: |  chapter \w+: |finished chapter |error: )")
+_SAID = re.compile(r"^(  \w+/\w+/seed=\d+: |  chapter \w+: |finished chapter |error: )|WARNING: ")
 _FINISHED = re.compile(r"^finished (\S+/\S+): ")
 
 
@@ -134,7 +134,7 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
                     f"{line.rstrip()}; {len(todo) - len(left)} of {len(todo)} runs, elapsed "
                     f"{clock(time.monotonic() - started)}, about {clock(remaining)} left\n"
                 )
-            if finished or _SAID.match(line):
+            if finished or _SAID.search(line):
                 print(line, end="", flush=True)
     if process.returncode:
         print(f"snakemake ended with code {process.returncode}; its log is {_log(book)}")
