@@ -66,5 +66,7 @@ class Muon(torch.optim.Optimizer):
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        buffer = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(buffer, momentum)
+        gradient = parameter.grad
+        assert gradient is not None  # step() passes on no others
+        buffer = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(buffer, momentum)

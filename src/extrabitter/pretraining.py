@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 IGNORED_LABEL = -100
 CHUNKS_PER_STEP = 4  # trimmed passes a step: more of them save padding, fewer save overhead
+MAX_ATTEMPTS = 12  # of a document: about what fits under the cap of 256 tokens used in RL
 MUON_MOMENTUM = 0.95  # Source: K. Jordan, "Muon" (2024), default
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
@@ -50,12 +51,9 @@ class Document:
 
 def trace_conditions(solution_probability: float) -> dict[str, TraceCondition]:
     """Return how a document of each kind is written; the proposal of attempts is the same in all of them."""
-    shared = {"solution_probability": solution_probability}
-    return {
-        "direct": TraceCondition(**shared),
-        "search": TraceCondition(verification=True, backtracking=True, **shared),
-        "cosmetic": TraceCondition(verification=True, backtracking=True, verdicts="random", **shared),
-    }
+    direct = TraceCondition(solution_probability=solution_probability)
+    search = replace(direct, verification=True, backtracking=True)
+    return {"direct": direct, "search": search, "cosmetic": replace(search, verdicts="random")}
 
 
 def draw_documents(parameters: BaseModelParameters, count: int, rng: np.random.Generator) -> list[Document]:
