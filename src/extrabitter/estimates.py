@@ -74,7 +74,7 @@ def of_difference(completions: pd.DataFrame, arm: str, baseline: str, measure: s
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame, measure: str, seed: int) -> tuple[float, float, float]:
-    parts = _sums(first, measure).join(_sums(second, measure), how="inner", lsuffix="_1", rsuffix="_2")
+    parts = pd.merge(_sums(first, measure), _sums(second, measure), on="problem", suffixes=("_1", "_2"))
     if len(parts) == 0:
         return (np.nan, np.nan, np.nan)
     rng = np.random.default_rng(derive_seed(seed, "paired difference"))

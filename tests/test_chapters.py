@@ -1,0 +1,90 @@
+"""Every chapter runs on one seed, on three and with failed arms, and glues and draws all that its prose asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from synthetic_results import MODELS, write_results
+
+ROOT = Path(__file__).resolve().parents[1]
+# The theory chapter reads no results and takes its own time; the smoke book runs it.
+CHAPTERS = [
+    path for path in sorted((ROOT / "notebooks/chapters").glob("*.ipynb")) if path.stem != "why_rl_is_search"
+]
+EVERYTHING_FAILED = [
+    *(("base_model", arm, 0) for arm in ("trunk", "absent", "rich")),
+    *(("sft_priming", arm, 0) for arm in ("sft_verification_backtracking", "sft_direct")),
+    *(("grpo", f"grpo_{model}", 0) for model in MODELS),
+    *(
+        ("behaviour_evaluation", f"{before}{model}", 0)
+        for model in MODELS
+        for before in ("base_", "grpo_", "")
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("results")
+    failed = [("grpo", "grpo_rich", 0), ("behaviour_evaluation", "grpo_rich", 0)]
+    return {
+        "one": write_results(root / "one", num_problems=8),
+        "three": write_results(root / "three", seeds=(0, 1, 2), num_problems=8),
+        "failed": write_results(root / "failed", failed=failed, num_problems=8),
+        "all_failed": write_results(root / "all_failed", failed=EVERYTHING_FAILED, num_problems=4),
+    }
+
+
+def run(chapter: Path, results: Path, output: Path) -> tuple[dict[str, str], str]:
+    """Run a chapter's code in this process; return what it glued and the HTML it showed."""
+    shell = InteractiveShell.instance()
+    shell.reset(new_session=False)
+    glued: dict[str, str] = {}
+    shown = ""
+    given = {"results_dir": str(results), "output_dir": str(output), "profile": "made_up"}
+    for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        with capture_output() as captured:
+            done = shell.run_cell("".join(cell["source"]))
+        assert done.success, f"{chapter.stem}: {done.error_in_exec or done.error_before_exec!r}"
+        if "parameters" in cell["metadata"].get("tags", []):
+            shell.push(given)
+        shown += getattr(done.result, "data", "")
+        for output in captured.outputs:
+            if "scrapbook" in output.metadata:
+                glued[output.metadata["scrapbook"]["name"]] = next(iter(output.data.values()))
+            shown += output.data.get("text/html", "")
+    return glued, shown
+
+
+@pytest.mark.parametrize("which", ["one", "three", "failed", "all_failed"])
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_glues_and_draws_all_that_its_prose_asks_for(
+    chapter: Path, which: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    glued, shown = run(chapter, folders[which], tmp_path)
+    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert set(re.findall(r"\{glue:text\}`(\w+)`", prose)) <= glued.keys()
+    assert not [key for key, text in glued.items() if "nan" in text.lower()]
+    for path in re.findall(r"\{figure\} (\S+)", prose) + re.findall(r"<(tables/\S+)>`", prose):
+        assert (tmp_path / path).stat().st_size > 0, path
+    assert "nan" not in re.sub(r"<[^>]*>", " ", shown).split()
+    if which == "failed" and chapter.stem in ("grpo_curves", "taste_test", "behaviours", "runs", "index"):
+        assert "loss is not finite at step 3" in shown
+
+
+def test_chapters_use_no_torch() -> None:
+    # The tower of figures and prose builds where torch is not installed.
+    code = "import sys, extrabitter.verdicts, extrabitter.figures, extrabitter.training_figures; "
+    code += "import extrabitter.highlighting; sys.exit('torch' in sys.modules)"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -1,0 +1,119 @@
+"""Figures can be drawn from one seed, from three and with a failed arm; nothing in them is cut off or tiny."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from extrabitter import figures, training_figures
+from extrabitter.artifacts import collect_table
+from extrabitter.figure_style import WIDTH_IN, arm_label, arm_style, style
+from extrabitter.reporting import save_figure
+from synthetic_results import MODELS, PRIMED, write_results
+
+PAIRS = [(model if model in PRIMED else f"base_{model}", f"grpo_{model}") for model in MODELS]
+BEFORE = [before for before, _ in PAIRS]
+TRAINED = [after for _, after in PAIRS]
+SMALLEST_PT = 9.0
+
+Draw = Callable[[Path], Figure]
+
+
+def table(results: Path, stage: str, name: str):
+    return collect_table(results, stage, name)
+
+
+DRAWINGS: dict[str, Draw] = {
+    "loss_curves": lambda r: figures.loss_curves(table(r, "base_model", "losses")),
+    "bar_values": lambda r: figures.bar_values(table(r, "base_model", "bars")),
+    "search_rates": lambda r: figures.search_rates(table(r, "behaviour_evaluation", "summary"), BEFORE),
+    "accuracies": lambda r: figures.accuracies(table(r, "behaviour_evaluation", "summary"), BEFORE),
+    "before_and_after": lambda r: figures.before_and_after(
+        table(r, "behaviour_evaluation", "summary"), PAIRS, "pass@1", "unseen problems solved (pass@1)"
+    ),
+    "behaviour_shares": lambda r: figures.behaviour_shares(
+        table(r, "behaviour_evaluation", "summary"), PAIRS
+    ),
+    "pass_at_k_curves": lambda r: figures.pass_at_k_curves(
+        table(r, "behaviour_evaluation", "pass_at_k"), PAIRS
+    ),
+    "rewards": lambda r: training_figures.rewards(table(r, "grpo", "steps"), TRAINED),
+    "decomposition": lambda r: training_figures.decomposition(table(r, "grpo", "steps"), TRAINED),
+    "health": lambda r: training_figures.health(table(r, "grpo", "steps"), TRAINED),
+    "behaviour_curves": lambda r: training_figures.behaviour_curves(table(r, "grpo", "steps"), TRAINED),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("results")
+    failed = [("grpo", "grpo_rich", 0), ("behaviour_evaluation", "grpo_rich", 0)]
+    (root / "empty").mkdir()
+    return {
+        "one": write_results(root / "one", num_problems=8),
+        "three": write_results(root / "three", seeds=(0, 1, 2), num_problems=8),
+        "failed": write_results(root / "failed", failed=failed, num_problems=8),
+        "empty": root / "empty",
+    }
+
+
+def overhang_in(fig: Figure) -> float:
+    """How far, in inches, anything drawn reaches over the figure's edge."""
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    box = fig.get_tightbbox(canvas.get_renderer())
+    return max(-box.x0, -box.y0, box.x1 - fig.get_figwidth(), box.y1 - fig.get_figheight())
+
+
+@pytest.mark.parametrize("which", ["one", "three", "failed", "empty"])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_figure_is_drawn_whole_legible_and_phone_wide(
+    name: str, which: str, folders: dict[str, Path]
+) -> None:
+    with style():
+        fig = DRAWINGS[name](folders[which])
+        assert overhang_in(fig) < 0.02
+    assert fig.get_figwidth() == WIDTH_IN
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()) >= SMALLEST_PT
+    assert fig.get_facecolor()[:3] == (1.0, 1.0, 1.0)
+
+
+def test_a_figure_of_nothing_says_so(folders: dict[str, Path]) -> None:
+    for name in ("loss_curves", "bar_values", "search_rates", "pass_at_k_curves", "rewards"):
+        assert any("No complete" in text.get_text() for text in DRAWINGS[name](folders["empty"]).texts), name
+
+
+def test_a_failed_arm_stays_in_the_figure_as_missing(folders: dict[str, Path]) -> None:
+    (axes,) = DRAWINGS["before_and_after"](folders["failed"]).axes
+    shown = [text.get_text() for text in axes.texts]
+    assert shown.count("not run, or failed") == 1 and arm_label("grpo_rich") in shown
+
+
+def test_the_same_table_gives_the_same_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    for copy in ("a", "b"):
+        save_figure(DRAWINGS["rewards"](folders["one"]), tmp_path / copy, "rewards")
+    first, second = ((tmp_path / copy / "figures" / "rewards.svg").read_bytes() for copy in ("a", "b"))
+    assert first == second
+    assert re.search(rb"fill: ?#ffffff", first), "the background is solid"
+
+
+def test_every_axis_of_values_is_named(folders: dict[str, Path]) -> None:
+    for name, draw in DRAWINGS.items():
+        fig = draw(folders["one"])
+        assert fig.axes[-1].get_xlabel(), name
+        assert all(
+            axes.get_ylabel() or axes.get_title("left") or not len(axes.get_yticks()) for axes in fig.axes
+        ), name
+
+
+def test_a_model_keeps_its_looks_before_and_after_rl() -> None:
+    for before, after in PAIRS:
+        assert arm_style(before) == arm_style(after) and arm_label(before) == arm_label(after)
+    looks = [arm_style(arm) for arm in BEFORE]
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)

@@ -1,0 +1,166 @@
+"""Numbers become honest strings, glue has the form the book reads, and pages name what failed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from extrabitter import reporting
+from extrabitter.artifacts import find_runs
+from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
+from extrabitter.verdicts import Claim, Region, collect_claims, verdict_strings, verdict_table
+from synthetic_results import write_results
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("one"), num_problems=12)
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("three"), seeds=(0, 1, 2), num_problems=12)
+
+
+@pytest.fixture(scope="module")
+def with_failures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    failed = [("grpo", "grpo_rich", 0), ("behaviour_evaluation", "grpo_rich", 0)]
+    return write_results(tmp_path_factory.mktemp("failed"), failed=failed, num_problems=12)
+
+
+def completions_of(results: Path) -> pd.DataFrame:
+    runs = find_runs(results, "behaviour_evaluation")
+    tables = [run.table("completions").assign(arm=run.arm, seed=run.seed) for run in runs]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (reporting.percent(0.12345), "12.3 %"),
+        (reporting.percent(math.nan), "not measured"),
+        (reporting.points(0.0), "0.0 points"),
+        (reporting.points(0.0004), "0.0 points"),
+        (reporting.points(-0.1), "−10.0 points"),
+        (reporting.points(0.1), "+10.0 points"),
+        (reporting.decimal(-0.001), "0.00"),
+        (reporting.percent_interval(Estimate(0.5, 0.4, 0.6, 3)), "50.0 % (40.0 to 60.0)"),
+        (reporting.points_interval(Estimate(-0.1, -0.2, 0.05, 1)), "−10.0 points (−20.0 to 5.0)"),
+        (reporting.percent_interval(MISSING), "not measured"),
+        (reporting.spell(1, "seed"), "one seed"),
+        (reporting.spell(0, "run"), "no runs"),
+        (reporting.spell(51, "run"), "51 runs"),
+    ],
+)
+def test_numbers_are_written_with_sign_unit_and_interval(written: str, expected: str) -> None:
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "words"),
+    [(0, "no complete run"), (1, "over problems"), (3, "exploratory, three seeds"), (5, "five seeds; 95 %")],
+)
+def test_the_basis_of_a_number_names_its_seeds(num_seeds: int, words: str) -> None:
+    assert words in reporting.basis(num_seeds)
+    assert ("exploratory" in reporting.basis(num_seeds)) == (0 < num_seeds < reporting.CLAIM_SEEDS)
+
+
+def test_glue_has_the_form_that_the_book_reads() -> None:
+    InteractiveShell.instance()
+    with capture_output() as captured:
+        reporting.glue_text("rich_after", "63.5 % (it's an “interval”)")
+    (output,) = captured.outputs
+    assert output.metadata["scrapbook"] == {"name": "rich_after", "mime_prefix": reporting.GLUE_PREFIX}
+    (text,) = output.data.values()
+    assert text == repr("63.5 % (it's an “interval”)")
+
+
+def test_every_cell_of_a_table_is_escaped() -> None:
+    shown = reporting.table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>\nline"]}), "a & b").data
+    assert "<script>" not in shown and "<b>" not in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;<br>line" in shown and "a &amp; b" in shown
+
+
+def test_a_failed_arm_is_named_with_its_reason(with_failures: Path, one_seed: Path) -> None:
+    shown = reporting.failures_html(with_failures, ["grpo"]).data
+    assert "grpo_rich" in shown and "loss is not finite at step 3" in shown
+    assert reporting.failures_html(one_seed).data == ""
+    assert len(reporting.failed_jobs(with_failures)) == 2
+
+
+def test_provenance_counts_runs_and_names_the_profile(three_seeds: Path) -> None:
+    shown = reporting.provenance_html(three_seeds, "<laptop>", ["grpo"]).data
+    assert "12 runs over three seeds" in shown and "&lt;laptop&gt;" in shown and "<laptop>" not in shown
+
+
+def test_one_seed_keeps_its_own_interval_and_more_seeds_give_a_t_interval() -> None:
+    rows = pd.DataFrame({"value": [0.5, 0.7], "lower": [0.4, 0.6], "upper": [0.6, 0.8]})
+    assert over_seeds(rows[:1]) == Estimate(0.5, 0.4, 0.6, 1)
+    both = over_seeds(rows)
+    # t(.975, 1) = 12.706; half-width 12.706 * .1
+    assert both.value == pytest.approx(0.6) and both.upper == pytest.approx(0.6 + 1.2706, rel=1e-3)
+    assert over_seeds(rows.assign(value=math.nan)) == MISSING
+
+
+def test_a_difference_is_paired_and_agrees_with_the_plain_means(one_seed: Path) -> None:
+    completions = completions_of(one_seed)
+    found = of_difference(completions, "grpo_rich", "grpo_absent", "pass@1")
+    means = completions.groupby("arm")["correct"].mean()
+    assert found.value == pytest.approx(means["grpo_rich"] - means["grpo_absent"])
+    assert found.lower < found.value < found.upper and found.num_seeds == 1
+    assert not of_difference(completions, "grpo_rich", "no_such_arm", "pass@1").measured
+
+
+def test_an_arm_against_itself_differs_by_exactly_nothing(one_seed: Path) -> None:
+    found = of_difference(completions_of(one_seed), "grpo_rich", "grpo_rich", "hit_rate")
+    assert (found.value, found.lower, found.upper) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "verdict"),
+    [
+        (0.16, 0.3, "held"),
+        (0.15, 0.2, "held"),
+        (0.1, 0.3, "undecided"),
+        (-0.1, 0.04, "failed"),
+        (0.06, 0.1, "undecided"),
+    ],
+)
+def test_a_claim_holds_or_fails_only_with_its_whole_interval(
+    lower: float, upper: float, verdict: str
+) -> None:
+    estimate = Estimate((lower + upper) / 2, lower, upper, 5)
+    claim = Claim("k", "s", "e", estimate, Region(low=0.15), Region(high=0.05), "points")
+    assert claim.verdict == claim.judgement == verdict
+
+
+def test_few_seeds_are_called_exploratory_and_nothing_is_never_zero(
+    one_seed: Path, with_failures: Path
+) -> None:
+    judged = {claim.key: claim for claim in collect_claims(one_seed)}
+    assert judged["priming_repairs"].judgement.endswith("(exploratory, one seed)")
+    missing = {claim.key: claim for claim in collect_claims(with_failures)}["search_pays"]
+    assert missing.judgement == missing.measured == "not measured"
+
+
+def test_an_event_never_seen_is_given_room_above_zero(one_seed: Path) -> None:
+    created = {claim.key: claim for claim in collect_claims(one_seed)}["nothing_created"]
+    assert created.estimate.value == 0 and created.estimate.upper == pytest.approx(3 / 12)
+    assert created.verdict == "undecided"
+
+
+def test_verdict_tables_have_a_row_for_each_claim(three_seeds: Path) -> None:
+    claims = collect_claims(three_seeds)
+    assert len(verdict_table(claims)) == len(verdict_strings(claims)) == len(claims) >= 6
+    assert verdict_table(claims)["num_seeds"].eq(3).all()
+
+
+def test_an_empty_results_folder_measures_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+    assert {claim.verdict for claim in collect_claims(tmp_path)} == {"not measured"}
+    empty = pd.DataFrame(columns=["arm", "seed", "measure", "value", "lower", "upper"])
+    assert of_measure(empty, "grpo_rich", "pass@1") == MISSING
