@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Named after the lock's content: another lock is another stamp, and the set-up is done again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help setup book test published compare plan lint lock clean
+.PHONY: help setup book test published compare bench plan lint lock clean
 
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
@@ -25,6 +25,7 @@ help:
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones: inside or outside?'
 	@echo 'make test                    the smoke profile from end to end, then all tests'
 	@echo 'make lint                    ruff and mypy'
+	@echo 'make bench                   rollouts and GRPO steps against stock TRL, into _build/bench.csv'
 	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
 	@echo 'make clean                   remove _build and caches; runs/ and .venv stay'
 	@echo ''
@@ -61,6 +62,9 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: setup
+	@mkdir -p _build && $(BIN)/python benchmarks/bench.py --output _build/bench.csv
 
 lock: setup
 	$(PIP) install -qq uv==0.13.9
