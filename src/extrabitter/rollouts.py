@@ -144,7 +144,9 @@ class _Sampler:
             ):  # the oldest full chunk first: few rows wait. At the end the youngest: chunks join
                 stage = full[-1] if full else next(stage for stage, size in enumerate(sizes) if size)
                 state = self._take(waiting[stage], self.stages[stage])
-                waiting[stage + 1].append(self._advance(state, self.stages[stage], self.stages[stage + 1]))
+                chunk = self._advance(state, self.stages[stage], self.stages[stage + 1])
+                if chunk.state.shape[1]:
+                    waiting[stage + 1].append(chunk)
             else:
                 return
 
