@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, display
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from extrabitter.artifacts import Run, find_runs, find_statuses
 from extrabitter.estimates import Estimate
 from extrabitter.figure_style import style
+from extrabitter.provenance import git_state
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 NOT_MEASURED = "not measured"
@@ -205,7 +207,16 @@ def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def provenance_html(results_dir: str | Path, profile: str, stages: Sequence[str]) -> HTML:
-    """Show a page's provenance: one line to read, and the table of runs behind it to unfold."""
+    """Show a page's provenance: one line to read, and the table of runs behind it to unfold.
+
+    Without stages the page reads no run: then the line says that it was computed as it was made.
+    """
+    if not stages:
+        commit = git_state()
+        line = (
+            f"No run stands behind this page; the code of commit {_short(commit)} computed it as it was made."
+        )
+        return inert(f'<p class="eb-provenance">{html.escape(line)}</p>')
     runs = [run for run in find_runs(results_dir) if run.stage in stages]
     seeds = len({run.seed for run in runs})
     commits = sorted({_commit(run) for run in runs})
@@ -223,8 +234,11 @@ def provenance_html(results_dir: str | Path, profile: str, stages: Sequence[str]
 
 
 def _commit(run: Run) -> str:
-    commit = str(run.manifest.get("commit", "unknown"))[:10]
-    return commit + ("-dirty" if run.manifest.get("dirty") else "")
+    return _short(run.manifest)
+
+
+def _short(state: Mapping[str, Any]) -> str:
+    return str(state.get("commit", "unknown"))[:10] + ("-dirty" if state.get("dirty") else "")
 
 
 def _machine(run: Run) -> str:
