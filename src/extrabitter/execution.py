@@ -23,7 +23,7 @@ from extrabitter.config import ParameterError, StageParameters
 from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book, Job, Plan
 
 # Errors of ours are one line already; the name of any other is needed to understand its message.
-_SELF_EXPLAINING = {"ParameterError", "TableError", "ArtifactError", "CheckpointError"}
+_SELF_EXPLAINING = {"ParameterError", "TableError", "ArtifactError", "CheckpointError", "CompetenceError"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

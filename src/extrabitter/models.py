@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Nothing here ever fetches: a wrong path must not become a download.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -169,13 +169,16 @@ def load_checkpoint(
     _hide_progress_bars()
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, **local
+        )
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         # AutoTokenizer goes by the model's architecture and would cut our words with Qwen's own rules.
         is_generic = settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
         tokenizer_class = PreTrainedTokenizerFast if is_generic else AutoTokenizer
-        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", local_files_only=True)
+        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({reason})") from error

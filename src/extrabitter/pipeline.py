@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from extrabitter.artifacts import read_status
+from extrabitter.artifacts import CHECKSUMS, read_status
 from extrabitter.config import (
     STAGES,
     ParameterError,
@@ -93,10 +93,12 @@ class Plan:
     jobs: dict[str, Job]
 
     def digests(self) -> dict[str, str]:
-        """Hash, by job, what makes its run stale: parameters, the notebook's code and that code's imports."""
+        """Hash, by job, what makes its run stale: parameters, code with its imports, a given checkpoint."""
         code = {job.notebook: code_digest(self.root / job.notebook) for job in self.jobs.values()}
         texts = {
-            key: json.dumps(job.parameters.model_dump(), sort_keys=True) + code[job.notebook]
+            key: json.dumps(job.parameters.model_dump(), sort_keys=True)
+            + code[job.notebook]
+            + _given_hashes(self.root, job)
             for key, job in self.jobs.items()
         }
         return {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}
@@ -200,6 +202,13 @@ def chapter_digest(chapter: str, root: Path) -> str:
     """Hash the whole source of a chapter notebook, prose too, and the code it imports."""
     notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     return hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode()).hexdigest()
+
+
+def _given_hashes(root: Path, job: Job) -> str:
+    """Return the hashes of a checkpoint that no job makes, such as a shipped model; empty without them."""
+    given = getattr(job.parameters, "init_from", "") or getattr(job.parameters, "checkpoint", "")
+    sums = root / given / CHECKSUMS
+    return sums.read_text(encoding="utf-8") if given and not job.inputs and sums.is_file() else ""
 
 
 def _seeds(profile: Profile, stage: str, arm: str, own: Mapping[str, Any]) -> list[int]:

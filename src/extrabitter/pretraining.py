@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ class Document:
 def trace_conditions(solution_probability: float) -> dict[str, TraceCondition]:
     """Return how a document of each kind is written; the proposal of attempts is the same in all of them."""
     direct = TraceCondition(solution_probability=solution_probability)
-    search = replace(direct, verification=True, backtracking=True)
+    search = replace(direct, verification=True, backtracking=True, max_attempts=MAX_ATTEMPTS)
     return {"direct": direct, "search": search, "cosmetic": replace(search, verdicts="random")}
 
 
