@@ -99,6 +99,7 @@ def make_miniature(root: Path) -> Path:
     toc = {"format": "jb-book", "root": "index", "chapters": [{"file": "what_came_out"}, {"file": "runs"}]}
     write_yaml(root / "_toc.yml", toc)
     config = {"title": "Mini", "execute": {"execute_notebooks": "off"}, "only_build_toc_files": True}
+    config["sphinx"] = {"config": {"html_theme_options": {"home_page_in_toc": True}}}
     write_yaml(root / "_config.yml", config)
     write_yaml(root / "profiles" / "mini.yaml", PROFILE)
     return root
