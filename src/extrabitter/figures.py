@@ -30,6 +30,8 @@ from extrabitter.figure_style import (
 )
 from extrabitter.records import BEHAVIOURS
 
+AFTER = 0.18  # how far below the mark of before, in rows, the mark of after stands: intervals may overlap
+
 
 def loss_curves(losses: pd.DataFrame) -> Figure:
     """Loss against tokens seen, one thin line a run, smoothed over fifty steps."""
@@ -106,10 +108,16 @@ def _dots(summary: pd.DataFrame, arms: Sequence[str], measure: str, label: str) 
             if estimate.num_seeds > 1:
                 axes.scatter(seeds["value"], [row + 0.22] * len(seeds), color=GREY, s=9)
         _name_rows(axes, [arm_label(arm) for arm, _ in found])
-        axes.set_xlim(left=0)
+        _from_zero(axes)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(label)
     return fig
+
+
+def _from_zero(axes: Axes) -> None:
+    """Begin the axis at nought, with room for a mark that stands there."""
+    right = axes.get_xlim()[1]
+    axes.set_xlim(-0.025 * right, right)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -117,7 +125,7 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     for row, name in enumerate(names):
         axes.text(0.01, row - 0.3, name, va="center", transform=axes.get_yaxis_transform(), fontsize=10.5)
     axes.set_yticks([])
-    axes.set_ylim(len(names) - 0.6, -0.65)
+    axes.set_ylim(len(names) - 0.55, -0.65)
 
 
 def _mark(axes: Axes, estimate: Estimate, row: float, arm: str, filled: bool = True) -> None:
@@ -143,7 +151,7 @@ def before_and_after(
             if start.measured and end.measured:
                 axes.annotate(
                     "",
-                    (end.value, row),
+                    (end.value, row + AFTER),
                     (start.value, row),
                     arrowprops={
                         "arrowstyle": "->",
@@ -155,7 +163,7 @@ def before_and_after(
             if start.measured:
                 _mark(axes, start, row, before, filled=False)
             if end.measured:
-                _mark(axes, end, row, after)
+                _mark(axes, end, row + AFTER, after)
             else:
                 axes.text(
                     0.99,
@@ -167,7 +175,7 @@ def before_and_after(
                     transform=axes.get_yaxis_transform(),
                 )
         _name_rows(axes, [arm_label(after) for _, after in pairs])
-        axes.set_xlim(left=0)
+        _from_zero(axes)
         if measure.startswith(("pass", "frac")) or measure.endswith(("rate", "accuracy")):
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(label)
@@ -184,10 +192,10 @@ def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
         panels = fig.subplots(len(BEHAVIOURS), sharex=True)
         for axes, behaviour in zip(panels, BEHAVIOURS, strict=True):
             for row, (before, after) in enumerate(pairs):
-                for arm, filled in ((before, False), (after, True)):
+                for arm, place, filled in ((before, row, False), (after, row + AFTER, True)):
                     estimate = of_measure(summary, arm, f"frac_with_{behaviour}")
                     if estimate.measured:
-                        _mark(axes, estimate, row, arm, filled)
+                        _mark(axes, estimate, place, arm, filled)
             axes.set_title(behaviour.replace("_", " "))
             _name_rows(axes, [arm_label(after) for _, after in pairs])
             axes.set_xlim(-0.02, 1.02)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def points(value: float, digits: int = 1) -> str:
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """Write a share with its 95 % interval: "63.5 % (60.1 to 66.8)"."""
-    return _with_interval(estimate, percent(estimate.value), 100, 1)
+    """Write a share with its 95 % interval, cut at the ends of what a share can be: "63.5 % (60.1 to 66.8)"."""
+    possible = replace(estimate, lower=max(estimate.lower, 0.0), upper=min(estimate.upper, 1.0))
+    return _with_interval(possible, percent(estimate.value), 100, 1)
 
 
 def points_interval(estimate: Estimate) -> str:
