@@ -19,7 +19,7 @@ STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256s
 
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
-	@echo '          PROFILE            smoke: minutes, to see that it works | laptop | reference | gpu'
+	@echo '          PROFILE            smoke: minutes, to see that it works | laptop: one seed of every arm'
 	@echo 'make plan [PROFILE=laptop]   what `make book` would run, and how long it takes'
 	@echo 'make published               build the book from the committed results; no training, a minute'
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones: inside or outside?'

@@ -52,7 +52,7 @@ rule book:
 rule chapter:
     """Run a chapter notebook: it reads tables, however their runs ended."""
     input:
-        [status(key) for key in BOOK.plan.jobs],
+        lambda wildcards: [status(key) for key in BOOK.chapter_inputs(wildcards.chapter)],
     output:
         str(BOOK.output_dir / "{chapter}.ipynb"),
     params:

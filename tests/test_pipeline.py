@@ -392,6 +392,12 @@ def test_estimate_respects_cores_and_order(tree: Path) -> None:
     assert plan.estimate([], cores=2) == 0
 
 
+def test_a_chapter_that_reads_no_runs_waits_for_none() -> None:
+    book = pipeline.make_book("smoke", REPOSITORY)
+    assert book.chapter_inputs("why_rl_is_search") == []
+    assert book.chapter_inputs("taste_test") == list(book.plan.jobs)
+
+
 def test_arm_may_have_seeds_of_its_own_and_read_a_middle_checkpoint(tree: Path) -> None:
     stages = stages_with("grpo", "grpo_broken", seeds=[1])
     stages["behaviour_evaluation"]["arms"] = {"middle": {"checkpoint": "grpo/grpo_absent/checkpoint-50"}}

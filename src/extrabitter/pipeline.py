@@ -177,6 +177,12 @@ class Book:
         """The profile the book is built from."""
         return self.plan.profile
 
+    def chapter_inputs(self, chapter: str) -> list[str]:
+        """Keys of the jobs a chapter waits for: all of them, or none if its metadata say it reads no runs."""
+        notebook = self.plan.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+        return list(self.plan.jobs) if metadata.get("extrabitter", {}).get("reads_runs", True) else []
+
 
 def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
     """Describe the book of a profile, or with `published` that of a committed results folder.
