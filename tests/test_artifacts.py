@@ -85,6 +85,34 @@ def test_second_run_replaces_the_first(tmp_path: Path) -> None:
     assert not (second / "left_over").exists()
 
 
+@pytest.mark.parametrize("manifest", [None, "{", "[]", '{"name": "an extension of a browser"}'])
+def test_run_dir_that_holds_something_else_is_refused_and_stays(tmp_path: Path, manifest: str | None) -> None:
+    precious = tmp_path / "base_model" / "trunk" / "seed=0" / "notes.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    if manifest is not None:
+        precious.with_name("manifest.json").write_text(manifest)
+    with pytest.raises(ArtifactError, match=r"base_model: run_dir = '.*': holds .*; must be a new or empty"):
+        start_run(tmp_path)
+    assert precious.read_text() == "mine"
+    assert len(list(precious.parent.parent.iterdir())) == 1
+
+
+def test_file_put_at_run_dir_while_the_run_goes_on_is_kept(tmp_path: Path) -> None:
+    folder = start_run(tmp_path)
+    folder.final.mkdir()
+    (folder.final / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"must be a new or empty folder, or an earlier run's"):
+        folder.finish()
+    assert (folder.final / "notes.txt").read_text() == "mine"
+
+
+def test_empty_run_dir_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "base_model" / "trunk" / "seed=0").mkdir(parents=True)
+    path = finish_run(tmp_path)
+    assert [run.path for run in find_runs(tmp_path)] == [path]
+
+
 def test_leftovers_of_killed_runs_are_removed(tmp_path: Path) -> None:
     dead = tmp_path / "base_model" / "trunk" / ".seed=0.partial-999999999"
     dead.mkdir(parents=True)

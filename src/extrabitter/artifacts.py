@@ -37,10 +37,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, stage: str, parameters: StageParameters) -> RunFolder:
-        """Make the temporary folder next to `parameters.run_dir`; ArtifactError when it cannot be written."""
+        """Make the temporary folder next to `parameters.run_dir`.
+
+        ArtifactError when it cannot be written, or when anything but a run stands at `run_dir`.
+        """
         final = Path(parameters.run_dir).absolute()
         path = final.with_name(f".{final.name}.partial-{os.getpid()}")
         try:
+            _check_replaceable(stage, parameters.run_dir, final)
             remove_partial(final)
             path.mkdir(parents=True)
         except OSError as error:
@@ -76,6 +80,7 @@ class RunFolder:
         for path in self.path.rglob("*"):
             _fsync(path)
         _fsync(self.path)
+        _check_replaceable(self.stage, self.parameters.run_dir, self.final)
         if self.final.exists():
             shutil.rmtree(self.final)
         os.rename(self.path, self.final)
@@ -227,6 +232,25 @@ def remove_partial(final: Path) -> None:
         pid = path.name.rpartition("-")[2]
         if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_replaceable(stage: str, run_dir: str, final: Path) -> None:
+    """Refuse a run folder that would take the place of something else: it is deleted when the run ends."""
+    if not final.exists() or (final.is_dir() and (_holds_run(final) or not any(final.iterdir()))):
+        return
+    raise ArtifactError(
+        f"{stage}: run_dir = {run_dir!r}: holds something that is no run; "
+        "must be a new or empty folder, or an earlier run's with its manifest.json"
+    )
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether a stage's manifest lies there; the run's files need not be whole."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest["stage"] in STAGES
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _provenance(stage: str, parameters: StageParameters) -> dict[str, Any]:
