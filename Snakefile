@@ -56,7 +56,7 @@ rule chapter:
     output:
         str(BOOK.output_dir / "{chapter}.ipynb"),
     params:
-        digest=lambda wildcards: pipeline.chapter_digest(wildcards.chapter, Path.cwd()),
+        digest=lambda wildcards: pipeline.chapter_digest(BOOK, wildcards.chapter),
     message: "chapter {wildcards.chapter}"
     shell:
         "{EXTRABITTER} run-chapter {OPTIONS} {wildcards.chapter}"

@@ -369,6 +369,42 @@ def test_published_folder_without_results_is_one_line(tree: Path, capsys: pytest
     assert "published = 'results/reference': no results there" in capsys.readouterr().err
 
 
+def published_results(tree: Path, name: str = "mini") -> Path:
+    """Lay out a results folder with one made-up run; returns it."""
+    results = tree / "results" / name
+    miniature.write_yaml(results / "profile.yaml", {**miniature.PROFILE, "name": name})
+    artifacts.write_json(results / ABSENT / "manifest.json", {"files": {}})
+    return results
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda results: artifacts.write_json(results / ABSENT / "manifest.json", {"files": {"a": "b"}}),
+        lambda results: artifacts.write_json(results / GRPO / "manifest.json", {"files": {}}),
+        lambda results: artifacts.write_status(results / BROKEN, artifacts.Status("failed", "it broke")),
+        lambda results: (results / "profile.yaml").open("a").write("# another\n"),
+    ],
+    ids=["other tables", "another run", "a failed run", "another profile"],
+)
+def test_other_published_results_run_their_chapters_again(tree: Path, change: Callable[[Path], Any]) -> None:
+    results = published_results(tree)
+    book = pipeline.make_book("", tree, published="results/mini")
+    before = pipeline.chapter_digest(book, "what_came_out")
+    assert pipeline.chapter_digest(book, "what_came_out") == before
+    change(results)
+    assert pipeline.chapter_digest(book, "what_came_out") != before
+
+
+def test_no_two_books_share_the_folder_of_their_chapters(tree: Path) -> None:
+    published_results(tree)
+    published_results(tree, "other")
+    books = [pipeline.make_book("mini", tree)]
+    books += [pipeline.make_book("", tree, f"results/{name}") for name in ("mini", "other")]
+    assert len({book.output_dir for book in books}) == 3
+    assert [book.output_dir.name for book in books] == ["mini", "mini", "other"]
+
+
 def test_notebook_that_differs_from_the_model_is_refused(tree: Path) -> None:
     notebook = tree / "notebooks" / "stages" / "grpo.ipynb"
     parameters = pipeline.make_plan("mini", tree).jobs[GRPO].parameters

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from extrabitter.artifacts import CHECKSUMS, read_status
+from extrabitter.artifacts import CHECKSUMS, MANIFEST, read_status
 from extrabitter.config import (
     STAGES,
     ParameterError,
@@ -21,7 +21,7 @@ from extrabitter.config import (
     stage_parameters,
     validate,
 )
-from extrabitter.provenance import REPOSITORY, STAGE_NOTEBOOKS, code_digest
+from extrabitter.provenance import REPOSITORY, STAGE_NOTEBOOKS, code_digest, file_sha256
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
 _CHAPTER_RUNS = Path("_build/chapters")
@@ -168,6 +168,11 @@ class Book:
     published: bool
 
     @property
+    def name(self) -> str:
+        """What the book's folders below _build are called: its results' folder, so that no two share one."""
+        return self.results_dir.name
+
+    @property
     def chapters(self) -> list[str]:
         """Names of the chapter notebooks; every book has all of them."""
         return sorted(path.stem for path in (self.plan.root / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
@@ -201,13 +206,23 @@ def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
         )
     profile = read_profile(path, results_dir.name)
     plan = Plan(profile, root, results_dir, {})
-    return Book(plan, results_dir, _CHAPTER_RUNS / "published", published=True)
+    return Book(plan, results_dir, _CHAPTER_RUNS / "published" / results_dir.name, published=True)
 
 
-def chapter_digest(chapter: str, root: Path) -> str:
-    """Hash the whole source of a chapter notebook, prose too, and the code it imports."""
+def chapter_digest(book: Book, chapter: str) -> str:
+    """Hash the whole source of a chapter notebook, prose too, and the code it imports.
+
+    No job makes published results, so that of those the hashes of profile, manifests and statuses count too.
+    """
+    root = book.plan.root
     notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-    return hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode()).hexdigest()
+    digest = hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode())
+    if book.published:
+        results = root / book.results_dir
+        for pattern in ("profile.yaml", f"*/*/seed=*/{MANIFEST}", "*/*/seed=*.status.json"):
+            for path in sorted(results.glob(pattern)):
+                digest.update(f"{path.relative_to(results)} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _given_hashes(root: Path, job: Job) -> str:
