@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import miniature
-from extrabitter import artifacts, cli, execution, pipeline, publishing, scheduling, staging
+from extrabitter import artifacts, cli, execution, pipeline, provenance, publishing, scheduling, staging
 from extrabitter.config import STAGES, ParameterError, stage_parameters
 from extrabitter.provenance import REPOSITORY
 
@@ -367,6 +367,19 @@ def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture
 def test_published_folder_without_results_is_one_line(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("build", "--published", "results/reference", "--root", str(tree)) == 2
     assert "published = 'results/reference': no results there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["torch", "trl", "transformers", "datasets", "accelerate", "numpy"])
+def test_another_version_of_a_package_makes_every_run_stale(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    plan = pipeline.make_plan("mini", tree)
+    before = plan.digests()
+    versions = {**provenance.package_versions(), package: "0.0.1"}
+    monkeypatch.setattr(pipeline, "package_versions", lambda: versions)
+    after = plan.digests()
+    assert before.keys() == after.keys() == ALL
+    assert all(before[key] != after[key] for key in ALL)
 
 
 def published_results(tree: Path, name: str = "mini") -> Path:

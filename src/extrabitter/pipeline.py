@@ -21,7 +21,7 @@ from extrabitter.config import (
     stage_parameters,
     validate,
 )
-from extrabitter.provenance import REPOSITORY, STAGE_NOTEBOOKS, code_digest, file_sha256
+from extrabitter.provenance import REPOSITORY, STAGE_NOTEBOOKS, code_digest, file_sha256, package_versions
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
 _CHAPTER_RUNS = Path("_build/chapters")
@@ -93,11 +93,13 @@ class Plan:
     jobs: dict[str, Job]
 
     def digests(self) -> dict[str, str]:
-        """Hash, by job, what makes its run stale: parameters, code with its imports, a given checkpoint."""
+        """Hash, by job, what makes its run stale: parameters, code with its imports, packages, a given checkpoint."""
+        packages = json.dumps(package_versions())
         code = {job.notebook: code_digest(self.root / job.notebook) for job in self.jobs.values()}
         texts = {
             key: json.dumps(job.parameters.model_dump(), sort_keys=True)
             + code[job.notebook]
+            + packages
             + _given_hashes(self.root, job)
             for key, job in self.jobs.items()
         }
