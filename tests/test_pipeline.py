@@ -364,6 +364,43 @@ def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture
     assert len(error.strip().splitlines()) == 1
 
 
+def test_chapter_has_no_page_until_it_is_whole(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = pipeline.make_book("mini", tree)
+    folder = tree / book.output_dir
+    while_running: list[list[str]] = []
+
+    def execute(notebook: str, executed: str, *_: object, **__: object) -> None:
+        Path(executed).write_text("{}")
+        while_running.append(sorted(path.name for path in folder.glob("*.ipynb")))
+
+    monkeypatch.setattr(execution.papermill, "execute_notebook", execute)
+    execution.run_chapter(book, "what_came_out")
+    assert while_running == [[".what_came_out.partial.ipynb"]]
+    assert [path.name for path in folder.glob("*.ipynb")] == ["what_came_out.ipynb"]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_failed_chapter_is_one_line_and_leaves_no_page(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    book = pipeline.make_book("mini", tree)
+    folder = tree / book.output_dir
+    folder.mkdir(parents=True)
+    (folder / "what_came_out.ipynb").write_text("an earlier page")
+    (folder / "what_came_out.failed.ipynb").write_text("an earlier failure")
+
+    def execute(notebook: str, executed: str, *_: object, **__: object) -> None:
+        if written:
+            Path(executed).write_text("{}")
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(execution.papermill, "execute_notebook", execute)
+    with pytest.raises(execution.NotebookError, match=r"^chapter what_came_out: .*: RuntimeError: Kernel died"):
+        execution.run_chapter(book, "what_came_out")
+    left = {path.name: path.read_text() for path in folder.glob("*.ipynb")}
+    assert left == ({"what_came_out.failed.ipynb": "{}"} if written else {})
+
+
 def test_published_folder_without_results_is_one_line(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("build", "--published", "results/reference", "--root", str(tree)) == 2
     assert "published = 'results/reference': no results there" in capsys.readouterr().err

@@ -50,7 +50,8 @@ def run_job(plan: Plan, key: str) -> Status:
             try:
                 _check_inputs(plan, job)
                 check_notebook(plan.root / job.notebook, job.parameters)
-                _papermill(plan.root, job.notebook, job.run_dir, job.parameters.model_dump(), key)
+                executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
+                _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
                 if artifacts.read_manifest(run_dir) is None:
                     raise NotebookError(f"{job.notebook} ended without a complete run in {job.run_dir}")
                 status = Status("ok", wall_s=round(time.monotonic() - started, 1))
@@ -71,8 +72,11 @@ def run_job(plan: Plan, key: str) -> Status:
 
 
 def run_chapter(book: Book, chapter: str) -> None:
-    """Run one chapter notebook of a book; NotebookError when it fails, and then there is no page of it."""
-    root, executed = book.plan.root, book.output_dir / f"{chapter}.ipynb"
+    """Run one chapter notebook of a book; NotebookError when it fails, and then there is no page of it.
+
+    The page gets its name only when it is whole, so that a killed run leaves none that looks finished.
+    """
+    root, folder = book.plan.root, book.plan.root / book.output_dir
     notebook = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     if not (root / notebook).is_file():
         raise ParameterError(
@@ -89,13 +93,19 @@ def run_chapter(book: Book, chapter: str) -> None:
         raise ParameterError(
             f"{notebook}: must have the parameters {', '.join(parameters)}; check {', '.join(unknown)}"
         )
-    (root / book.output_dir).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    page, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
+    partial, log = folder / f".{chapter}.partial.ipynb", folder / f"{chapter}.log"
+    for left_over in (partial, failed):
+        left_over.unlink(missing_ok=True)
     try:
-        _papermill(root, notebook, book.output_dir / chapter, parameters, f"chapter {chapter}")
+        _papermill(root, notebook, partial, log, parameters, f"chapter {chapter}")
     except NotebookError as error:
-        # Kept under another name: the error is in it, and the build must not take it for a page.
-        (root / executed).replace(root / book.output_dir / f"{chapter}.failed.ipynb")
+        page.unlink(missing_ok=True)
+        if partial.exists():  # not if papermill failed before it wrote anything
+            partial.replace(failed)
         raise NotebookError(f"chapter {chapter}: {error}") from None
+    partial.replace(page)
     print(f"finished chapter {chapter}: ok in {time.monotonic() - started:.1f} s")
 
 
@@ -136,18 +146,20 @@ def _check_inputs(plan: Plan, job: Job) -> None:
                 artifacts.find_checkpoint(name, given)
 
 
-def _papermill(root: Path, notebook: Path, stem: Path, parameters: dict[str, Any], label: str) -> None:
-    """Run root/notebook with the root as working folder; leave <stem>.ipynb and <stem>.log."""
+def _papermill(
+    root: Path, notebook: Path, executed: Path, log_path: Path, parameters: dict[str, Any], label: str
+) -> None:
+    """Run root/notebook with the root as working folder; leave the executed notebook and a log of its output."""
     threads = str(parameters.get("threads", 1))
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    with contextlib.chdir(root), open(f"{stem}.log", "w", encoding="utf-8") as log:
+    with contextlib.chdir(root), open(log_path, "w", encoding="utf-8") as log:
         try:
             papermill.execute_notebook(
                 str(notebook),
-                f"{stem}.ipynb",
+                str(executed),
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
