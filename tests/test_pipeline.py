@@ -184,6 +184,8 @@ def test_published_results_render_and_compare_without_checkpoints(story: Story) 
     assert publishing.publish(plan, results) == 3
     assert not list(results.rglob("checkpoint"))
     assert len(artifacts.find_runs(results)) == 3
+    failed = {arm for _, arm, _, status in artifacts.find_statuses(results) if status.state == "failed"}
+    assert failed == {"grpo_broken"}
     table = publishing.compare(story.root / "runs" / "mini", results)
     assert re.search(
         r"^grpo_absent +pass@1 +0.5 \[0.4, 0.6\] +0.5 \[0.4, 0.6\]  inside$", table, re.MULTILINE
@@ -354,6 +356,31 @@ def test_bad_checkpoint_fails_the_run_with_one_line_and_leaves_no_result(
     assert reason in status.reason and "\n" not in status.reason
     assert not run_dir.exists()
     assert f"finished {GRPO}: failed" in capsys.readouterr().out
+
+
+def test_publishing_is_refused_while_planned_runs_are_missing(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_input(tree)  # "ok", but without a manifest: that is no run either
+    artifacts.write_status(tree / "runs" / "mini" / BROKEN, artifacts.Status("failed", "it broke"))
+    assert run_cli("publish", "--profile", "mini", "--root", str(tree)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: publish: 4 of 5 runs of profile mini are missing; make them first: ")
+    assert len(error.strip().splitlines()) == 1 and ABSENT in error and BROKEN not in error
+    assert not (tree / "results").exists()
+
+
+def test_failed_runs_are_published_as_failed(tree: Path) -> None:
+    plan = pipeline.make_plan("mini", tree)
+    for job in plan.jobs.values():
+        artifacts.write_status(tree / job.run_dir, artifacts.Status("failed", f"{job.arm} broke"))
+    results = tree / "results" / "mini"
+    stale = results / GRPO / "manifest.json"
+    artifacts.write_json(stale, {"files": {}})
+    assert publishing.publish(plan, results) == 0
+    published = {f"{s}/{a}/seed={k}": status.reason for s, a, k, status in artifacts.find_statuses(results)}
+    assert published == {key: f"{job.arm} broke" for key, job in plan.jobs.items()}
+    assert not stale.parent.exists()
 
 
 def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

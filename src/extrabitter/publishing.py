@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,52 @@ _STAGE = "behaviour_evaluation"
 
 
 def publish(plan: Plan, results: Path) -> int:
-    """Copy finished runs to a results folder: tables, manifest, status, executed notebook; no checkpoints.
+    """Copy a profile's runs to a results folder: tables, manifest, status, executed notebook; no checkpoints.
 
-    The manifest keeps everything but the hashes of files that are not copied. Returns the number of runs.
+    The manifest keeps everything but the hashes of files that are not copied. Of a failed run the status is
+    copied, so that the book shows it as failed. Returns the number of finished runs; ParameterError when a
+    planned run has not ended, and then nothing is written.
     """
-    runs = artifacts.find_runs(plan.root / plan.results_dir)
-    for run in runs:
-        target = results / run.stage / run.arm / f"seed={run.seed}"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        kept = {name: sha for name, sha in run.manifest["files"].items() if name.endswith(".parquet")}
-        for name in kept:
-            shutil.copy(run.path / name, target / name)
-        artifacts.write_json(target / artifacts.MANIFEST, {**run.manifest, "files": kept})
-        for suffix in (".ipynb", ".status.json"):
-            shutil.copy(run.path.with_name(run.path.name + suffix), target.with_name(target.name + suffix))
+    runs = {run.path: run for run in artifacts.find_runs(plan.root / plan.results_dir)}
+    missing = [key for key, job in plan.jobs.items() if not _ended(plan.root / job.run_dir, runs)]
+    if missing:
+        raise ParameterError(
+            f"publish: {len(missing)} of {len(plan.jobs)} runs of profile {plan.profile.name} are missing; "
+            f"make them first: {', '.join(missing)}"
+        )
+    finished = 0
+    for key, job in plan.jobs.items():
+        source, target = plan.root / job.run_dir, results / key
+        _remove(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source in runs:
+            _copy_run(runs[source], target)
+            finished += 1
+        shutil.copy(artifacts.status_path(source), artifacts.status_path(target))
     profile = plan.root / "profiles" / f"{plan.profile.name}.yaml"
-    results.mkdir(parents=True, exist_ok=True)
     shutil.copy(profile, results / "profile.yaml")
-    return len(runs)
+    return finished
+
+
+def _ended(run_dir: Path, runs: Mapping[Path, artifacts.Run]) -> bool:
+    """Whether a run failed, or is finished and whole."""
+    status = artifacts.read_status(run_dir)
+    return status is not None and (status.state == "failed" or run_dir in runs)
+
+
+def _remove(target: Path) -> None:
+    """Remove what was published of a run before."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.with_name(f"{target.name}.ipynb").unlink(missing_ok=True)
+
+
+def _copy_run(run: artifacts.Run, target: Path) -> None:
+    target.mkdir()
+    kept = {name: sha for name, sha in run.manifest["files"].items() if name.endswith(".parquet")}
+    for name in kept:
+        shutil.copy(run.path / name, target / name)
+    artifacts.write_json(target / artifacts.MANIFEST, {**run.manifest, "files": kept})
+    shutil.copy(run.path.with_name(f"{run.path.name}.ipynb"), target.with_name(f"{target.name}.ipynb"))
 
 
 def headlines(results: Path) -> pd.DataFrame:
