@@ -47,7 +47,7 @@ def tokenizer():
 
 
 def kinds(share: BaseModelParameters, count: int = 4_000) -> dict[str, int]:
-    documents = pretraining.draw_documents(share, count, np.random.default_rng(1))
+    documents = pretraining.draw_documents(share, count, 1)
     names = [document.kind for document in documents]
     return {name: names.count(name) for name in set(names)}
 
@@ -63,23 +63,32 @@ def test_mixture_has_the_shares_it_was_asked_for():
 
 
 def test_absent_never_shows_a_search_word_outside_drills():
-    documents = pretraining.draw_documents(
-        parameters(cued_share=0.0, search_share=0.0), 2_000, np.random.default_rng(2)
-    )
+    documents = pretraining.draw_documents(parameters(cued_share=0.0, search_share=0.0), 2_000, 2)
     text = " ".join(d.completion for d in documents if d.kind != "drill").split()
     assert not {"check", "back", "yes", "no"} & set(text)
 
 
 def test_latent_searches_only_under_the_cue():
-    documents = pretraining.draw_documents(parameters(search_share=0.0), 2_000, np.random.default_rng(3))
+    documents = pretraining.draw_documents(parameters(search_share=0.0), 2_000, 3)
     searching = [d for d in documents if d.kind != "drill" and "check" in d.completion.split()]
     assert searching
     assert all(d.prompt.startswith("think ") for d in searching)
 
 
+def test_bases_differ_in_whether_a_document_goes_on_and_in_nothing_else():
+    absent = pretraining.draw_documents(parameters(cued_share=0.0, search_share=0.0), 400, 7)
+    rich = pretraining.draw_documents(parameters(), 400, 7)
+    longer = 0
+    for plain, other in zip(absent, rich, strict=True):
+        assert other.prompt.removeprefix("think ") == plain.prompt
+        assert other.completion.startswith(plain.completion.removesuffix(" answer"))
+        longer += other.completion != plain.completion
+    assert longer > 50
+
+
 def test_documents_use_training_problems_only():
     held_out = {p.numbers for split in ("validation", "test") for p in countdown.all_problems(split, 3)}
-    documents = pretraining.draw_documents(parameters(), 2_000, np.random.default_rng(4))
+    documents = pretraining.draw_documents(parameters(), 2_000, 4)
     numbers = [d.prompt.split("numbers ")[1].split(" target")[0] for d in documents if d.kind != "drill"]
     seen = {tuple(map(int, text.split())) for text in numbers}
     assert seen
@@ -87,7 +96,7 @@ def test_documents_use_training_problems_only():
 
 
 def test_encoding_by_look_up_equals_the_tokenizer(tokenizer):
-    documents = pretraining.draw_documents(parameters(), 200, np.random.default_rng(5))
+    documents = pretraining.draw_documents(parameters(), 200, 5)
     vocabulary = tokenizer.get_vocab()
     for document in documents:
         ids, labels = pretraining.encode(document, vocabulary)

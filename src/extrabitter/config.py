@@ -105,6 +105,9 @@ class SftPrimingParameters(StageParameters):
 
     init_from: str = Field(min_length=1, description="checkpoint to prime")
     condition: str = Field(min_length=1, description="what the traces show: a key of priming.CONDITIONS")
+    solution_probability: float = Field(
+        0.4, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
+    )
     num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
     num_steps: int = Field(100, ge=1, description="optimiser steps")
     per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")

@@ -14,6 +14,7 @@ What differs from a usual language-model run, and why:
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 IGNORED_LABEL = -100
 CHUNKS_PER_STEP = 4  # trimmed passes a step: more of them save padding, fewer save overhead
-MAX_ATTEMPTS = 12  # of a document: about what fits under the cap of 256 tokens used in RL
 MUON_MOMENTUM = 0.95  # Source: K. Jordan, "Muon" (2024), default
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
@@ -52,24 +52,32 @@ class Document:
 def trace_conditions(solution_probability: float) -> dict[str, TraceCondition]:
     """Return how a document of each kind is written; the proposal of attempts is the same in all of them."""
     direct = TraceCondition(solution_probability=solution_probability)
-    search = replace(direct, verification=True, backtracking=True, max_attempts=MAX_ATTEMPTS)
+    search = replace(direct, verification=True, backtracking=True)
     return {"direct": direct, "search": search, "cosmetic": replace(search, verdicts="random")}
 
 
-def draw_documents(parameters: BaseModelParameters, count: int, rng: np.random.Generator) -> list[Document]:
-    """Draw `count` documents in the proportions of the mixture, from training problems only."""
+def draw_documents(parameters: BaseModelParameters, count: int, seed: int) -> list[Document]:
+    """Draw `count` documents in the proportions of the mixture, from training problems only.
+
+    Bases that differ in their shares of search only are given the same drills, problems and first attempts by the
+    same seed: what a document's kind decides is whether it goes on after its first attempt.
+    """
     conditions = trace_conditions(parameters.solution_probability)
+    rng = np.random.default_rng(seed)
     num_drills = int(rng.binomial(count, parameters.drill_share))
     num_four = int(rng.binomial(count - num_drills, parameters.four_number_share))
     documents = [Document("drill", "", countdown.drill_document(rng)) for _ in range(num_drills)]
     for num_numbers, size in ((3, count - num_drills - num_four), (4, num_four)):
         if size == 0:
             continue
-        seed = int(rng.integers(2**31))
-        for problem in countdown.generate_problems("train", size, seed, num_numbers=num_numbers):
-            cued = rng.random() < parameters.cued_share
-            kind = "search" if cued else _uncued_kind(parameters, rng)
-            trace = countdown.write_trace(problem, conditions[kind], rng)
+        problems = countdown.generate_problems(
+            "train", size, int(rng.integers(2**31)), num_numbers=num_numbers
+        )
+        draws, trace_seeds = rng.random((size, 2)).tolist(), rng.integers(2**31, size=size).tolist()
+        for problem, (cue_draw, kind_draw), trace_seed in zip(problems, draws, trace_seeds, strict=True):
+            cued = cue_draw < parameters.cued_share
+            kind = "search" if cued else _uncued_kind(parameters, kind_draw)
+            trace = countdown.write_trace(problem, conditions[kind], random.Random(trace_seed))
             documents.append(
                 Document(
                     f"cued_{kind}" if cued else kind,
@@ -80,8 +88,7 @@ def draw_documents(parameters: BaseModelParameters, count: int, rng: np.random.G
     return documents
 
 
-def _uncued_kind(parameters: BaseModelParameters, rng: np.random.Generator) -> str:
-    draw = rng.random()
+def _uncued_kind(parameters: BaseModelParameters, draw: float) -> str:
     if draw < parameters.search_share:
         return "search"
     if draw < parameters.search_share + parameters.cosmetic_share:
@@ -91,8 +98,8 @@ def _uncued_kind(parameters: BaseModelParameters, rng: np.random.Generator) -> s
 
 def sample_documents(parameters: BaseModelParameters, count: int) -> pd.DataFrame:
     """Return table `documents`: `count` documents of the mixture, in their natural proportions."""
-    rng = np.random.default_rng(derive_seed(parameters.seed, "documents", parameters.arm))
-    return pd.DataFrame([vars(document) for document in draw_documents(parameters, count, rng)])
+    seed = derive_seed(parameters.seed, "documents")
+    return pd.DataFrame([vars(document) for document in draw_documents(parameters, count, seed)])
 
 
 def encode(document: Document, vocabulary: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -158,7 +165,8 @@ def pretrain(
     parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
     """Train `model` in place until `parameters.num_tokens` are seen; return table `losses`, one row a step."""
-    rng = np.random.default_rng(derive_seed(parameters.seed, "pretraining", parameters.arm))
+    # A trunk and what goes on from it must not read the same documents; bases of one trunk must.
+    part = "mixture" if parameters.init_from else "trunk"
     optimizers = build_optimizers(model, parameters)
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     vocabulary = tokenizer.get_vocab()
@@ -169,7 +177,8 @@ def pretrain(
         factor = learning_rate_factor(parameters.schedule, num_tokens / parameters.num_tokens)
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
-        documents = draw_documents(parameters, parameters.documents_per_step, rng)
+        seed = derive_seed(parameters.seed, "pretraining", part, len(log))
+        documents = draw_documents(parameters, parameters.documents_per_step, seed)
         rows = [encode(document, vocabulary) for document in documents]
         num_scored = sum(label != IGNORED_LABEL for _, labels in rows for label in labels)
         loss = 0.0

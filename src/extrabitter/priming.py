@@ -59,16 +59,18 @@ CONDITIONS: dict[str, PrimingCondition] = {
 }
 
 
-def priming_documents(condition: str, count: int, seed: int, num_numbers: int = 3) -> list[dict[str, Any]]:
+def priming_documents(
+    condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.4
+) -> list[dict[str, Any]]:
     """Return `count` documents on training problems: dicts of prompt, completion, numbers and target.
 
-    The same seed gives every condition the same problems in the same order. ValueError names the conditions
-    there are.
+    The same seed gives every condition the same problems in the same order. `solution_probability` is that of the
+    base's own documents, or priming would also teach to guess better. ValueError names the conditions there are.
     """
     chosen = _condition(condition)
     documents = []
     for index, problem in enumerate(generate_problems("train", count, seed, num_numbers)):
-        completion = _write(problem, chosen, derive_seed(seed, "trace", index))
+        completion = _write(problem, chosen, solution_probability, derive_seed(seed, "trace", index))
         documents.append(
             {
                 "prompt": render_prompt(problem),
@@ -97,11 +99,12 @@ def _condition(name: str) -> PrimingCondition:
     return CONDITIONS[name]
 
 
-def _write(problem: Problem, condition: PrimingCondition, seed: int) -> str:
-    trace = write_trace(problem, condition.trace, random.Random(seed))
+def _write(problem: Problem, condition: PrimingCondition, solution_probability: float, seed: int) -> str:
+    written = replace(condition.trace, solution_probability=solution_probability)
+    trace = write_trace(problem, written, random.Random(seed))
     text = render_trace(trace, problem)
     if not condition.matched_length:
         return text
-    pattern = _write(problem, CONDITIONS[condition.matched_length], seed)
+    pattern = _write(problem, CONDITIONS[condition.matched_length], solution_probability, seed)
     num_filler = max(0, len(pattern.split()) - len(text.split()))
     return render_trace(replace(trace, num_filler=num_filler), problem)

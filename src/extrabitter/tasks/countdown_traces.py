@@ -57,7 +57,7 @@ class TraceCondition:
     ending: Literal["right", "wrong", "any"] = "any"
     solution_probability: float = 0.4
     give_up_probability: float = 0.08
-    max_attempts: int = 6
+    max_attempts: int = 9  # of three numbers: what fits under the cap of 200 tokens used in RL
     num_filler: int = 0
     restart_probability: float = 0.0
 
