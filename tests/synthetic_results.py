@@ -7,7 +7,7 @@ and losses are smooth inventions. Everything follows from the seeds. No number i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +46,24 @@ def write_results(
     failed = set(failed)
     for seed in seeds:
         for stage, arm, tables in _runs(seed, num_problems, num_samples):
-            path = root / stage / arm / f"seed={seed}"
             if (stage, arm, seed) in failed:
+                path = root / stage / arm / f"seed={seed}"
                 artifacts.write_status(
                     path, Status("failed", "ModelError: loss is not finite at step 3", 12.0)
                 )
-                continue
-            path.mkdir(parents=True)
-            for name, table in tables.items():
-                records.write_table(path / f"{name}.parquet", name, table)
-            _write_manifest(path, stage, arm, seed)
-            artifacts.write_status(path, Status("ok", wall_s=90.0))
+            else:
+                write_run(root, stage, arm, seed, tables)
     return root
+
+
+def write_run(root: Path, stage: str, arm: str, seed: int, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write one complete run with its tables below `root`."""
+    path = root / stage / arm / f"seed={seed}"
+    path.mkdir(parents=True)
+    for name, table in tables.items():
+        records.write_table(path / f"{name}.parquet", name, table)
+    _write_manifest(path, stage, arm, seed)
+    artifacts.write_status(path, Status("ok", wall_s=90.0))
 
 
 def completions_table(arm: str, seed: int, num_problems: int, num_samples: int) -> pd.DataFrame:
@@ -105,7 +111,7 @@ def _runs(seed: int, num_problems: int, num_samples: int) -> list[tuple[str, str
     for model in MODELS:
         for arm in (model if model in PRIMED else f"base_{model}", f"grpo_{model}"):
             completions = completions_table(arm, seed, num_problems, num_samples)
-            tables = {"completions": completions, "summary": _summary(completions)}
+            tables = {"completions": completions, "summary": summary_table(completions)}
             runs.append(("behaviour_evaluation", arm, {**tables, "pass_at_k": _pass_at_k(completions)}))
     return runs
 
@@ -195,7 +201,8 @@ def _steps(seed: int, model: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _summary(completions: pd.DataFrame) -> pd.DataFrame:
+def summary_table(completions: pd.DataFrame) -> pd.DataFrame:
+    """Made-up table `summary` of completions: true values, invented intervals."""
     values = summarise(completions)
     counts = {name: int(measure.denominator(completions).sum()) for name, measure in MEASURES.items()}
     rows = [

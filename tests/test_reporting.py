@@ -13,8 +13,9 @@ from IPython.utils.capture import capture_output
 from extrabitter import reporting
 from extrabitter.artifacts import find_runs
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
+from extrabitter.figure_style import arm_label
 from extrabitter.verdicts import Claim, Region, collect_claims, verdict_strings, verdict_table
-from synthetic_results import write_results
+from synthetic_results import completions_table, summary_table, write_results, write_run
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,9 @@ def test_a_claim_holds_or_fails_only_with_its_whole_interval(
     lower: float, upper: float, verdict: str
 ) -> None:
     estimate = Estimate((lower + upper) / 2, lower, upper, 5)
-    claim = Claim("k", "s", "e", estimate, Region(low=0.15), Region(high=0.05), "points")
+    claim = Claim(
+        "k", "s", "e", ("grpo_a", "grpo_b"), estimate, Region(low=0.15), Region(high=0.05), "points"
+    )
     assert claim.verdict == claim.judgement == verdict
 
 
@@ -143,15 +146,74 @@ def test_few_seeds_are_called_exploratory_and_nothing_is_never_zero(
     one_seed: Path, with_failures: Path
 ) -> None:
     judged = {claim.key: claim for claim in collect_claims(one_seed)}
-    assert judged["priming_repairs"].judgement.endswith("(exploratory, one seed)")
+    assert judged["priming_repairs"].judgement.endswith(" (exploratory, one seed)")
     missing = {claim.key: claim for claim in collect_claims(with_failures)}["search_pays"]
     assert missing.judgement == missing.measured == "not measured"
 
 
-def test_an_event_never_seen_is_given_room_above_zero(one_seed: Path) -> None:
-    created = {claim.key: claim for claim in collect_claims(one_seed)}["nothing_created"]
-    assert created.estimate.value == 0 and created.estimate.upper == pytest.approx(3 / 12)
-    assert created.verdict == "undecided"
+def searching_after_rl(root: Path, num_problems: int, num_searching: int) -> Claim:
+    """Judge `nothing_created` on an absent base with so many searching completions, two a problem, after RL."""
+    empty = completions_table("base_absent", 0, 1, 1)[:1]
+    completions = pd.concat([empty] * (2 * num_problems), ignore_index=True)
+    completions["problem"] = [f"p{row // 2}" for row in completions.index]
+    completions["sample"] = completions.index % 2
+    completions["backtracking_count"] = (completions.index % 2 == 0) & (completions.index < 2 * num_searching)
+    completions["backtracking_count"] = completions["backtracking_count"].astype(int)
+    completions["verification_count"] = 0
+    tables = {"completions": completions, "summary": summary_table(completions)}
+    write_run(root, "behaviour_evaluation", "grpo_absent", 0, tables)
+    return {claim.key: claim for claim in collect_claims(root)}["nothing_created"]
+
+
+def test_no_event_is_never_judged_more_weakly_than_one(tmp_path: Path) -> None:
+    for num_problems in (12, 400, 1000):
+        none, one, few = (
+            searching_after_rl(tmp_path / f"{num_problems}-{count}", num_problems, count)
+            for count in (0, 1, 4)
+        )
+        assert none.estimate.value == 0 < one.estimate.value < few.estimate.value
+        assert 0 < none.estimate.upper < one.estimate.upper < few.estimate.upper
+        if one.verdict == "held":
+            assert none.verdict == "held"
+
+
+@pytest.mark.parametrize(("num_problems", "verdict"), [(200, "undecided"), (380, "undecided"), (381, "held")])
+def test_no_event_is_held_with_enough_problems_and_the_claim_says_what_they_resolve(
+    num_problems: int, verdict: str, tmp_path: Path
+) -> None:
+    # Wilson at 0 of n ends at z^2 / (n + z^2), which is 1 % at n = 380.3.
+    created = searching_after_rl(tmp_path, num_problems, 0)
+    assert created.verdict == verdict
+    limit = 1.959964**2 / (num_problems + 1.959964**2)
+    assert created.estimate.upper == pytest.approx(limit, rel=1e-5)
+    assert (
+        f"none at all on {num_problems} problems would leave up to {reporting.percent(limit)}"
+        in created.effect
+    )
+
+
+def test_a_row_says_when_a_base_behind_it_is_below_its_bars(one_seed: Path) -> None:
+    # The made-up rich base misses a bar, the absent one does not.
+    judged = {claim.key: claim for claim in collect_claims(one_seed)}
+    below = {key for key, claim in judged.items() if claim.below_bars}
+    assert below == {"search_pays", "amplified", "searches_longer"}
+    shown = verdict_strings(list(judged.values()))["Verdict"]
+    assert [("a base is below its bars" in text) for text in shown] == [key in below for key in judged]
+
+
+def test_a_row_names_the_arms_that_it_compares(one_seed: Path, with_failures: Path) -> None:
+    for results in (one_seed, with_failures):
+        judged = {claim.key: claim for claim in collect_claims(results)}
+        control = judged["not_just_sft"]
+        assert control.arms == ("grpo_sft_verification_backtracking", "grpo_sft_direct")
+        assert all(f"“{arm_label(arm)}”" in control.effect for arm in control.arms)
+    table = verdict_table(collect_claims(one_seed)).set_index("key")
+    assert table.loc["search_pays", "arms"] == "grpo_rich grpo_absent"
+
+
+def test_the_control_says_how_many_tokens_each_priming_saw(one_seed: Path) -> None:
+    control = {claim.key: claim for claim in collect_claims(one_seed)}["not_just_sft"]
+    assert control.effect.endswith("tokens seen in priming: 2,000,000 and 2,000,000")
 
 
 def test_verdict_tables_have_a_row_for_each_claim(three_seeds: Path) -> None:

@@ -64,9 +64,10 @@ def t_interval(values: Values, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def wilson_interval(num_successes: int, num_trials: int, level: float = 0.95) -> Interval:
+def wilson_interval(num_successes: float, num_trials: int, level: float = 0.95) -> Interval:
     """Return a share and its Wilson score interval, which stays in [0, 1] and is honest at 0 of n.
 
+    Successes may be a fraction where each trial is itself a mean, such as a problem's over its samples.
     Source: E. B. Wilson, JASA 22 (1927), 209-212.
     """
     if not 0 <= num_successes <= num_trials:

@@ -3,21 +3,25 @@
 A claim has *held* when the interval of its effect lies wholly in the predicted region, *failed* when it lies
 wholly in the falsifier's, and is *undecided* otherwise; also where nothing could be measured. Thresholds were
 set before the runs that they judge, and are the same for every profile. With fewer than five seeds a claim
-is exploratory, whatever its interval.
+is exploratory, whatever its interval; where a base behind a claim missed a competence bar, its row says so.
+Intervals are not corrected for the number of claims.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
+from extrabitter.figure_style import arm_label, base_of
+from extrabitter.metrics import wilson_interval
 from extrabitter.reporting import (
     CLAIM_SEEDS,
+    NOT_MEASURED,
     basis,
     decimal,
     decimal_interval,
@@ -65,10 +69,12 @@ class Claim:
     key: str
     statement: str
     effect: str
+    arms: tuple[str, ...]  # evaluated arms that stand behind the effect
     estimate: Estimate
     predicted: Region
     falsifier: Region
     unit: str  # "points", "share" or "number"
+    below_bars: bool = False  # a base behind the arms missed a competence bar
 
     @property
     def verdict(self) -> str:
@@ -81,11 +87,12 @@ class Claim:
 
     @property
     def judgement(self) -> str:
-        """The verdict with the caution that its number of seeds asks for."""
+        """The verdict with the cautions that its number of seeds and its bases ask for."""
         seeds = self.estimate.num_seeds
-        if seeds == 0 or seeds >= CLAIM_SEEDS:
-            return self.verdict
-        return f"{self.verdict} (exploratory, {spell(seeds, 'seed')})"
+        cautions = [f"exploratory, {spell(seeds, 'seed')}"] if 0 < seeds < CLAIM_SEEDS else []
+        if self.below_bars and self.estimate.measured:
+            cautions.append("a base is below its bars")
+        return f"{self.verdict} ({'; '.join(cautions)})" if cautions else self.verdict
 
     @property
     def measured(self) -> str:
@@ -105,32 +112,36 @@ def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
 
 
 def collect_claims(results_dir: str | Path) -> list[Claim]:
-    """Measure every claim on the evaluation tables of a results folder."""
+    """Measure every claim on the tables of a results folder."""
     completions = collect_table(results_dir, "behaviour_evaluation", "completions")
     summary = collect_table(results_dir, "behaviour_evaluation", "summary")
+    losses = collect_table(results_dir, "sft_priming", "losses")
+    bars = collect_table(results_dir, "base_model", "bars")
     arms = list(completions["arm"].unique())
     primed, control = first_present(PRIMED_SEARCH, arms), first_present(PRIMED_CONTROL, arms)
 
-    def difference(arm: str, baseline: str, measure: str = "pass@1") -> Estimate:
-        return of_difference(completions, arm, baseline, measure)
+    def after_rl(key: str, statement: str, arm: str, baseline: str, remark: str = "") -> Claim:
+        effect = f"pass@1 after RL, “{arm_label(arm)}” minus “{arm_label(baseline)}”{remark}"
+        estimate = of_difference(completions, arm, baseline, "pass@1")
+        region, falsifier = Region(low=0.15), Region(high=0.05)
+        return Claim(key, statement, effect, (arm, baseline), estimate, region, falsifier, "points")
 
-    gap, no_gap = Region(low=0.15), Region(high=0.05)
     claims = [
-        Claim(
+        after_rl(
             "search_pays",
             "After RL, the base that sometimes searches beats the one that never does",
-            "pass@1 after RL, rich minus absent",
-            difference("grpo_rich", "grpo_absent"),
-            gap,
-            no_gap,
-            "points",
+            "grpo_rich",
+            "grpo_absent",
         ),
         Claim(
             "nothing_created",
             "RL creates no search where the base has none",
-            "completions that search after RL, absent",
-            _with_room_at_zero(
-                of_measure(summary, "grpo_absent", "frac_searches"), completions, "grpo_absent"
+            f"completions that search after RL, “{arm_label('absent')}”"
+            + _resolution(_num_problems(completions, "grpo_absent")),
+            ("grpo_absent",),
+            _bounded_by_problems(
+                of_measure(summary, "grpo_absent", "frac_searches"),
+                _num_problems(completions, "grpo_absent"),
             ),
             Region(high=0.01),
             Region(low=0.01),
@@ -139,65 +150,82 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
         Claim(
             "amplified",
             "RL amplifies the search that is there",
-            "completions that search, rich, after minus before RL",
-            difference("grpo_rich", "base_rich", "frac_searches"),
+            f"completions that search, “{arm_label('rich')}”, after minus before RL",
+            ("grpo_rich", "base_rich"),
+            of_difference(completions, "grpo_rich", "base_rich", "frac_searches"),
             Region(low=0.5),
             Region(high=0.0),
             "points",
         ),
         Claim(
             "searches_longer",
-            "The rich base gains by searching longer",
-            "attempts per completion, rich, after minus before RL",
-            difference("grpo_rich", "base_rich", "mean_attempts"),
+            "RL makes the rich base search longer",
+            f"attempts per completion, “{arm_label('rich')}”, after minus before RL",
+            ("grpo_rich", "base_rich"),
+            of_difference(completions, "grpo_rich", "base_rich", "mean_attempts"),
             Region(low=0.5),
             Region(high=0.0),
             "number",
         ),
-        Claim(
+        after_rl(
             "priming_repairs",
             "Priming with search traces repairs the base that never searches",
-            "pass@1 after RL, primed minus absent",
-            difference(f"grpo_{primed}", "grpo_absent"),
-            gap,
-            no_gap,
-            "points",
+            f"grpo_{primed}",
+            "grpo_absent",
         ),
-        Claim(
+        after_rl(
             "not_just_sft",
-            "It is the behaviour in the traces, not the extra training",
-            "pass@1 after RL, primed to search minus primed without",
-            difference(f"grpo_{primed}", f"grpo_{control}"),
-            gap,
-            no_gap,
-            "points",
+            "It is the search in the traces, not just the steps of priming",
+            f"grpo_{primed}",
+            f"grpo_{control}",
+            f"; tokens seen in priming: {priming_tokens(losses, primed)} and {priming_tokens(losses, control)}",
         ),
     ]
     if "grpo_rich_masked" in arms:
-        claims.insert(
-            1,
-            Claim(
-                "knock_out",
-                "Take the search words away, and the gain goes with them",
-                "pass@1 after RL, rich minus rich with search words masked",
-                difference("grpo_rich", "grpo_rich_masked"),
-                gap,
-                no_gap,
-                "points",
-            ),
+        knock_out = after_rl(
+            "knock_out",
+            "Take the search words away, and the gain goes with them",
+            "grpo_rich",
+            "grpo_rich_masked",
         )
-    return claims
+        claims.insert(1, knock_out)
+    return [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
 
 
-def _with_room_at_zero(estimate: Estimate, completions: pd.DataFrame, arm: str) -> Estimate:
-    """Widen the empty interval of an event that was never seen: 3/n at 95 % (the rule of three).
+def priming_tokens(losses: pd.DataFrame, arm: str) -> str:
+    """Write how many tokens an arm saw in priming, mean over seeds, from collected `losses` tables."""
+    seen = losses[losses["arm"] == arm].groupby("seed")["num_tokens"].max()
+    return f"{float(seen.mean()):,.0f}" if len(seen) else NOT_MEASURED
 
-    n counts problems, not completions: those of one problem are not independent.
+
+def _below_bars(bars: pd.DataFrame, arms: Sequence[str]) -> bool:
+    """Whether a base that evaluated arms go back to missed a competence bar, with any seed."""
+    names = [base_of(arm) for arm in arms]
+    bases = {"absent" if name.startswith("sft_") else name.partition("_")[0] for name in names}
+    return not bars.loc[bars["arm"].isin(bases), "passed"].astype(bool).all()
+
+
+def _num_problems(completions: pd.DataFrame, arm: str) -> int:
+    return len(completions.loc[completions["arm"] == arm, ["seed", "problem"]].drop_duplicates())
+
+
+def _bounded_by_problems(estimate: Estimate, num_problems: int) -> Estimate:
+    """Raise a share's upper end to Wilson's, each problem counted as one trial.
+
+    Resampling sees no spread where an event is rare or absent. A problem's completions depend on each other,
+    at worst wholly: then there are as many trials as problems. The end grows with the share and is above 0.
     """
-    problems = completions.loc[completions["arm"] == arm, ["seed", "problem"]].drop_duplicates()
-    if not estimate.measured or estimate.upper > 0 or len(problems) == 0:
-        return estimate if estimate.measured else MISSING
-    return Estimate(0.0, 0.0, 3 / len(problems), estimate.num_seeds)
+    if not estimate.measured or num_problems == 0:
+        return MISSING
+    wilson = wilson_interval(estimate.value * num_problems, num_problems)
+    return replace(estimate, upper=max(estimate.upper, wilson.upper))
+
+
+def _resolution(num_problems: int) -> str:
+    if num_problems == 0:
+        return ""
+    room = percent(wilson_interval(0, num_problems).upper)
+    return f"; none at all on {num_problems} problems would leave up to {room}"
 
 
 def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
@@ -207,6 +235,7 @@ def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
             "key": [claim.key for claim in claims],
             "claim": [claim.statement for claim in claims],
             "effect": [claim.effect for claim in claims],
+            "arms": [" ".join(claim.arms) for claim in claims],
             "value": [claim.estimate.value for claim in claims],
             "lower": [claim.estimate.lower for claim in claims],
             "upper": [claim.estimate.upper for claim in claims],
@@ -215,6 +244,7 @@ def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
             "held_if": [claim.region(claim.predicted) for claim in claims],
             "failed_if": [claim.region(claim.falsifier) for claim in claims],
             "verdict": [claim.verdict for claim in claims],
+            "below_bars": [claim.below_bars for claim in claims],
         }
     )
 
