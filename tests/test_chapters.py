@@ -83,6 +83,19 @@ def test_a_chapter_glues_and_draws_all_that_its_prose_asks_for(
         assert "loss is not finite at step 3" in shown
 
 
+def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:
+    wanted: dict[str, set[str]] = {}
+    pages = [*(ROOT / "notebooks/chapters").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]
+    for page in pages:
+        for source, key in re.findall(r"\{glue:text\}`([\w./]+)::(\w+)", page.read_text(encoding="utf-8")):
+            wanted.setdefault(source, set()).add(key)
+    assert {"search_pays", "nothing_created_verdict"} <= wanted["taste_test.ipynb"]
+    for source, keys in wanted.items():
+        for which in ("one", "all_failed"):
+            glued, _ = run(ROOT / "notebooks/chapters" / source, folders[which], tmp_path)
+            assert keys <= glued.keys(), source
+
+
 def test_chapters_use_no_torch() -> None:
     # The tower of figures and prose builds where torch is not installed.
     code = "import sys, extrabitter.verdicts, extrabitter.figures, extrabitter.training_figures; "

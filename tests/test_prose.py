@@ -90,14 +90,6 @@ def test_links_between_pages_lead_to_pages(page: Path) -> None:
             assert stem in names, f"{page.name}: no page {target!r}"
 
 
-@pytest.mark.parametrize("page", [*CHAPTERS, *PAGES], ids=lambda page: page.stem)
-def test_glue_from_other_pages_names_a_page_that_glues(page: Path) -> None:
-    for target, key in re.findall(r"\{glue:text\}`([\w./]+)::(\w+)", prose(page)):
-        source = ROOT / "notebooks/chapters" / target
-        assert source.is_file(), f"{page.name}: no page {target}"
-        assert "glue_text" in "".join(cells(source, "code")), f"{target} glues nothing, {key} least of all"
-
-
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda page: page.stem)
 def test_every_figure_has_alt_text_a_name_a_caption_and_code_that_draws_it(chapter: Path) -> None:
     code = "\n".join(cells(chapter, "code"))
@@ -116,7 +108,7 @@ def test_every_figure_has_alt_text_a_name_a_caption_and_code_that_draws_it(chapt
 def test_the_table_of_contents_lists_every_page_once() -> None:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [toc["root"]] + [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    assert sorted(listed) == sorted({page.stem for page in [*CHAPTERS, *PAGES]} | {"why_rl_is_search"})
+    assert sorted(listed) == sorted(page.stem for page in [*CHAPTERS, *PAGES])
     assert "runs" in listed, "the staging puts the pages of runs below it"
 
 
@@ -133,11 +125,9 @@ def test_a_chapter_is_output_free_and_takes_the_three_parameters(chapter: Path) 
 
 def test_chapters_open_with_their_question_and_their_answer() -> None:
     for page in CHAPTERS:
-        if page.stem != "why_rl_is_search":
-            opening = prose(page)[:1800]
-            assert (
-                opening.startswith("# ") and "**The question.**" in opening and "**The answer" in opening
-            ), page
+        opening = prose(page)[:1800]
+        assert opening.startswith("# "), page
+        assert "**The question.**" in opening and "**The answer" in opening, page
 
 
 def test_the_citation_file_has_what_the_format_requires_and_cites_essay_and_references() -> None:
