@@ -114,17 +114,18 @@ def test_progress_names_jobs_what_they_say_and_the_time_left(story: Story) -> No
     assert "  grpo/grpo_absent/seed=0: step 1 of grpo_absent" in lines
     pattern = r"finished grpo/\S+: ok in [\d.]+ s; \d of 4 runs, elapsed \d+:\d\d, about \d+:\d\d left"
     assert any(re.match(pattern, line) for line in lines), story.output
-    assert lines[-1] == (story.root / "_build/html/index.html").as_uri()
+    assert lines[-1] == (story.root / "_build/html/mini/index.html").as_uri()
 
 
 def test_book_shows_every_run_and_the_failed_one_as_failed(story: Story) -> None:
-    html = story.root / "_build" / "html"
+    html = story.root / "_build" / "html" / "mini"
     failed = (html / "run_pages" / "grpo" / "grpo_broken-seed-0.html").read_text()
     assert "failed" in failed and "it broke | on purpose" in failed
     finished = (html / "run_pages" / "grpo" / "grpo_absent-seed-0.html").read_text()
     manifest = json.loads((story.root / "runs" / "mini" / GRPO / "manifest.json").read_text())
     assert manifest["code_sha256"][:12] in finished
-    assert f"extrabitter run-job --profile mini {GRPO}" in finished
+    command = f"source .venv/bin/activate\nextrabitter run-job --profile mini {GRPO}"
+    assert command in re.sub(r"<[^>]+>", "", finished)
     assert "runs: 3 mini" in (html / "what_came_out.html").read_text()
     assert all(
         "profile “mini”" in page.read_text() for page in html.glob("*.html") if page.stem != "genindex"
@@ -194,8 +195,21 @@ def test_published_results_render_and_compare_without_checkpoints(story: Story) 
         timeout=120
     )
     assert process.returncode == 0, output
-    assert output.strip().splitlines()[-1] == (story.root / "_build/html/index.html").as_uri()
+    assert output.strip().splitlines()[-1] == (story.root / "_build/html/mini/index.html").as_uri()
     assert "0 of 0 runs" in output
+
+
+def test_book_of_one_profile_leaves_that_of_another_alone(story: Story) -> None:
+    readers = story.root / "_build" / "html" / "laptop" / "index.html"
+    readers.parent.mkdir(parents=True)
+    readers.write_text("the reader's book")
+    book = pipeline.make_book("mini", story.root)
+    staging.stage_source(book)
+    index = staging.build_html(book)
+    assert index == staging.index_page(book) and index.is_file()
+    assert index.parent == story.root / "_build" / "html" / "mini"
+    assert readers.read_text() == "the reader's book"
+    assert {path.name for path in (story.root / "_build" / "source").iterdir()} == {"mini"}
 
 
 def test_compare_tells_inside_from_overlapping_and_outside() -> None:
@@ -480,6 +494,16 @@ def test_no_two_books_share_the_folder_of_their_chapters(tree: Path) -> None:
     books += [pipeline.make_book("", tree, f"results/{name}") for name in ("mini", "other")]
     assert len({book.output_dir for book in books}) == 3
     assert [book.output_dir.name for book in books] == ["mini", "mini", "other"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "notebooks/chapters/reproducing.ipynb"])
+def test_papermill_is_shown_with_the_activation_of_its_environment(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    if page.endswith(".ipynb"):
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    blocks = [block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "papermill notebooks" in block]
+    assert len(blocks) == 2
+    assert all(block.startswith("source .venv/bin/activate\n") for block in blocks)
 
 
 def test_notebook_that_differs_from_the_model_is_refused(tree: Path) -> None:

@@ -15,7 +15,7 @@ from extrabitter.provenance import REPOSITORY
 
 PLAN = pipeline.make_plan("smoke", REPOSITORY)
 RESULTS = REPOSITORY / PLAN.results_dir
-HTML = REPOSITORY / "_build" / "html"
+HTML = REPOSITORY / "_build" / "html" / "smoke"
 
 
 @pytest.fixture(scope="module", autouse=True)

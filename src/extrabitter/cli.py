@@ -87,7 +87,7 @@ def render(root: Root = REPOSITORY, profile: ProfileName = "laptop", published: 
 
     book = pipeline.make_book(profile, root.resolve(), published)
     staging.stage_source(book)
-    print(staging.build_html(root.resolve()).resolve().as_uri())
+    print(staging.build_html(book).resolve().as_uri())
 
 
 @app.command()

@@ -18,7 +18,7 @@ import psutil
 from extrabitter import artifacts
 from extrabitter.config import STAGES
 from extrabitter.pipeline import Book, Plan
-from extrabitter.staging import HTML
+from extrabitter.staging import index_page
 
 _CHAPTER_S = 6.0
 _RENDER_S = 40.0
@@ -48,8 +48,7 @@ def build(book: Book, cores: int) -> int:
     failed = [] if book.published else failures(book.plan)
     for key, reason in failed:
         print(f"failed: {key}: {reason}")
-    index = root / HTML / "index.html"
-    print(index.resolve().as_uri() if code == 0 else f"no book; see {_log(book)}")
+    print(index_page(book).resolve().as_uri() if code == 0 else f"no book; see {_log(book)}")
     return 1 if failed or code else 0
 
 

@@ -23,8 +23,9 @@ from extrabitter.artifacts import Status
 from extrabitter.config import STAGES
 from extrabitter.pipeline import Book
 
-SOURCE = Path("_build/source")
-HTML = Path("_build/html")
+_SOURCE = Path("_build/source")
+_HTML = Path("_build/html")
+_RENDERED = Path("_build/jupyter_book")
 # A published book is made from this profile; all others say on each page what they are made from.
 REFERENCE = "reference"
 _LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
@@ -51,10 +52,15 @@ class RunPage:
         return f"run_pages/{self.stage}/{self.arm}-seed-{self.seed}"
 
 
+def index_page(book: Book) -> Path:
+    """Where a book's first page lies: each book has a folder of its own, so that none overwrites another."""
+    return book.plan.root / _HTML / book.name / "index.html"
+
+
 def stage_source(book: Book) -> Path:
-    """Write the book's source afresh below _build/source; BookError when a page is missing or broken."""
+    """Write the book's source afresh to _build/source/<name>; BookError when a page is missing or broken."""
     root = book.plan.root
-    source = root / SOURCE
+    source = root / _SOURCE / book.name
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source)
     for chapter in book.chapters:
@@ -72,24 +78,29 @@ def stage_source(book: Book) -> Path:
     return source
 
 
-def build_html(root: Path) -> Path:
-    """Build _build/html with warnings as errors; BookError when there is any, and no HTML is left."""
-    target = root / HTML
-    shutil.rmtree(target, ignore_errors=True)
+def build_html(book: Book) -> Path:
+    """Build _build/html/<name> with warnings as errors; BookError when there is any, and no HTML is left."""
+    root, index = book.plan.root, index_page(book)
+    rendered = root / _RENDERED / book.name
+    for folder in (index.parent, rendered):
+        shutil.rmtree(folder, ignore_errors=True)
+    rendered.mkdir(parents=True)
     program = Path(sys.executable).with_name("jupyter-book")
-    command = [str(program), "build", str(root / SOURCE)]
-    command += ["--path-output", str(root), "-W", "-n", "--keep-going", "--all", "--quiet"]
-    log = root / "_build" / "book.log"
+    command = [str(program), "build", str(root / _SOURCE / book.name)]
+    command += ["--path-output", str(rendered), "-W", "-n", "--keep-going", "--all", "--quiet"]
+    log = rendered / "book.log"
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log.write_text(done.stdout, encoding="utf-8")
-    if done.returncode or not (target / "index.html").is_file():
-        shutil.rmtree(target, ignore_errors=True)
+    pages = rendered / "_build" / "html"  # Jupyter Book's own names
+    if done.returncode or not (pages / "index.html").is_file():
         lines = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
         shown = "\n".join(lines[:20] or done.stdout.splitlines()[-5:])
         raise BookError(
             f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
         )
-    return target / "index.html"
+    index.parent.parent.mkdir(parents=True, exist_ok=True)
+    pages.replace(index.parent)
+    return index
 
 
 def _find_pages(results: Path) -> list[RunPage]:
@@ -115,7 +126,8 @@ def _write_run_page(source: Path, page: RunPage, book: Book) -> None:
     target = source / page.name
     target.parent.mkdir(parents=True, exist_ok=True)
     title = f"# {page.arm}, seed {page.seed}"
-    command = f"extrabitter run-job --profile {book.profile.name} {page.stage}/{page.arm}/seed={page.seed}"
+    command = "source .venv/bin/activate\n"
+    command += f"extrabitter run-job --profile {book.profile.name} {page.stage}/{page.arm}/seed={page.seed}"
     if page.status.state == "failed":
         text = f"{title}: failed\n\nThis run failed, and nothing in the book rests on it.\n\n"
         text += f"{_fence(page.status.reason)}\n\nTry it again with\n\n{_fence(command)}\n"
