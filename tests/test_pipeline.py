@@ -506,6 +506,20 @@ def test_papermill_is_shown_with_the_activation_of_its_environment(page: str) ->
     assert all(block.startswith("source .venv/bin/activate\n") for block in blocks)
 
 
+def test_help_says_whether_this_edition_has_published_results() -> None:
+    has_none = not (REPOSITORY / "results" / "reference" / "profile.yaml").is_file()
+    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for target in ("make published", "make compare"):
+        line = next(line for line in shown.splitlines() if line.startswith(target))
+        assert ("this edition has none yet" in line) == has_none
+
+
+def test_publish_has_no_profile_unless_one_is_named(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("publish", "--root", str(tree)) == 2
+    error = " ".join(re.sub(r"[^\w -]", " ", capsys.readouterr().err).split())
+    assert "Missing option --profile" in error
+
+
 def test_notebook_that_differs_from_the_model_is_refused(tree: Path) -> None:
     notebook = tree / "notebooks" / "stages" / "grpo.ipynb"
     parameters = pipeline.make_plan("mini", tree).jobs[GRPO].parameters

@@ -92,13 +92,16 @@ def render(root: Root = REPOSITORY, profile: ProfileName = "laptop", published: 
 
 @app.command()
 def publish(
+    profile: ProfileName,
     root: Root = REPOSITORY,
-    profile: ProfileName = "reference",
     results: Annotated[
         Path, typer.Option(help="Folder to write; results/<profile> is the usual one.")
     ] = Path(),
 ) -> None:
-    """Copy the tables, manifests and executed notebooks of finished runs, without checkpoints."""
+    """Copy the tables, manifests and executed notebooks of a profile's runs, without checkpoints.
+
+    Failed runs are published as failed; missing ones must be made first.
+    """
     from extrabitter import pipeline, publishing
 
     plan_ = pipeline.make_plan(profile, root.resolve())
@@ -110,7 +113,9 @@ def publish(
 def compare(
     root: Root = REPOSITORY,
     profile: ProfileName = "laptop",
-    published: Published = "results/reference",
+    published: Annotated[
+        str, typer.Option(help="The committed results to compare with; this edition has none yet.")
+    ] = "results/reference",
 ) -> None:
     """Set the headline numbers of my runs beside the published ones: inside or outside their intervals."""
     from extrabitter import publishing
