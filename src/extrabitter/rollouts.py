@@ -2,9 +2,9 @@
 
 What makes it fast: one prefill per distinct prompt, shared by its group; a preallocated key-value cache; no
 work on finished rows; few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a
-token writes one cache column and attends to no column of a longer neighbour. At each of `_stages` a chunk's
-survivors are parked until they and other chunks' fill a chunk: chunks stay wide, and memory does not grow
-with the number of completions. A wider chunk is no faster: its cache no longer fits the processor's.
+token writes one cache column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors
+are parked until they and other chunks' fill a chunk: chunks stay wide, and memory does not grow
+with the number of completions. A wider chunk is hardly faster, a narrower one pays for each operation's start.
 
 Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
 """
@@ -27,7 +27,7 @@ from extrabitter.sampling import draw
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WIDTH = 128
+WIDTH = 256
 CACHE_BYTES = 256 * 2**20
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 logger = logging.getLogger(__name__)
@@ -83,12 +83,12 @@ def generate(
     )
 
 
-def _stages(first: int, last: int) -> list[int]:
-    """Ages, in tokens, at which chunks are parked and joined; each about 1.5 times the one before."""
+def _stages(first: int, last: int) -> set[int]:
+    """Ages, in tokens, at which chunks may be parked and joined; each about 1.5 times the one before."""
     ages = [first]
     while ages[-1] < last:
-        ages.append(min(last, max(ages[-1] * 3 // 2, ages[-1] + 12)))
-    return ages
+        ages.append(max(ages[-1] * 3 // 2, ages[-1] + 12))
+    return set(ages)
 
 
 class _Chunk(NamedTuple):
@@ -129,24 +129,26 @@ class _Sampler:
         return self.tokens.cpu(), self.logprobs.cpu()
 
     def _run_in_chunks(self, groups: Groups) -> None:
-        length = self.sampling.max_completion_length
+        length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
         self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, CACHE_BYTES)
-        self.stages = _stages(len(self.forced_ids) + 1, length)
-        waiting: list[list[_Chunk]] = [[] for _ in self.stages]
+        self.stages = _stages(first, length)
+        waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
         fresh = self._prefilled(groups)
         while True:
-            sizes = [sum(chunk.state.shape[1] for chunk in stage) for stage in waiting[:-1]]
-            full = [stage for stage, size in enumerate(sizes) if size >= self.decoder.width]
+            sizes = {
+                age: sum(chunk.state.shape[1] for chunk in waiting[age]) for age in waiting if waiting[age]
+            }
+            full = [age for age, size in sizes.items() if size >= self.decoder.width]
             if not full and (chunk := next(fresh, None)) is not None:
-                waiting[0].append(chunk)
-            elif any(
-                sizes
-            ):  # the oldest full chunk first: few rows wait. At the end the youngest: chunks join
-                stage = full[-1] if full else next(stage for stage, size in enumerate(sizes) if size)
-                state = self._take(waiting[stage], self.stages[stage])
-                chunk = self._advance(state, self.stages[stage], self.stages[stage + 1])
                 if chunk.state.shape[1]:
-                    waiting[stage + 1].append(chunk)
+                    waiting[first].append(chunk)
+            elif sizes:  # the oldest full chunk first: few rows wait; at the end the youngest: chunks join
+                age = max(full, default=min(sizes))
+                state = self._take(waiting[age], age)
+                is_last = not full and not any(waiting.values())
+                chunk, age = self._advance(state, age, length if is_last else 0)
+                if chunk.state.shape[1] and age < length:
+                    waiting[age].append(chunk)
             else:
                 return
 
@@ -186,11 +188,11 @@ class _Sampler:
             filled += taken
         return torch.cat(states, dim=1)
 
-    def _advance(self, state: Tensor, age: int, end: int) -> _Chunk:
-        """Generate until `end` tokens; return a copy of the rows that are unfinished there."""
+    def _advance(self, state: Tensor, age: int, end: int) -> tuple[_Chunk, int]:
+        """Generate until a stage after `end` finds the chunk a quarter empty; return a copy of it, and its age."""
         cache, columns = self.decoder.cache, 0
         alive = torch.ones_like(state[0], dtype=torch.bool)
-        while age < end and state.shape[1]:
+        while age < self.sampling.max_completion_length and state.shape[1]:
             rows, last, padding = state
             columns = self.prompt_length + age  # with the one that `last` is about to fill
             last[:], logprobs = draw(
@@ -208,10 +210,10 @@ class _Sampler:
                 cache[:, :, holes, :, :columns] = cache[:, :, movers, :, :columns]
                 state = state[:, :count]
                 alive = torch.ones_like(state[0], dtype=torch.bool)
-        if age == self.sampling.max_completion_length:
-            alive = torch.zeros_like(alive)
+            if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
+                break
         chosen = alive.nonzero()[:, 0]
-        return _Chunk(state[:, chosen], cache[:, :, chosen, :, :columns])
+        return _Chunk(state[:, chosen], cache[:, :, chosen, :, :columns]), age
 
     def _run_generate(self, groups: Groups) -> None:
         from transformers import GenerationConfig
