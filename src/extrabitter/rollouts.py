@@ -1,10 +1,9 @@
 """Rollouts: many completions of many prompts, fast on a CPU, from the distribution of `model.generate`.
 
-What makes it fast: one prefill per distinct prompt, shared by its group; a preallocated key-value cache; no
-work on finished rows; few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a
-token writes one cache column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors
-are parked until they and other chunks' fill a chunk: chunks stay wide, and memory does not grow
-with the number of completions. A wider chunk is hardly faster, a narrower one pays for each operation's start.
+One prefill per distinct prompt, shared by its group; a preallocated key-value cache; no work on finished rows;
+few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a token writes one cache
+column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors are parked until they and
+others' fill a chunk: chunks stay wide, and memory does not grow with the number of completions.
 
 Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
 """
@@ -21,16 +20,16 @@ import torch
 from torch import Tensor
 
 from extrabitter.decoder import Decoder, is_supported
-from extrabitter.sampling import SamplingParameters as SamplingParameters
-from extrabitter.sampling import draw
+from extrabitter.sampling import SamplingParameters, draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WIDTH = 256
+WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each operation
 CACHE_BYTES = 256 * 2**20
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 logger = logging.getLogger(__name__)
+__all__ = ["Rollouts", "SamplingParameters", "generate"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def generate(
             tokens, logprobs = sampler.run(prompts, num_generations)  # both (B * G, max_completion_length)
     finally:
         model.train(was_training)
-    ended = tokens == eos_token_id
+    ended = tokens == eos_token_id  # (B * G, T)
     truncated = ~ended.any(dim=1)
     lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
     return Rollouts(
@@ -98,19 +97,15 @@ class _Chunk(NamedTuple):
     cache: Tensor  # (layers, 2, N, Hkv, columns, D): keys and values
 
 
+@dataclass
 class _Sampler:
     """One call of `generate`."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        sampling: SamplingParameters,
-        eos_token_id: int,
-        generator: torch.Generator | None,
-        forced_ids: list[int],
-    ) -> None:
-        self.model, self.sampling, self.generator = model, sampling, generator
-        self.eos_token_id, self.forced_ids = eos_token_id, forced_ids
+    model: PreTrainedModel
+    sampling: SamplingParameters
+    eos_token_id: int
+    generator: torch.Generator | None
+    forced_ids: list[int]
 
     def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
         """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
@@ -135,13 +130,11 @@ class _Sampler:
         waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
         fresh = self._prefilled(groups)
         while True:
-            sizes = {
-                age: sum(chunk.state.shape[1] for chunk in waiting[age]) for age in waiting if waiting[age]
-            }
+            counts = {age: sum(chunk.state.shape[1] for chunk in waiting[age]) for age in waiting}
+            sizes = {age: count for age, count in counts.items() if count}
             full = [age for age, size in sizes.items() if size >= self.decoder.width]
             if not full and (chunk := next(fresh, None)) is not None:
-                if chunk.state.shape[1]:
-                    waiting[first].append(chunk)
+                waiting[first].append(chunk)
             elif sizes:  # the oldest full chunk first: few rows wait; at the end the youngest: chunks join
                 age = max(full, default=min(sizes))
                 state = self._take(waiting[age], age)
@@ -195,9 +188,8 @@ class _Sampler:
         while age < self.sampling.max_completion_length and state.shape[1]:
             rows, last, padding = state
             columns = self.prompt_length + age  # with the one that `last` is about to fill
-            last[:], logprobs = draw(
-                self.decoder.logits(last, padding, columns), self.sampling, self.generator
-            )
+            logits = self.decoder.logits(last, padding, columns)
+            last[:], logprobs = draw(logits, self.sampling, self.generator)
             self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
             alive &= last != self.eos_token_id
             age += 1
