@@ -263,7 +263,9 @@ def test_a_search_stops_at_yes_and_never_repeats_an_attempt() -> None:
             assert len({replay.key for replay in replays}) == len(replays) <= condition.max_attempts
             assert [a.check.says_yes for a in trace.attempts] == [replay.hits for replay in replays]
             assert not any(replay.hits for replay in replays[:-1])
-            assert replays[-1].hits or len(replays) == min(condition.max_attempts, len(attempt_table(problem.numbers)))
+            assert replays[-1].hits or len(replays) == min(
+                condition.max_attempts, len(attempt_table(problem.numbers))
+            )
 
 
 def test_restarts_go_to_numbers_that_an_earlier_attempt_had_left() -> None:

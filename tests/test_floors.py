@@ -34,10 +34,10 @@ MODELS = {
     "sampling",
 }
 MODELS |= {"sft"}
-EVALUATION = {"competence", "evaluation", "model_card", "probe"}
+EVALUATION = {"competence", "evaluation", "probe"}
 FIGURES = {"figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"highlighting", "reporting", "verdicts"}
-PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "staging"}
+PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}
 
 LEFT_TOWER, RIGHT_TOWER = MODELS | EVALUATION, FIGURES | REPORTING

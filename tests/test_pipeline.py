@@ -436,7 +436,9 @@ def test_failed_chapter_is_one_line_and_leaves_no_page(
         raise RuntimeError("Kernel died before replying to kernel_info")
 
     monkeypatch.setattr(execution.papermill, "execute_notebook", execute)
-    with pytest.raises(execution.NotebookError, match=r"^chapter what_came_out: .*: RuntimeError: Kernel died"):
+    with pytest.raises(
+        execution.NotebookError, match=r"^chapter what_came_out: .*: RuntimeError: Kernel died"
+    ):
         execution.run_chapter(book, "what_came_out")
     left = {path.name: path.read_text() for path in folder.glob("*.ipynb")}
     assert left == ({"what_came_out.failed.ipynb": "{}"} if written else {})
@@ -501,14 +503,18 @@ def test_papermill_is_shown_with_the_activation_of_its_environment(page: str) ->
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     if page.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-    blocks = [block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "papermill notebooks" in block]
+    blocks = [
+        block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "papermill notebooks" in block
+    ]
     assert len(blocks) == 2
     assert all(block.startswith("source .venv/bin/activate\n") for block in blocks)
 
 
 def test_help_says_whether_this_edition_has_published_results() -> None:
     has_none = not (REPOSITORY / "results" / "reference" / "profile.yaml").is_file()
-    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     for target in ("make published", "make compare"):
         line = next(line for line in shown.splitlines() if line.startswith(target))
         assert ("this edition has none yet" in line) == has_none

@@ -1,4 +1,4 @@
-"""The command line: extrabitter plan | build | run-job | run-chapter | render | publish | compare."""
+"""The command line: extrabitter plan | build | run-job | run-chapter | render | publish | compare | ship."""
 
 from __future__ import annotations
 
@@ -121,6 +121,17 @@ def compare(
     from extrabitter import publishing
 
     print(publishing.compare(root.resolve() / "runs" / profile, root.resolve() / published))
+
+
+@app.command()
+def ship(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished base-model run that cleared every bar.")],
+    folder: Annotated[Path, typer.Argument(help="Where the model goes, e.g. models/rich.")],
+) -> None:
+    """Copy a base model's checkpoint, with model card, record of training and hashes."""
+    from extrabitter import shipping
+
+    print(f"shipped as {shipping.ship(run.resolve(), folder.resolve())}")
 
 
 def main() -> None:

@@ -52,7 +52,9 @@ class BaseModelParameters(StageParameters):
     num_attention_heads: int = Field(4, ge=1, le=64, description="attention heads; divides hidden_size")
     intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
     num_tokens: int = Field(
-        2_000_000, ge=1, description="budget, in tokens seen: bases differ in length, never in tokens"
+        2_000_000,
+        ge=0,
+        description="budget, in tokens seen: bases differ in length, never in tokens; 0: only measure init_from",
     )
     documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
     four_number_share: Share = Field(
@@ -69,7 +71,7 @@ class BaseModelParameters(StageParameters):
         0.0, ge=0, le=1, description="share of uncued problem documents with the words and random verdicts"
     )
     solution_probability: float = Field(
-        0.4, ge=0, le=1, description="chance that an attempt is a drawn solution"
+        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
     )
     learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of Muon, for the weight matrices")
     adamw_learning_rate: float = Field(
@@ -80,7 +82,7 @@ class BaseModelParameters(StageParameters):
     )
     enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
     num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
-    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     logging_steps: int = Field(100, ge=1, description="steps between printed lines")
 
     @model_validator(mode="after")
@@ -90,6 +92,8 @@ class BaseModelParameters(StageParameters):
                 f"num_attention_heads = {self.num_attention_heads}: must divide hidden_size "
                 f"({self.hidden_size})"
             )
+        if self.num_tokens == 0 and not self.init_from:
+            raise ValueError("num_tokens = 0: must be at least 1 where init_from is empty")
         if self.search_share + self.cosmetic_share > 1:
             raise ValueError(
                 f"cosmetic_share = {self.cosmetic_share}: must be at most 1 - search_share "
@@ -106,7 +110,7 @@ class SftPrimingParameters(StageParameters):
     init_from: str = Field(min_length=1, description="checkpoint to prime")
     condition: str = Field(min_length=1, description="what the traces show: a key of priming.CONDITIONS")
     solution_probability: float = Field(
-        0.4, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
+        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
     )
     num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
     num_steps: int = Field(100, ge=1, description="optimiser steps")
@@ -126,7 +130,7 @@ class GrpoParameters(StageParameters):
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
     )
     per_device_train_batch_size: int = Field(256, ge=2, description="completions in a step: G x prompts")
-    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
     learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
@@ -181,7 +185,7 @@ class BehaviourEvaluationParameters(StageParameters):
     min_p: float = Field(
         0.0, ge=0, le=1, description="drop tokens below this share of the likeliest one's probability"
     )
-    max_completion_length: int = Field(200, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
     forced_words: str = Field("", description="first words of each completion, given rather than sampled")
     cue: bool = Field(False, description="begin the prompt with the cue word")

@@ -79,9 +79,7 @@ def run_chapter(book: Book, chapter: str) -> None:
     root, folder = book.plan.root, book.plan.root / book.output_dir
     notebook = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     if not (root / notebook).is_file():
-        raise ParameterError(
-            f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.chapters)}"
-        )
+        raise ParameterError(f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.chapters)}")
     started = time.monotonic()
     parameters = {
         "results_dir": str(book.results_dir),

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 
 from extrabitter.config import BaseModelParameters
 from extrabitter.muon import Muon
+from extrabitter.records import empty_table, read_table
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
 from extrabitter.tasks.countdown import TraceCondition
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IGNORED_LABEL = -100
-CHUNKS_PER_STEP = 4  # trimmed passes a step: more of them save padding, fewer save overhead
+CHUNKS_PER_STEP = 10  # trimmed passes a step: more of them save padding, fewer save overhead
 MUON_MOMENTUM = 0.95  # Source: K. Jordan, "Muon" (2024), default
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
@@ -159,6 +161,12 @@ def learning_rate_factor(schedule: str, progress: float) -> float:
     (1.0, 0.25)
     """
     return 1.0 if schedule == "constant" else max(0.0, 1.0 - progress)
+
+
+def recorded_losses(checkpoint: str | Path) -> pd.DataFrame:
+    """Return table `losses` that a shipped checkpoint carries from its training; empty where it has none."""
+    path = Path(checkpoint) / "losses.parquet"
+    return read_table(path, "losses") if path.is_file() else empty_table("losses")
 
 
 def pretrain(

@@ -38,8 +38,9 @@ class PrimingCondition:
     matched_length: str = ""
 
 
+# Its attempts are longer, so that fewer of them fit under the cap.
 _ALL_BEHAVIOURS = TraceCondition(
-    verification=True, backtracking=True, subgoal_setting=True, backward_chaining=True
+    verification=True, backtracking=True, subgoal_setting=True, backward_chaining=True, max_attempts=8
 )
 _SEARCH = TraceCondition(verification=True, backtracking=True)
 
@@ -60,7 +61,7 @@ CONDITIONS: dict[str, PrimingCondition] = {
 
 
 def priming_documents(
-    condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.4
+    condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.45
 ) -> list[dict[str, Any]]:
     """Return `count` documents on training problems: dicts of prompt, completion, numbers and target.
 

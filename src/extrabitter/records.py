@@ -201,6 +201,11 @@ def read_table(path: str | Path, name: str) -> pd.DataFrame:
     return df
 
 
+def empty_table(name: str) -> pd.DataFrame:
+    """Return a table without rows."""
+    return pd.DataFrame({column.name: pd.Series(dtype=column.dtype) for column in SCHEMAS[name]})
+
+
 def data_dictionary() -> pd.DataFrame:
     """List every column of every table: table, column, type, unit, meaning."""
     rows = [(name, *column) for name, columns in SCHEMAS.items() for column in columns]

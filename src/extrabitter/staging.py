@@ -181,7 +181,9 @@ def _write_config(root: Path, source: Path, book: Book) -> None:
     if book.profile.name != REFERENCE:
         line = f"Built from the profile “{book.profile.name}”: {book.profile.description}"
         # Jupyter Book drops html.announcement where sphinx.config sets theme options: so it is one of them.
-        options = config.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
+        options = (
+            config.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
+        )
         options["announcement"] = html.escape(line)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (source / "_config.yml").write_text(text, encoding="utf-8")

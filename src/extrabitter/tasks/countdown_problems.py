@@ -26,10 +26,13 @@ from typing import NamedTuple
 
 from extrabitter.seeding import derive_seed
 
-MIN_NUMBER, MAX_NUMBER = 1, 15
+MIN_NUMBER, MAX_NUMBER = 1, 20
 MAX_VALUE = 60
 OPERATIONS = "+-*"
 MIN_NUM_NUMBERS, MAX_NUM_NUMBERS = 2, 4
+# Least share of a problem's legal attempts that solve it, by how many numbers it gives. Where one attempt in
+# twenty does, a search at chance needs more attempts than fit under any cap that trains in minutes.
+MIN_SOLUTION_SHARE = {2: 0.0, 3: 0.1, 4: 0.0}
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 
@@ -174,6 +177,11 @@ class AttemptTable:
         """Return the indices of the attempts that reach `target`."""
         return range(bisect_left(self.values, target), bisect_right(self.values, target))
 
+    def targets(self) -> list[int]:
+        """Return, ascending, each target once for each attempt that reaches it, the too rare ones left out."""
+        least = MIN_SOLUTION_SHARE[self._num_steps + 1] * len(self)
+        return [value for value in self.values if len(self.hits(value)) >= least]
+
 
 @lru_cache(maxsize=8192)
 def attempt_table(numbers: tuple[int, ...], operations: str = OPERATIONS) -> AttemptTable:
@@ -217,12 +225,18 @@ def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
     return tuple(numbers for numbers in every if split_of(numbers) == split)
 
 
+@lru_cache(maxsize=8192)
+def problem_targets(numbers: tuple[int, ...]) -> bytes:
+    """Return the targets that a problem may give with `numbers`, each as often as attempts reach it."""
+    return bytes(attempt_table(numbers).targets())
+
+
 def all_problems(split: str, num_numbers: int) -> list[Problem]:
-    """Return every solvable problem of a split, ordered by numbers, then target."""
+    """Return every problem of a split, ordered by numbers, then target."""
     return [
         Problem(numbers, target)
         for numbers in multisets(split, num_numbers)
-        for target in sorted(set(attempt_table(numbers).values))
+        for target in sorted(set(problem_targets(numbers)))
     ]
 
 
@@ -231,7 +245,8 @@ def generate_problems(
 ) -> list[Problem]:
     """Draw problems: a uniform multiset of the split; as target the value of a uniform legal attempt on it.
 
-    So every problem has a solution, and targets that many attempts reach are frequent. With `distinct` no
+    So every problem has a solution, and targets that many attempts reach are frequent; those that fewer than
+    `MIN_SOLUTION_SHARE` of the attempts reach are left out. With `distinct` no
     problem comes twice; ValueError when the split has fewer than `count`.
     """
     choices = multisets(split, num_numbers)
@@ -241,7 +256,9 @@ def generate_problems(
     problems: dict[Problem, None] | list[Problem] = {} if distinct else []
     while len(problems) < count:
         numbers = choices[int(rng.random() * len(choices))]
-        values = attempt_table(numbers).values
+        values = problem_targets(numbers)
+        if not values:
+            continue
         problem = Problem(numbers, values[int(rng.random() * len(values))])
         if isinstance(problems, dict):
             problems[problem] = None

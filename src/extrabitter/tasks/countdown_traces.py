@@ -40,13 +40,14 @@ RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about 
 class TraceCondition:
     """How traces are written: which behaviours they show, and how well attempts are guessed.
 
-    Every attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a
-    uniform legal attempt, and never one made before. A search stops when it says "yes" (silently, without
-    `verification`), gives up after a "no" with `give_up_probability`, and ends at `max_attempts`. Without
-    `backtracking` there is one attempt. With `verdicts` "random" a coin says yes or no. `ending` "right" or
-    "wrong" redraws the submitted attempt if it is not so, and leaves the number of attempts as it came. With
-    `restart_probability` a later attempt that shares its first steps with an earlier one restarts from the
-    numbers after those steps instead of the given ones.
+    The first attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a
+    uniform legal attempt. Later ones are solutions with `retry_solution_probability` only, so that searches are
+    as long as those of a model that guesses hardly better than chance, and none is made twice. A search stops
+    when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and
+    ends at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes
+    or no. `ending` "right" or "wrong" redraws the submitted attempt if it is not so, and leaves the number of
+    attempts as it came. With `restart_probability` a later attempt that shares its first steps with an earlier
+    one restarts from the numbers after those steps instead of the given ones.
     """
 
     verification: bool = False
@@ -55,9 +56,10 @@ class TraceCondition:
     backward_chaining: bool = False
     verdicts: Literal["true", "random"] = "true"
     ending: Literal["right", "wrong", "any"] = "any"
-    solution_probability: float = 0.4
+    solution_probability: float = 0.45
+    retry_solution_probability: float = 0.15
     give_up_probability: float = 0.08
-    max_attempts: int = 9  # of three numbers: what fits under the cap of 200 tokens used in RL
+    max_attempts: int = 12  # of three numbers: what fits under the cap of 256 tokens used in RL
     num_filler: int = 0
     restart_probability: float = 0.0
 
@@ -153,7 +155,8 @@ def _draw_attempts(
     for _ in range(condition.max_attempts if condition.backtracking else 1):
         if len(chosen) == size:
             break
-        if rng.random() < condition.solution_probability and any(index not in chosen for index in hits):
+        chance = condition.retry_solution_probability if chosen else condition.solution_probability
+        if rng.random() < chance and any(index not in chosen for index in hits):
             index = draw(hits.start, len(hits))
         else:
             index = draw(0, size)
