@@ -135,3 +135,59 @@ def test_the_checkpoint_of_a_primed_model_is_that_of_a_plain_model(
     assert "forward" not in model.__dict__
     ids = torch.tensor([tokenizer(DOCUMENTS[0]["prompt"])["input_ids"]])
     assert torch.equal(model(ids).logits, loaded(ids).logits)
+
+
+def test_trimmed_batches_have_the_gradients_of_trls_own(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    sft_parameters: Callable[..., SftPrimingParameters],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets
+    import torch
+    from trl import SFTTrainer
+
+    from extrabitter import sft
+
+    monkeypatch.setattr(sft, "TOKENS_PER_MICRO_BATCH", 40)
+    repeats = [1, 1, 3, 1, 2, 4, 1, 1]
+    records = [
+        {"prompt": document["prompt"], "completion": " " + " , ".join([document["completion"]] * repeat)}
+        for document, repeat in zip(DOCUMENTS, repeats, strict=False)
+    ]
+    gradients, losses, num_calls = [], [], []
+    for trainer_class in (SFTTrainer, sft.TrimmedSFTTrainer):
+        model = build_tiny_model()
+        trainer = trainer_class(
+            model=model,
+            args=sft.build_config(sft_parameters(num_steps=1, max_length=256), str(tmp_path)),
+            train_dataset=datasets.Dataset.from_list(records),
+            processing_class=tiny_tokenizer,
+        )
+        batch = next(iter(trainer.get_train_dataloader()))
+        num_items = (batch["labels"] != sft.IGNORED_LABEL).sum()
+        model.train()
+        loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        num_calls.append(len(trainer._metrics["train"]["entropy"]))
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert num_calls[0] == 1
+    assert num_calls[1] > 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 1e-5
+
+
+def test_micro_batches_hold_every_row_once_without_common_padding() -> None:
+    import torch
+
+    from extrabitter import sft
+
+    lengths = torch.tensor([3, 9, 1, 9, 4, 2])
+    mask = (torch.arange(9) < lengths[:, None]).long()
+    inputs = {"input_ids": mask * torch.arange(1, 7)[:, None], "attention_mask": mask}
+    batches = list(sft.micro_batches(inputs, max_tokens=10))
+    assert sorted(int(row[0]) for batch in batches for row in batch["input_ids"]) == [1, 2, 3, 4, 5, 6]
+    assert all(int(batch["attention_mask"].sum(dim=1).max()) == batch["input_ids"].shape[1] for batch in batches)
+    assert all(batch["input_ids"].numel() <= 10 for batch in batches)
