@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from extrabitter import records
-from extrabitter.artifacts import CHECKSUMS, ArtifactError, read_manifest
+from extrabitter.artifacts import CHECKSUMS, ArtifactError, read_manifest, write_json
 from extrabitter.provenance import file_sha256
 
 MAX_BYTES = 5_000_000  # of a shipped checkpoint: every clone pays for it
 CARD = "README.md"
+PROVENANCE = "provenance.json"  # the run's manifest: parameters, commit, machine, versions
 # Tables of the run that stay with the model: how it was trained, and what it was measured to do then.
 TABLES = ("losses", "bars")
 _RECIPE = (
@@ -63,6 +64,7 @@ def ship(run_dir: Path, folder: Path) -> Path:
     shutil.copytree(run_dir / "checkpoint", partial)
     for name in TABLES:
         shutil.copy(run_dir / f"{name}.parquet", partial / f"{name}.parquet")
+    write_json(partial / PROVENANCE, {key: value for key, value in manifest.items() if key != "files"})
     hashed = sorted(path for path in partial.iterdir() if path.name != CHECKSUMS)
     hashes = {path.name: file_sha256(path) for path in hashed}
     (partial / CHECKSUMS).write_text(
