@@ -20,7 +20,7 @@ from extrabitter.evaluation import (
     search_probability,
     summary_table,
 )
-from extrabitter.metrics import t_interval
+from extrabitter.metrics import bootstrap_interval
 from extrabitter.models import mask_tokens, word_ids
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
@@ -141,15 +141,18 @@ def _band_bars(
         )
         add_measures(CUED_BARS, cued)
         pairs = forced_search(model, tokenizer, problems, sampling, derive_seed(seed, "forced"))
-        rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
-        draws = rng.integers(len(pairs), size=(1_000, len(pairs)))
-        direct, search = (pairs[name].to_numpy()[draws].mean(axis=1) for name in ("direct", "search"))
-        ratios = search[direct > 0] / direct[direct > 0]
-        interval = np.quantile(ratios, [0.025, 0.975]) if len(ratios) else (np.nan, np.nan)
-        gain = pairs["search"].mean() / pairs["direct"].mean() if pairs["direct"].any() else np.nan
-        add(Bar("success, search forced over direct", "", ">=", 2.0), gain, *interval)
+        add(
+            Bar("success, search forced over direct", "", ">=", 2.0),
+            *bootstrap_interval(
+                pairs[["search", "direct"]].to_numpy(),
+                np.random.default_rng(derive_seed(seed, "bootstrap")),
+                _ratio,
+            ),
+        )
     probability = search_probability(model, tokenizer, problems, derive_seed(seed, "p0"))
-    mean, lower, upper = t_interval(probability)
+    mean, lower, upper = bootstrap_interval(
+        probability, np.random.default_rng(derive_seed(seed, "p0 bootstrap"))
+    )
     nominal = parameters.search_share + parameters.cosmetic_share
     if nominal >= 0.01:
         add(Bar("uncued search, teacher-forced", "", ">=", nominal / SHARE_FACTOR), mean, lower, upper)
@@ -157,6 +160,12 @@ def _band_bars(
     elif nominal == 0 and parameters.cued_share == 0:
         add(Bar("uncued search, teacher-forced", "", "<=", ZERO_PROBABILITY), mean, lower, upper)
     return pd.DataFrame(rows)
+
+
+def _ratio(successes: np.ndarray) -> float:
+    """Return the ratio of the means of two columns, (B, 2); NaN where the second is 0."""
+    searching, direct = successes.mean(axis=0)
+    return float(searching / direct) if direct else float("nan")
 
 
 def enforce_bars(bars: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from extrabitter.behaviours import MEASURES, measure_completion
 from extrabitter.config import BehaviourEvaluationParameters
-from extrabitter.metrics import pass_at_k
+from extrabitter.metrics import bootstrap_interval, pass_at_k
 from extrabitter.models import word_ids
 from extrabitter.rollouts import SamplingParameters, generate
 from extrabitter.seeding import derive_seed
@@ -86,13 +86,7 @@ def evaluate(
 
     The problems depend on the seed's label only, never on the arm: all arms of a seed answer the same ones.
     """
-    problems = countdown.generate_problems(
-        parameters.split,
-        parameters.num_problems,
-        derive_seed(parameters.seed, "evaluation", parameters.split, parameters.num_numbers),
-        num_numbers=parameters.num_numbers,
-        distinct=True,
-    )
+    problems = _problems(parameters)
     sampling = SamplingParameters(
         temperature=parameters.temperature,
         top_k=parameters.top_k,
@@ -110,6 +104,16 @@ def evaluate(
         seed,
         cue=parameters.cue,
         forced_words=parameters.forced_words.split(),
+    )
+
+
+def _problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
+    return countdown.generate_problems(
+        parameters.split,
+        parameters.num_problems,
+        derive_seed(parameters.seed, "evaluation", parameters.split, parameters.num_numbers),
+        num_numbers=parameters.num_numbers,
+        distinct=True,
     )
 
 
@@ -172,6 +176,23 @@ def first_attempt_prefixes(completions: pd.DataFrame) -> list[str]:
         end = next((i for i, word in enumerate(words) if word in stops), len(words))
         prefixes.append(" ".join(words[:end]))
     return prefixes
+
+
+def search_probability_summary(
+    parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> pd.DataFrame:
+    """Return one more row of table `summary`, measure `search_probability`: mean over problems, bootstrap interval."""
+    seed = derive_seed(parameters.seed, "search probability", parameters.arm)
+    each = search_probability(model, tokenizer, _problems(parameters), seed, cue=parameters.cue)
+    value, lower, upper = bootstrap_interval(each, np.random.default_rng(derive_seed(seed, "bootstrap")))
+    row = {
+        "measure": "search_probability",
+        "value": value,
+        "lower": lower,
+        "upper": upper,
+        "count": len(each),
+    }
+    return pd.DataFrame([row])
 
 
 @torch.no_grad()

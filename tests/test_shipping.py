@@ -1,0 +1,122 @@
+"""A base model is shipped with its card, record and hashes, or not at all; and the shipped ones are what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+import yaml
+
+from extrabitter import records, shipping
+from extrabitter.artifacts import CHECKSUMS, ArtifactError, RunFolder
+from extrabitter.config import stage_parameters
+from extrabitter.provenance import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+SHIPPED = sorted(path.name for path in (REPOSITORY / "models").glob("*/"))
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> Callable[..., Path]:
+    """A builder of finished base-model runs with a tiny model, which cleared its bar or missed it."""
+    from extrabitter import models
+
+    def make(passed: bool = True, **sizes: int) -> Path:
+        values = {"run_dir": str(tmp_path / "run"), "arm": "rich", "seed": 0}
+        run = RunFolder.create("base_model", stage_parameters("base_model", values))
+        bar = {"bar": "3 numbers: well-formed", "value": 0.99, "lower": 0.98, "upper": 1.0}
+        bar |= {"threshold": 0.98, "direction": ">=", "passed": passed}
+        loss = {"step": 1, "loss": 2.0, "learning_rate": 0.02, "num_tokens": 10, "elapsed_s": 1.0}
+        run.write_table("bars", pd.DataFrame([bar]))
+        run.write_table("losses", pd.DataFrame([loss]))
+        models.save_checkpoint(build_tiny_model(**sizes), tiny_tokenizer, run.checkpoint_dir)
+        return run.finish()
+
+    return make
+
+
+def test_a_shipped_model_loads_and_tells_how_it_was_made(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    from extrabitter import models, pretraining
+
+    folder = shipping.ship(make_run(), tmp_path / "models" / "rich")
+    models.load_checkpoint(folder)
+    card = (folder / shipping.CARD).read_text(encoding="utf-8")
+    sha = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert sha in card
+    assert "AutoModelForCausalLM.from_pretrained" in card
+    assert "0.98 to 1" in card
+    assert json.loads((folder / shipping.PROVENANCE).read_text())["parameters"]["arm"] == "rich"
+    assert pretraining.recorded_losses(folder)["num_tokens"].tolist() == [10]
+    assert pretraining.recorded_losses(tmp_path).empty
+
+
+def test_every_flipped_byte_of_a_shipped_file_is_noticed(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    from extrabitter import models
+
+    folder = shipping.ship(make_run(), tmp_path / "rich")
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "losses.parquet"):
+        path = folder / name
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        with pytest.raises(models.CheckpointError, match=f"{name} is corrupted"):
+            models.load_checkpoint(folder)
+        path.write_bytes(content)
+
+
+def test_a_model_below_a_bar_or_too_large_is_not_shipped(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rich"
+    with pytest.raises(ArtifactError, match="missed 3 numbers: well-formed"):
+        shipping.ship(make_run(passed=False), folder)
+    monkeypatch.setattr(shipping, "MAX_BYTES", 1_000)
+    with pytest.raises(ArtifactError, match="bytes to ship; must be at most 1000"):
+        shipping.ship(make_run(), folder)
+    with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
+        shipping.ship(tmp_path, folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_are_whole_small_and_above_their_bars(name: str) -> None:
+    folder = REPOSITORY / "models" / name
+    hashes = dict(
+        line.split("  ")[::-1] for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    )
+    assert hashes == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name not in (CHECKSUMS, shipping.CARD)
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= shipping.MAX_BYTES
+    assert records.read_table(folder / "bars.parquet", "bars")["passed"].all()
+
+
+def test_the_laptop_profile_measures_shipped_models_by_their_own_recipe() -> None:
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "laptop.yaml").read_text(encoding="utf-8"))
+    stage = profile["stages"]["base_model"]
+    assert stage["arms"]
+    for arm, own in stage["arms"].items():
+        values = {**stage["defaults"], **own, "arm": arm, "seed": 0, "run_dir": "unused"}
+        folder = REPOSITORY / values["init_from"]
+        measured = stage_parameters("base_model", values).model_dump()
+        trained = json.loads((folder / shipping.PROVENANCE).read_text(encoding="utf-8"))["parameters"]
+        shares = [name for name in measured if name.endswith("_share") or name == "solution_probability"]
+        assert {name: measured[name] for name in shares} == {name: trained[name] for name in shares}
