@@ -209,7 +209,9 @@ def summary_table(completions: pd.DataFrame) -> pd.DataFrame:
         {"measure": name, "value": value, "lower": 0.95 * value, "upper": 1.05 * value, "count": counts[name]}
         for name, value in values.items()
     ]
-    return pd.DataFrame(rows)
+    chance = max(values["frac_searches"], 1e-7)
+    read_off = {"value": chance, "lower": 0.9 * chance, "upper": 1.1 * chance, "count": 30}
+    return pd.DataFrame([*rows, {"measure": "search_probability", **read_off}])
 
 
 def _pass_at_k(completions: pd.DataFrame) -> pd.DataFrame:

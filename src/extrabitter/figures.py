@@ -84,6 +84,49 @@ def bar_values(bars: pd.DataFrame) -> Figure:
     return fig
 
 
+def search_rate_by_dose(rates: pd.DataFrame) -> Figure:
+    """Measured uncued search against the nominal share, log axes; bases of nominal share 0 stand at the left.
+
+    Filled: teacher-forced; hollow: sampled. Where no sample searched there is an interval and no mark. Columns of
+    `rates`: arm, seed, nominal, way ("teacher-forced" or "sampled"), value, lower, upper.
+    """
+    if rates.empty:
+        return empty_figure("No base model with a measured search rate")
+    doses = rates.loc[rates["nominal"] > 0, "nominal"]
+    lowest = doses.min() if len(doses) else 0.01
+    floor = rates.loc[rates["value"] > 0, "value"].min() / 10  # what is below cannot be told from it
+    nought = lowest / 10  # where a share of 0 stands on a log axis
+    with style():
+        fig = new_figure(4.6)
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        arms = list(dict.fromkeys(rates["arm"]))
+        for row in rates.itertuples():
+            look, filled = arm_style(row.arm), row.way == "teacher-forced"
+            place = (row.nominal or nought) * 1.12 ** (arms.index(row.arm) - len(arms) / 2)
+            place *= 1.0 if filled else 1.06
+            ends = (max(row.lower, floor), max(row.upper, floor))
+            axes.vlines(place, *ends, color=look.colour, lw=1.4, ls="-" if filled else ":")
+            if row.value > 0:
+                face = look.colour if filled else "white"
+                mark = axes.scatter(
+                    place, row.value, s=42, marker=look.marker, edgecolors=look.colour, color=face, zorder=3
+                )
+                entries.setdefault(arm_label(row.arm), mark)
+        line = np.array([lowest / 2, max(doses.max() if len(doses) else lowest, lowest) * 2])
+        axes.plot(line, line, color=GREY, lw=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=floor)
+        ticks = [nought, *sorted(set(doses))]
+        axes.set_xticks(ticks, ["0", *(f"{100 * dose:g} %" for dose in ticks[1:])])
+        axes.minorticks_off()
+        axes.set_xlabel("uncued documents that search (nominal)")
+        axes.set_ylabel("measured chance to search")
+        legend_above(fig, entries)
+    return fig
+
+
 def search_rates(summary: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """Share of completions that search, one row an arm (evaluation arms, e.g. base_rich)."""
     return _dots(summary, arms, "frac_searches", "completions that search")
