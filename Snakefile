@@ -1,7 +1,10 @@
 """Profile -> runs -> chapters -> book. Thin over extrabitter.pipeline, which knows the jobs.
 
-    snakemake --cores all --config profile=laptop       the same as `make book`, without its summary
+    snakemake --cores all --config profile=laptop       the same runs and book as `make book`
     snakemake -n --config profile=smoke                 what would run
+
+`make book` adds a summary, the time left, and a second try for runs that failed; here a failed run is a finished
+job, shown as failed in the book, until its `seed=<k>.status.json` is deleted.
 """
 
 import os
