@@ -82,7 +82,7 @@ class BaseModelParameters(StageParameters):
     )
     enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
     num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
-    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     logging_steps: int = Field(100, ge=1, description="steps between printed lines")
 
     @model_validator(mode="after")
@@ -130,7 +130,7 @@ class GrpoParameters(StageParameters):
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
     )
     per_device_train_batch_size: int = Field(256, ge=2, description="completions in a step: G x prompts")
-    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
     learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
@@ -185,7 +185,7 @@ class BehaviourEvaluationParameters(StageParameters):
     min_p: float = Field(
         0.0, ge=0, le=1, description="drop tokens below this share of the likeliest one's probability"
     )
-    max_completion_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
     forced_words: str = Field("", description="first words of each completion, given rather than sampled")
     cue: bool = Field(False, description="begin the prompt with the cue word")

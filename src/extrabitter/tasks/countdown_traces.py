@@ -58,8 +58,8 @@ class TraceCondition:
     ending: Literal["right", "wrong", "any"] = "any"
     solution_probability: float = 0.45
     retry_solution_probability: float = 0.15
-    give_up_probability: float = 0.08
-    max_attempts: int = 12  # of three numbers: what fits under the cap of 256 tokens used in RL
+    give_up_probability: float = 0.12
+    max_attempts: int = 12  # of three numbers: leaves room under the cap of 288 tokens used in RL
     num_filler: int = 0
     restart_probability: float = 0.0
 
