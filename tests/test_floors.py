@@ -16,6 +16,7 @@ INSTRUMENTS = {
     "dynamics",
     "estimates",
     "metrics",
+    "predictions",
     "priming",
     "rewards",
     "success_map",

@@ -14,7 +14,8 @@ from extrabitter import reporting
 from extrabitter.artifacts import find_runs
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
 from extrabitter.figure_style import arm_label
-from extrabitter.verdicts import Claim, Region, collect_claims, verdict_strings, verdict_table
+from extrabitter.predictions import Prediction, Region
+from extrabitter.verdicts import Claim, collect_claims, verdict_strings, verdict_table
 from synthetic_results import completions_table, summary_table, write_results, write_run
 
 
@@ -136,9 +137,15 @@ def test_a_claim_holds_or_fails_only_with_its_whole_interval(
     lower: float, upper: float, verdict: str
 ) -> None:
     estimate = Estimate((lower + upper) / 2, lower, upper, 5)
-    claim = Claim(
-        "k", "s", "e", ("grpo_a", "grpo_b"), estimate, Region(low=0.15), Region(high=0.05), "points"
+    prediction = Prediction(
+        key="k",
+        primary=False,
+        effect="e",
+        predicted=Region(low=0.15),
+        falsifier=[Region(high=0.05), Region(low=0.9)],
+        seeds=5,
     )
+    claim = Claim("k", "s", "e", ("grpo_a", "grpo_b"), estimate, prediction, "points")
     assert claim.verdict == claim.judgement == verdict
 
 

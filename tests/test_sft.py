@@ -189,5 +189,7 @@ def test_micro_batches_hold_every_row_once_without_common_padding() -> None:
     inputs = {"input_ids": mask * torch.arange(1, 7)[:, None], "attention_mask": mask}
     batches = list(sft.micro_batches(inputs, max_tokens=10))
     assert sorted(int(row[0]) for batch in batches for row in batch["input_ids"]) == [1, 2, 3, 4, 5, 6]
-    assert all(int(batch["attention_mask"].sum(dim=1).max()) == batch["input_ids"].shape[1] for batch in batches)
+    assert all(
+        int(batch["attention_mask"].sum(dim=1).max()) == batch["input_ids"].shape[1] for batch in batches
+    )
     assert all(batch["input_ids"].numel() <= 10 for batch in batches)

@@ -1,15 +1,15 @@
 """The book's claims, each with what it predicts, what would overturn it, and how it came out.
 
 A claim has *held* when the interval of its effect lies wholly in the predicted region, *failed* when it lies
-wholly in the falsifier's, and is *undecided* otherwise; also where nothing could be measured. Thresholds were
-set before the runs that they judge, and are the same for every profile. With fewer than five seeds a claim
+wholly in the falsifier's, and is *undecided* otherwise; also where nothing could be measured. The regions are
+those of the predictions page, the same for every profile. With fewer than five seeds a claim
 is exploratory, whatever its interval; where a base behind a claim missed a competence bar, its row says so.
 Intervals are not corrected for the number of claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
 from extrabitter.metrics import wilson_interval
+from extrabitter.predictions import Prediction, Region, read_predictions
 from extrabitter.reporting import (
     CLAIM_SEEDS,
     NOT_MEASURED,
@@ -43,26 +44,6 @@ PRIMED_CONTROL = ("sft_direct", "sft_filler", "sft_cosmetic")
 
 
 @dataclass(frozen=True)
-class Region:
-    """Values from `low` to `high`; None is unbounded."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def holds(self, estimate: Estimate) -> bool:
-        """Whether the whole interval of an estimate lies inside."""
-        return (self.low is None or estimate.lower >= self.low) and (
-            self.high is None or estimate.upper <= self.high
-        )
-
-    def describe(self, write: Callable[[float], str]) -> str:
-        """Say the region in words, numbers written by `write`."""
-        if self.low is None:
-            return f"at most {write(self.high)}" if self.high is not None else "anything"
-        return f"at least {write(self.low)}"
-
-
-@dataclass(frozen=True)
 class Claim:
     """A statement, its measured effect, and the regions that judge it."""
 
@@ -71,8 +52,7 @@ class Claim:
     effect: str
     arms: tuple[str, ...]  # evaluated arms that stand behind the effect
     estimate: Estimate
-    predicted: Region
-    falsifier: Region
+    prediction: Prediction
     unit: str  # "points", "share" or "number"
     below_bars: bool = False  # a base behind the arms missed a competence bar
 
@@ -81,9 +61,10 @@ class Claim:
         """Held, failed, undecided, or not measured."""
         if not self.estimate.measured:
             return "not measured"
-        if self.predicted.holds(self.estimate):
+        if self.prediction.predicted.holds(self.estimate):
             return "held"
-        return "failed" if self.falsifier.holds(self.estimate) else "undecided"
+        failed = any(region.holds(self.estimate) for region in self.prediction.falsifier)
+        return "failed" if failed else "undecided"
 
     @property
     def judgement(self) -> str:
@@ -100,10 +81,19 @@ class Claim:
         write = {"points": points_interval, "share": percent_interval, "number": decimal_interval}[self.unit]
         return write(self.estimate)
 
-    def region(self, region: Region) -> str:
-        """Describe a region in the claim's unit."""
+    @property
+    def predicted(self) -> str:
+        """The predicted region in the claim's unit."""
+        return self._describe([self.prediction.predicted])
+
+    @property
+    def falsifier(self) -> str:
+        """The regions that would overturn the claim, in its unit."""
+        return self._describe(self.prediction.falsifier)
+
+    def _describe(self, regions: Sequence[Region]) -> str:
         write = {"points": points, "share": percent, "number": decimal}[self.unit]
-        return region.describe(write)
+        return " or ".join(region.describe(write) for region in regions)
 
 
 def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
@@ -118,13 +108,13 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
     losses = collect_table(results_dir, "sft_priming", "losses")
     bars = collect_table(results_dir, "base_model", "bars")
     arms = list(completions["arm"].unique())
+    predictions = read_predictions()
     primed, control = first_present(PRIMED_SEARCH, arms), first_present(PRIMED_CONTROL, arms)
 
     def after_rl(key: str, statement: str, arm: str, baseline: str, remark: str = "") -> Claim:
         effect = f"pass@1 after RL, “{arm_label(arm)}” minus “{arm_label(baseline)}”{remark}"
         estimate = of_difference(completions, arm, baseline, "pass@1")
-        region, falsifier = Region(low=0.15), Region(high=0.05)
-        return Claim(key, statement, effect, (arm, baseline), estimate, region, falsifier, "points")
+        return Claim(key, statement, effect, (arm, baseline), estimate, predictions[key], "points")
 
     claims = [
         after_rl(
@@ -143,8 +133,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
                 of_measure(summary, "grpo_absent", "frac_searches"),
                 _num_problems(completions, "grpo_absent"),
             ),
-            Region(high=0.01),
-            Region(low=0.01),
+            predictions["nothing_created"],
             "share",
         ),
         Claim(
@@ -153,8 +142,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
             f"completions that search, “{arm_label('rich')}”, after minus before RL",
             ("grpo_rich", "base_rich"),
             of_difference(completions, "grpo_rich", "base_rich", "frac_searches"),
-            Region(low=0.5),
-            Region(high=0.0),
+            predictions["amplified"],
             "points",
         ),
         Claim(
@@ -163,8 +151,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
             f"attempts per completion, “{arm_label('rich')}”, after minus before RL",
             ("grpo_rich", "base_rich"),
             of_difference(completions, "grpo_rich", "base_rich", "mean_attempts"),
-            Region(low=0.5),
-            Region(high=0.0),
+            predictions["searches_longer"],
             "number",
         ),
         after_rl(
@@ -241,8 +228,8 @@ def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
             "upper": [claim.estimate.upper for claim in claims],
             "num_seeds": [claim.estimate.num_seeds for claim in claims],
             "basis": [basis(claim.estimate.num_seeds) for claim in claims],
-            "held_if": [claim.region(claim.predicted) for claim in claims],
-            "failed_if": [claim.region(claim.falsifier) for claim in claims],
+            "held_if": [claim.predicted for claim in claims],
+            "failed_if": [claim.falsifier for claim in claims],
             "verdict": [claim.verdict for claim in claims],
             "below_bars": [claim.below_bars for claim in claims],
         }
@@ -255,10 +242,7 @@ def verdict_strings(claims: Sequence[Claim]) -> pd.DataFrame:
         {
             "Claim": [f"{claim.statement}\n({claim.effect})" for claim in claims],
             "Measured": [claim.measured for claim in claims],
-            "Judged by": [
-                f"held if {claim.region(claim.predicted)}\nfailed if {claim.region(claim.falsifier)}"
-                for claim in claims
-            ],
+            "Judged by": [f"held if {claim.predicted}\nfailed if {claim.falsifier}" for claim in claims],
             "Verdict": [claim.judgement for claim in claims],
         }
     )

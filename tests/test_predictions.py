@@ -1,0 +1,88 @@
+"""The predictions page is data: every entry is whole, judged by one rule, and each claim of the book has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extrabitter.config import ParameterError
+from extrabitter.estimates import Estimate
+from extrabitter.predictions import MAX_PRIMARY, PAGE, Region, read_predictions
+from extrabitter.provenance import REPOSITORY
+from extrabitter.reporting import points
+from extrabitter.verdicts import collect_claims
+from synthetic_results import write_results
+
+ENTRY = """# Predictions
+
+```yaml
+- key: a
+  primary: true
+  effect: x minus y
+  predicted: {low: 0.1}
+  falsifier: [{high: 0.0}]
+  seeds: 5
+```
+"""
+
+
+def test_the_page_has_few_primary_entries_and_no_region_that_is_both() -> None:
+    predictions = read_predictions()
+    assert len(predictions) >= 15
+    assert 1 <= sum(entry.primary for entry in predictions.values()) <= MAX_PRIMARY
+    for entry in predictions.values():
+        for region in entry.falsifier:
+            for value in (entry.predicted.low, entry.predicted.high):
+                inside = value is not None and region.holds(Estimate(value, value, value, 5))
+                # A bound may be shared; a value strictly inside both would make a claim hold and fail.
+                assert not inside or value in (region.low, region.high), entry.key
+
+
+def test_every_claim_is_judged_by_its_entry(tmp_path: Path) -> None:
+    claims = collect_claims(write_results(tmp_path, num_problems=6))
+    predictions = read_predictions()
+    assert {claim.key for claim in claims} <= set(predictions)
+    assert all(claim.prediction is predictions[claim.key] for claim in claims)
+
+
+def test_fenced_blocks_are_all_read() -> None:
+    text = (REPOSITORY / PAGE).read_text(encoding="utf-8")
+    assert text.count("- key: ") == len(read_predictions())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low: 0.1", "lo: 0.1", "predicted.lo = 0.1: unknown name"),
+        ("primary: true", "primary: maybe", "primary = 'maybe'"),
+        ("[{high: 0.0}]", "[{}]", "must give low, high or both"),
+        ("  seeds: 5\n", "", "seeds: missing"),
+    ],
+)
+def test_a_wrong_entry_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    page = tmp_path / "predictions.md"
+    page.write_text(ENTRY.replace(old, new), encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        read_predictions(page)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "predictions.md"
+    page.write_text(ENTRY + ENTRY, encoding="utf-8")
+    with pytest.raises(ParameterError, match="key = 'a': must be given once"):
+        read_predictions(page)
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        (Region(low=0.15), "at least +15.0 points"),
+        (Region(high=0.05), "at most +5.0 points"),
+        (Region(low=-0.05, high=0.05), "from −5.0 points to +5.0 points"),
+    ],
+)
+def test_a_region_says_itself_in_words(region: Region, words: str) -> None:
+    assert region.describe(points) == words
