@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks/chapters").glob("*.ipynb"))
 PAGES = sorted((ROOT / "book").glob("*.md"))
 
-# Names and conventions that hold a digit and are no result: a metric, an experiment, a paper, what an interval or a band is.
+# Names and conventions that hold a digit and are no result: metrics, experiments, papers, what an interval is.
 NAMES = re.compile(
     r"pass@\d+|\bE\d+\b|\bR1\b|arXiv[: ]\d{4}\.\d{5}|\b0/1\b|is 1 on right answers"
     r"|\b95 %(?= (?:\w+ )?intervals?\b)|middle 80 %"
