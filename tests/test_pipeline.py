@@ -384,6 +384,16 @@ def test_publishing_is_refused_while_planned_runs_are_missing(
     assert not (tree / "results").exists()
 
 
+def test_what_has_ended_can_be_published_while_the_rest_is_missing(tree: Path, tmp_path: Path) -> None:
+    plan = pipeline.make_plan("mini", tree)
+    first = next(iter(plan.jobs))
+    artifacts.write_status(tree / plan.jobs[first].run_dir, artifacts.Status("failed", "it broke"))
+    results = tmp_path / "results"
+    assert publishing.publish(plan, results, partial=True) == 0
+    assert [f"{s}/{a}/seed={k}" for s, a, k, _ in artifacts.find_statuses(results)] == [first]
+    assert (results / "profile.yaml").is_file()
+
+
 def test_failed_runs_are_published_as_failed(tree: Path) -> None:
     plan = pipeline.make_plan("mini", tree)
     for job in plan.jobs.values():

@@ -97,6 +97,9 @@ def publish(
     results: Annotated[
         Path, typer.Option(help="Folder to write; results/<profile> is the usual one.")
     ] = Path(),
+    partial: Annotated[
+        bool, typer.Option(help="Publish the runs that have ended, though not all have.")
+    ] = False,
 ) -> None:
     """Copy the tables, manifests and executed notebooks of a profile's runs, without checkpoints.
 
@@ -106,7 +109,7 @@ def publish(
 
     plan_ = pipeline.make_plan(profile, root.resolve())
     target = results if results != Path() else Path("results") / profile
-    print(f"{publishing.publish(plan_, root.resolve() / target)} runs in {target}")
+    print(f"{publishing.publish(plan_, root.resolve() / target, partial)} runs in {target}")
 
 
 @app.command()

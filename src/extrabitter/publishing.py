@@ -19,22 +19,25 @@ HEADLINES = ("pass@1", "frac_searches", "mean_completion_tokens")
 _STAGE = "behaviour_evaluation"
 
 
-def publish(plan: Plan, results: Path) -> int:
+def publish(plan: Plan, results: Path, partial: bool = False) -> int:
     """Copy a profile's runs to a results folder: tables, manifest, status, executed notebook; no checkpoints.
 
     The manifest keeps everything but the hashes of files that are not copied. Of a failed run the status is
     copied, so that the book shows it as failed. Returns the number of finished runs; ParameterError when a
-    planned run has not ended, and then nothing is written.
+    planned run has not ended, and then nothing is written. With `partial` such runs are left out, and what was
+    published of them before stays: results can be committed as they finish.
     """
     runs = {run.path: run for run in artifacts.find_runs(plan.root / plan.results_dir)}
     missing = [key for key, job in plan.jobs.items() if not _ended(plan.root / job.run_dir, runs)]
-    if missing:
+    if missing and not partial:
         raise ParameterError(
             f"publish: {len(missing)} of {len(plan.jobs)} runs of profile {plan.profile.name} are missing; "
-            f"make them first: {', '.join(missing)}"
+            f"make them first, or publish what there is with --partial: {', '.join(missing)}"
         )
     finished = 0
     for key, job in plan.jobs.items():
+        if key in missing:
+            continue
         source, target = plan.root / job.run_dir, results / key
         _remove(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +45,7 @@ def publish(plan: Plan, results: Path) -> int:
             _copy_run(runs[source], target)
             finished += 1
         shutil.copy(artifacts.status_path(source), artifacts.status_path(target))
+    results.mkdir(parents=True, exist_ok=True)
     profile = plan.root / "profiles" / f"{plan.profile.name}.yaml"
     shutil.copy(profile, results / "profile.yaml")
     return finished
