@@ -25,7 +25,7 @@ help:
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones (this edition has none yet)'
 	@echo 'make test                    the smoke profile from end to end, then all tests'
 	@echo 'make lint                    ruff and mypy'
-	@echo 'make bench                   rollouts and GRPO steps against stock TRL, into _build/bench.csv'
+	@echo 'make bench                   rollouts and GRPO steps against stock TRL, into benchmarks/results.csv'
 	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
 	@echo 'make clean                   remove _build and caches; runs/ and .venv stay'
 	@echo ''
@@ -64,7 +64,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	@mkdir -p _build && $(BIN)/python benchmarks/bench.py --output _build/bench.csv
+	@$(BIN)/python benchmarks/bench.py
 
 lock: setup
 	$(PIP) install -qq uv==0.13.9

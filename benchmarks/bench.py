@@ -1,10 +1,11 @@
 """`make bench`: our rollouts and GRPO steps against stock TRL, in one run, alternating, medians.
 
-    python benchmarks/bench.py --output results.csv [--quick]
+    python benchmarks/bench.py [--output results.csv] [--quick]
 
 Each measurement is a process of its own (clean peak memory, kernels warmed by one untimed round). Stock and ours
 take turns inside it, so that a busy machine slows both. `cpu_s` is the processor time, which other programs on the
-machine disturb less than the wall clock. Writes one row a measurement, and the machine in every row.
+machine disturb less than the wall clock. Writes one row a measurement, each with its rounds, the date, the commit,
+the versions and the machine; the book's page on speed reads the table.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from extrabitter.provenance import REPOSITORY, git_state, machine, package_versions
+
 WORKLOADS = ("direct", "search")
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.csv"  # committed: what the book shows
+QUICK_RESULTS = REPOSITORY / "_build" / "bench_quick.csv"  # a trial must not overwrite what was measured
 Job = dict[str, str | int]
 
 
@@ -44,57 +51,50 @@ def jobs(quick: bool) -> list[Job]:
         listed.append(
             {"kind": "step", "workload": workload, "count": size, "rounds": rounds, "stock_rounds": rounds}
         )
-    if not quick:
+    for workload in () if quick else WORKLOADS:
         listed += [
-            {"kind": "pass_at_256", "workload": "direct", "count": 250 * 256, "rounds": 1},
-            {"kind": "rollouts_memory", "workload": "search", "count": 1024, "rounds": 1},
-            {"kind": "step_memory", "workload": "search", "count": 1024, "rounds": 1},
+            {"kind": "pass_at_256", "workload": workload, "count": 250 * 256, "rounds": 1},
+            {"kind": "rollouts_memory", "workload": workload, "count": 1024, "rounds": 1},
+            {"kind": "step_memory", "workload": workload, "count": 1024, "rounds": 1},
         ]
     listed.append({"kind": "import", "workload": "", "count": 0, "rounds": 1})
     return listed
 
 
-def measure(job: Job, threads: int) -> list[dict[str, object]]:
+def measure(job: Job, threads: int) -> list[dict[str, Any]]:
     """Run one measurement in a process of its own and return its rows."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
     command = [sys.executable, str(FOLDER / "measure.py"), json.dumps({**job, "threads": threads})]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{job} failed:\n{done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def side_by_side(rounds: int) -> list[dict[str, object]]:
+def side_by_side(rounds: int) -> list[dict[str, Any]]:
     """Compare one job of two threads with two jobs of one thread each, by completions a second in all."""
-    job = {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": rounds}
+    job: Job = {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": rounds}
     rows = []
-    for threads, together in ((2, 1), (1, 2)):
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(FOLDER / "measure.py"), json.dumps({**job, "threads": threads})],
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(together)
-        ]
-        outputs = [process.communicate()[0] for process in processes]
-        found = [
-            json.loads(line) for output in outputs for line in output.splitlines() if line.startswith("{")
-        ]
+    for threads, processes in ((2, 1), (1, 2)):
+        with ThreadPoolExecutor(processes) as pool:
+            found = [row for (row,) in pool.map(lambda _, n=threads: measure(job, n), range(processes))]
         rate = sum(1024 / row["wall_s"] for row in found)
-        rows.append({**found[0], "kind": f"{together} x {threads} threads", "completions_per_s": rate})
+        rows.append({**found[0], "processes": processes, "completions_per_s": rate})
     return rows
 
 
 def main() -> None:
     """Measure everything and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("benchmarks.csv"))
+    parser.add_argument("--output", type=Path, help=f"default: {RESULTS}, with --quick {QUICK_RESULTS}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--quick", action="store_true", help="one round of the small sizes, to see that it runs"
     )
     arguments = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    output = arguments.output or (QUICK_RESULTS if arguments.quick else RESULTS)
+    origin = origin_of_rows()  # before anything is written: the table itself must not make the commit dirty
+    rows: list[dict[str, Any]] = []
     for job in jobs(arguments.quick):
         found = measure(job, arguments.threads)
         rows += found
@@ -103,19 +103,21 @@ def main() -> None:
     if not arguments.quick:
         rows += side_by_side(3)
         print(rows[-2:], flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} processors, {cpu_name()}"
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).assign(machine=machine).to_csv(arguments.output, index=False)
-    print(f"written: {arguments.output}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).assign(**origin).to_csv(output, index=False)
+    print(f"written: {output}")
 
 
-def cpu_name() -> str:
-    """Return the processor's name, as Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
+def origin_of_rows() -> dict[str, str]:
+    """Return what stands in every row: date, commit, versions of packages and the machine."""
+    state, versions, here = git_state(), package_versions(), machine()
+    names = ("python", "torch", "transformers", "trl")
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": state["commit"][:10] + "-dirty" * state["dirty"],
+        "versions": ", ".join(f"{name} {versions[name]}" for name in names),
+        "machine": f"{here['cpu']}, {here['num_cores']} cores",
+    }
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ def main() -> None:
     """Measure what the first argument says."""
     job = json.loads(sys.argv[1])
     if job["kind"] == "import":
-        print(json.dumps({"kind": "import", "threads": job["threads"], "wall_s": import_seconds()}))
+        print(json.dumps({**job, "wall_s": import_seconds()}))
         return
     from extrabitter.models import set_threads
 
     set_threads(job["threads"])
     row = (step if "step" in job["kind"] else rollouts)(job)
     if "stock_wall_s" not in row:  # where stock ran in this process too, the peak may be its
-        row["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        row["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     row["peak_gflops"] = peak_gflops()
     row["peak_share"] = row["gflops"] / row["peak_gflops"]
     print(json.dumps({**job, **row}))

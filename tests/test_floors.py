@@ -36,8 +36,8 @@ MODELS = {
 }
 MODELS |= {"sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
-FIGURES = {"figure_style", "figures", "theory_figures", "training_figures"}
-REPORTING = {"highlighting", "reporting", "verdicts"}
+FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
+REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -321,6 +322,39 @@ def test_the_vllm_profile_is_trls_own_switch_and_needs_no_vllm_to_be_read(
     assert config.use_vllm
     assert config.vllm_mode == "colocate"
     assert not grpo.build_config(grpo_parameters(), str(tmp_path)).use_vllm
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiler", "compiled", "said"),
+    [
+        (False, sys.executable, False, ""),
+        (True, sys.executable, True, ""),
+        (True, "no-such-c++", False, "torch_compile: switched off, there is no C++ compiler (no-such-c++)\n"),
+    ],
+)
+def test_torch_compile_is_passed_on_where_there_is_a_compiler_and_else_switched_off_in_one_line(
+    asked: bool,
+    compiler: str,
+    compiled: bool,
+    said: str,
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from extrabitter import grpo
+
+    monkeypatch.setenv("CXX", compiler)  # any program will do: nothing is compiled before the first step
+    parameters = grpo_parameters(torch_compile=asked)
+    trainer = grpo.build_trainer(
+        parameters, build_tiny_model(), tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
+    )
+    assert trainer.args.torch_compile is compiled
+    assert trainer.accelerator.state.dynamo_plugin.backend == ("INDUCTOR" if compiled else "NO")
+    assert trainer.args.tf32 is False
+    assert capsys.readouterr().out == said
 
 
 def test_a_batch_without_any_signal_gives_a_gradient_of_zero(

@@ -499,6 +499,25 @@ def test_other_published_results_run_their_chapters_again(tree: Path, change: Ca
     assert pipeline.chapter_digest(book, "what_came_out") != before
 
 
+def test_a_file_that_a_chapter_names_runs_it_again_when_it_comes_changes_or_goes(tree: Path) -> None:
+    chapter = tree / "notebooks" / "chapters" / "what_came_out.ipynb"
+    notebook = json.loads(chapter.read_text())
+    notebook["metadata"]["extrabitter"] = {"reads_files": ["measured/results.csv"]}
+    chapter.write_text(json.dumps(notebook))
+    book = pipeline.make_book("mini", tree)
+    assert book.chapter_inputs("what_came_out") == list(book.plan.jobs)
+    absent = pipeline.chapter_digest(book, "what_came_out")
+    given = tree / "measured" / "results.csv"
+    given.parent.mkdir()
+    digests = [absent]
+    for text in ("a", "b"):
+        given.write_text(text)
+        digests.append(pipeline.chapter_digest(book, "what_came_out"))
+    assert len(set(digests)) == 3
+    given.unlink()
+    assert pipeline.chapter_digest(book, "what_came_out") == absent
+
+
 def test_no_two_books_share_the_folder_of_their_chapters(tree: Path) -> None:
     published_results(tree)
     published_results(tree, "other")

@@ -150,6 +150,9 @@ class GrpoParameters(StageParameters):
     rollouts: Literal["batched", "generate", "vllm"] = Field(
         "batched", description="sampler of the completions"
     )
+    torch_compile: bool = Field(
+        False, description="compile the training forward; off, with one line said, without a C++ compiler"
+    )
     save_steps: str = Field(
         "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
     )

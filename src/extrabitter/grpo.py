@@ -8,6 +8,7 @@ Differences from the papers: none in the algorithm. Rollouts come from `extrabit
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -91,6 +92,8 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         use_cpu=not torch.cuda.is_available(),
         bf16=False,  # ours: float32 throughout, a million parameters do not need less
         fp16=False,
+        tf32=False,  # the same; transformers would switch it on beside torch_compile
+        torch_compile=parameters.torch_compile and can_compile(),
         activation_checkpointing=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
@@ -103,6 +106,19 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         save_strategy="no",
         log_completions=False,
     )
+
+
+def can_compile() -> bool:
+    """Tell whether the C++ compiler that `torch.compile` calls is there; say so in one line if it is not.
+
+    Only the training forward is compiled. On a CPU the first shapes cost far more than a step each, until PyTorch
+    takes shapes as dynamic; rollouts have another shape at every token, and their operations are fused by hand.
+    """
+    compiler = os.environ.get("CXX", "g++")  # as PyTorch's Inductor looks for it
+    if shutil.which(compiler):
+        return True
+    print(f"torch_compile: switched off, there is no C++ compiler ({compiler})", flush=True)
+    return False
 
 
 def train(

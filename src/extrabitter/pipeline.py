@@ -187,8 +187,7 @@ class Book:
     def chapter_inputs(self, chapter: str) -> list[str]:
         """Keys of the jobs a chapter waits for: all of them, or none if its metadata say it reads no runs."""
         notebook = self.plan.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
-        return list(self.plan.jobs) if metadata.get("extrabitter", {}).get("reads_runs", True) else []
+        return list(self.plan.jobs) if _metadata(notebook).get("reads_runs", True) else []
 
 
 def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
@@ -212,19 +211,28 @@ def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
 
 
 def chapter_digest(book: Book, chapter: str) -> str:
-    """Hash the whole source of a chapter notebook, prose too, and the code it imports.
+    """Hash the whole source of a chapter notebook, prose too, the code it imports, and files its metadata name.
 
     No job makes published results, so that of those the hashes of profile, manifests and statuses count too.
     """
     root = book.plan.root
     notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     digest = hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode())
+    for name in _metadata(notebook).get("reads_files", []):
+        given = root / name
+        digest.update(f"{name} {file_sha256(given) if given.is_file() else 'absent'}\n".encode())
     if book.published:
         results = root / book.results_dir
         for pattern in ("profile.yaml", f"*/*/seed=*/{MANIFEST}", "*/*/seed=*.status.json"):
             for path in sorted(results.glob(pattern)):
                 digest.update(f"{path.relative_to(results)} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _metadata(chapter: Path) -> dict[str, Any]:
+    """Return what a chapter says of itself: `reads_runs` (default true) and `reads_files`, relative to the root."""
+    metadata: dict[str, Any] = json.loads(chapter.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get("extrabitter", {})
 
 
 def _given_hashes(root: Path, job: Job) -> str:
