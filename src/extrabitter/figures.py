@@ -101,18 +101,18 @@ def search_rate_by_dose(rates: pd.DataFrame) -> Figure:
         axes = fig.subplots()
         entries: dict[str, Artist] = {}
         arms = list(dict.fromkeys(rates["arm"]))
-        for row in rates.itertuples():
-            look, filled = arm_style(row.arm), row.way == "teacher-forced"
-            place = (row.nominal or nought) * 1.12 ** (arms.index(row.arm) - len(arms) / 2)
-            place *= 1.0 if filled else 1.06
-            ends = (max(row.lower, floor), max(row.upper, floor))
+        columns = ("arm", "nominal", "way", "value", "lower", "upper")
+        for arm, dose, way, value, lower, upper in zip(*(rates[name] for name in columns), strict=True):
+            look, filled = arm_style(arm), way == "teacher-forced"
+            place = (dose or nought) * 1.12 ** (arms.index(arm) - len(arms) / 2) * (1.0 if filled else 1.06)
+            ends = (max(lower, floor), max(upper, floor))
             axes.vlines(place, *ends, color=look.colour, lw=1.4, ls="-" if filled else ":")
-            if row.value > 0:
+            if value > 0:
                 face = look.colour if filled else "white"
                 mark = axes.scatter(
-                    place, row.value, s=42, marker=look.marker, edgecolors=look.colour, color=face, zorder=3
+                    place, value, s=42, marker=look.marker, edgecolors=look.colour, color=face, zorder=3
                 )
-                entries.setdefault(arm_label(row.arm), mark)
+                entries.setdefault(arm_label(arm), mark)
         line = np.array([lowest / 2, max(doses.max() if len(doses) else lowest, lowest) * 2])
         axes.plot(line, line, color=GREY, lw=1)
         axes.set_xscale("log")
