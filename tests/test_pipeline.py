@@ -183,6 +183,9 @@ def test_published_results_render_and_compare_without_checkpoints(story: Story) 
     plan = pipeline.make_plan("mini", story.root)
     results = story.root / "results" / "mini"
     assert publishing.publish(plan, results) == 3
+    notebooks = [path.read_text(encoding="utf-8") for path in results.glob("*/*/*.ipynb")]
+    assert len(notebooks) == 3
+    assert not any(str(story.root) in text for text in notebooks)
     assert not list(results.rglob("checkpoint"))
     assert len(artifacts.find_runs(results)) == 3
     failed = {arm for _, arm, _, status in artifacts.find_statuses(results) if status.state == "failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Hashable, Mapping
@@ -42,7 +43,7 @@ def publish(plan: Plan, results: Path, partial: bool = False) -> int:
         _remove(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source in runs:
-            _copy_run(runs[source], target)
+            _copy_run(runs[source], target, plan.root)
             finished += 1
         shutil.copy(artifacts.status_path(source), artifacts.status_path(target))
     results.mkdir(parents=True, exist_ok=True)
@@ -63,13 +64,25 @@ def _remove(target: Path) -> None:
     target.with_name(f"{target.name}.ipynb").unlink(missing_ok=True)
 
 
-def _copy_run(run: artifacts.Run, target: Path) -> None:
+def _copy_run(run: artifacts.Run, target: Path, root: Path) -> None:
     target.mkdir()
     kept = {name: sha for name, sha in run.manifest["files"].items() if name.endswith(".parquet")}
     for name in kept:
         shutil.copy(run.path / name, target / name)
     artifacts.write_json(target / artifacts.MANIFEST, {**run.manifest, "files": kept})
-    shutil.copy(run.path.with_name(f"{run.path.name}.ipynb"), target.with_name(f"{target.name}.ipynb"))
+    text = run.path.with_name(f"{run.path.name}.ipynb").read_text(encoding="utf-8")
+    target.with_name(f"{target.name}.ipynb").write_text(_without_machine(text, root), encoding="utf-8")
+
+
+def _without_machine(notebook: str, root: Path) -> str:
+    """Return an executed notebook without what tells of one machine's folders: warnings, and papermill's paths."""
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+    for name in ("input_path", "output_path"):
+        content["metadata"].get("papermill", {}).pop(name, None)
+    return json.dumps(content, indent=1, ensure_ascii=False).replace(f"{root}/", "") + "\n"
 
 
 def headlines(results: Path) -> pd.DataFrame:
