@@ -23,7 +23,7 @@ INSTRUMENTS = {
     "theory",
 }
 INSTRUMENTS |= {"theory_tables"}
-INSTRUMENTS |= {"census", "census_phrases", "census_scores", "reflection_keywords", "stated_equations"}
+INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "reflection_keywords", "stated_equations"}
 MODELS = {
     "decoder",
     "grpo",
