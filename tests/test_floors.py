@@ -24,6 +24,7 @@ INSTRUMENTS = {
 }
 INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "reflection_keywords", "stated_equations"}
+INSTRUMENTS |= {"priming_advice", "training_costs"}
 MODELS = {
     "decoder",
     "grpo",
@@ -37,6 +38,7 @@ MODELS = {
 }
 MODELS |= {"sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
+EVALUATION |= {"interventions", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}

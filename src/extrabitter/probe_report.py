@@ -1,0 +1,114 @@
+"""What a probe found, as text for a terminal; each share in per cent with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from extrabitter.probe import CALIBRATION, Probe
+
+
+def describe(probe: Probe, checkpoint: str) -> str:
+    """Return the report of a probe, some thirty lines of at most 110 characters but for the checkpoint's name."""
+    measured = probe.summary.set_index("measure")
+    counts = probe.completions.groupby("problem").size()
+    blocks = [
+        [
+            f"{checkpoint}: {probe.num_parameters:,} parameters",
+            f"{len(counts)} validation problems, {int(counts.min())} completions each, "
+            f"{measured.at['mean_completion_tokens', 'value']:.1f} tokens on average",
+        ],
+        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k"))],
+        [
+            "groups of G completions with signal (neither all right nor all wrong)",
+            *_table(_interval_rows(probe.informative_groups, "num_generations")),
+        ],
+        [
+            "behaviours: how often, how likely where their first word may stand, what that word changes",
+            *_table(_behaviour_rows(probe.probe_behaviours)),
+        ],
+        ["verdicts that are true", *_table(_verdict_rows(measured))],
+        [f"advice: {_advice(probe)}", f"  {probe.advice.reason}"],
+        [
+            "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
+            *_table(_cost_rows(probe.costs)),
+        ],
+        [CALIBRATION],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _advice(probe: Probe) -> str:
+    if probe.advice.verdict == "prime":
+        return f"prime with {probe.advice.num_documents:,} documents of {probe.advice.condition}"
+    return {"ready": "no priming needed", "train the base": "train the base further"}[probe.advice.verdict]
+
+
+def _percent(share: Any) -> str:
+    """Write a share; small ones in powers of ten, as 0.0 would hide what the probe is for."""
+    value = float(share)
+    if np.isnan(value):
+        return "-"
+    return f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.001 else f"{value:.0e}"
+
+
+def _spread(lower: float, upper: float, factor: float = 100) -> str:
+    return "" if np.isnan(lower) else f"{factor * lower:.1f} to {factor * upper:.1f}"
+
+
+def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
+    for row in table.to_dict(orient="records"):
+        yield str(row[name]), _percent(row["value"]), _spread(row["lower"], row["upper"])
+
+
+def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
+    yield "", "sampled", "teacher-forced", "changes success by", "interval", "pairs", "place"
+    for row in table.to_dict(orient="records"):
+        gain = "-" if np.isnan(row["advantage"]) else f"{100 * row['advantage']:+.1f} points"
+        yield (
+            row["behaviour"],
+            _percent(row["p0_sampled"]),
+            _percent(row["p0_forced"]),
+            gain,
+            _spread(row["advantage_lower"], row["advantage_upper"]),
+            str(row["num_pairs"]),
+            row["place"],
+        )
+
+
+def _verdict_rows(measured: pd.DataFrame) -> Iterable[Sequence[str]]:
+    labels = {
+        "verdict_accuracy": "all",
+        "hit_verdict_accuracy": "on attempts that hit",
+        "miss_verdict_accuracy": "on attempts that miss",
+    }
+    table = measured.loc[list(labels), ["value", "lower", "upper", "count"]]
+    for name, value, lower, upper, count in table.itertuples(name=None):
+        yield labels[name], _percent(value), _spread(lower, upper), f"n = {count}"
+
+
+def _cost_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
+    for row in table.to_dict(orient="records"):
+        hours = row["hours"]
+        time = f"{hours:.1f} h" if hours >= 1 else f"{3600 * hours:.2g} s"
+        memory = f"{row['memory_gib']:.1f} GiB of weights and optimiser, {'fits' if row['fits'] else 'does not fit'}"
+        yield (
+            row["length"],
+            f"{row['mean_completion_tokens']:.0f} tokens",
+            time,
+            f"on one {row['gpu']}",
+            memory,
+        )
+
+
+def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Align columns: the first to the left, the others too, two spaces apart."""
+    cells = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    return [
+        ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]

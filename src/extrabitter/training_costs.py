@@ -1,0 +1,67 @@
+"""What a GRPO run costs on a named GPU: an estimate from floating-point operations, with every assumption stated.
+
+A token passes forward at 2 operations a parameter, and forward and backward at 6. A step generates G completions of
+each prompt and trains on them once. Source: Kaplan et al., arXiv 2001.08361, section 2.1 (2N and 6N).
+
+Left out: attention over the context, prompts (shared by a group), the KL term's reference model, loading and
+saving, and everything that small models wait for: kernels start faster than their work is done. Below about a hundred
+million parameters the true time is set by those starts, and the estimate is a lower bound.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Gpu(NamedTuple):
+    """A card: peak dense operations a second in bf16 (fp16 where it has no bf16), in 1e12, and memory in GiB."""
+
+    teraflops: float
+    memory_gib: float
+
+
+# Source: the vendor's data sheets, dense figures without sparsity.
+GPUS: dict[str, Gpu] = {
+    "T4": Gpu(65, 16),
+    "V100": Gpu(125, 32),
+    "L4": Gpu(121, 24),
+    "A10": Gpu(125, 24),
+    "RTX4090": Gpu(165, 24),
+    "A100": Gpu(312, 80),
+    "H100": Gpu(989, 80),
+    "H200": Gpu(989, 141),
+}
+# Ours: shares of the peak that a careful set-up reaches. Generation is bound by memory, training less.
+GENERATION_UTILISATION, TRAINING_UTILISATION = 0.10, 0.30
+# Bytes a parameter: bf16 weights and gradients, AdamW's two moments and master weights in float32.
+TRAINING_BYTES = 2 + 2 + 4 + 4 + 4
+
+
+class Cost(NamedTuple):
+    """An estimate: operations (in 1e15), hours on one card, memory of weights and optimiser in GiB."""
+
+    gpu: str
+    petaflops: float
+    hours: float
+    memory_gib: float
+    fits: bool
+
+
+def estimate_cost(
+    gpu: str, num_parameters: int, num_steps: int, completions_per_step: int, completion_tokens: float
+) -> Cost:
+    """Estimate a GRPO run; ValueError names the cards there are.
+
+    `completion_tokens` is the mean length of a completion. `fits` compares memory without activations and caches.
+
+    >>> round(estimate_cost("A100", 3_000_000_000, 250, 1024, 500).hours, 1)
+    14.5
+    """
+    if gpu not in GPUS:
+        raise ValueError(f"gpu: unknown {gpu!r}; must be one of {', '.join(GPUS)}")
+    tokens = num_steps * completions_per_step * completion_tokens
+    generated, trained = 2 * num_parameters * tokens, 6 * num_parameters * tokens
+    peak = GPUS[gpu].teraflops * 1e12
+    seconds = generated / (peak * GENERATION_UTILISATION) + trained / (peak * TRAINING_UTILISATION)
+    memory = num_parameters * TRAINING_BYTES / 2**30
+    return Cost(gpu, (generated + trained) / 1e15, seconds / 3600, memory, memory < GPUS[gpu].memory_gib)
