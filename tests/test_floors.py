@@ -23,8 +23,8 @@ INSTRUMENTS = {
     "theory",
 }
 INSTRUMENTS |= {"theory_tables"}
-INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "reflection_keywords", "stated_equations"}
-INSTRUMENTS |= {"priming_advice", "training_costs"}
+INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
+INSTRUMENTS |= {"reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
     "decoder",
     "grpo",
@@ -36,9 +36,9 @@ MODELS = {
     "rollouts",
     "sampling",
 }
-MODELS |= {"sft"}
+MODELS |= {"pretrained", "sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
-EVALUATION |= {"interventions", "probe_report"}
+EVALUATION |= {"interventions", "natural_evaluation", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}

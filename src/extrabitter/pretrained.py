@@ -1,0 +1,172 @@
+"""Any causal language model of Hugging Face's format: a folder, or a hub id with its revision.
+
+A folder is read as it is. An id is looked up in the local cache; it is fetched only where the environment sets
+HF_HUB_OFFLINE=0, so that a misspelt path never becomes a download. Weights are safetensors or nothing, and a model
+that needs code of its own is refused: neither pickles nor code of strangers are run. What was resolved (commit,
+dtype, device) comes back as a record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from extrabitter.artifacts import ArtifactError, find_checkpoint
+from extrabitter.models import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# All that a model and its tokenizer are read from; no pickles, no code.
+PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Pretrained(NamedTuple):
+    """A model in evaluation mode, its tokenizer (left padding, with a padding token), and what was resolved."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    record: dict[str, Any]
+
+
+def load_pretrained(
+    reference: str, revision: str = "", dtype: str = "auto", device: str = "auto"
+) -> Pretrained:
+    """Load a model by folder, or by hub id and revision (branch, tag or commit; empty: main).
+
+    `dtype` auto is float32 on a CPU, and on a GPU bfloat16 where it has that, else float16. `device` auto is the
+    first GPU if there is one. Raises CheckpointError with one line that says what to do.
+    """
+    chosen_device = _device(device)
+    chosen_dtype = _dtype(dtype, chosen_device)
+    folder, commit = _find(reference, revision)
+    _check(folder, reference)
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[chosen_dtype], use_safetensors=True, **local
+        )
+        generic = _settings(folder).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+        tokenizer_class = PreTrainedTokenizerFast if generic else AutoTokenizer
+        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
+    except Exception as error:  # safetensors, json and transformers each raise their own kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"model {reference}: cannot be loaded ({reason})") from error
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    record = {
+        "reference": reference,
+        "revision": revision,
+        "commit": commit,
+        "architecture": type(model).__name__,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": chosen_dtype,
+        "device": chosen_device,
+        "has_chat_template": bool(tokenizer.chat_template),
+    }
+    return Pretrained(model.to(chosen_device).eval(), tokenizer, record)
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise CheckpointError(f"device = {device!r}: unknown; must be auto, cpu or cuda[:n]") from None
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise CheckpointError(f"device = {device!r}: not there; must be auto or cpu")
+    return device
+
+
+def _dtype(dtype: str, device: str) -> str:
+    if dtype == "auto":
+        if device == "cpu":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype = {dtype!r}: unknown; must be auto, {', '.join(DTYPES)}")
+    return dtype
+
+
+def _find(reference: str, revision: str) -> tuple[Path, str]:
+    """Return the folder a model lies in, and the commit it was resolved to (empty for a folder given)."""
+    if Path(reference).is_dir() or not HUB_ID.fullmatch(reference):
+        if revision:
+            raise CheckpointError(f"model {reference}: a folder has no revision; leave it empty")
+        try:
+            return find_checkpoint("model", reference), ""
+        except ArtifactError as error:
+            raise CheckpointError(str(error)) from None
+    folder = _fetch(reference, revision or "main")
+    return folder, folder.name  # the cache names a snapshot's folder after its commit
+
+
+def _fetch(hub_id: str, revision: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    named = f"model {hub_id} (revision {revision})"
+    offline = os.environ.get("HF_HUB_OFFLINE", "1").upper() not in ("0", "NO", "OFF", "FALSE")
+    get_it = f"hf download {hub_id} --revision {revision}"
+    try:
+        path = snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline
+        )
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{named}: gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise CheckpointError(f"{named}: there is no such revision; give a branch, tag or commit") from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{named}: no such model, or a private one; check the name, or log in with `hf auth login`"
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError, ValueError) as error:
+        if offline:
+            raise CheckpointError(
+                f"{named}: neither a folder nor in the local cache; run `{get_it}`, or set HF_HUB_OFFLINE=0"
+            ) from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{named}: cannot be fetched ({reason})") from None
+    return Path(path)
+
+
+def _check(folder: Path, reference: str) -> None:
+    """Refuse weights that are no safetensors, and models that bring code."""
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"model {reference}: no *.safetensors in {folder}; other formats may run code and are not read: "
+            "save it again with save_pretrained"
+        )
+    config = _json(folder / "config.json")
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"model {reference}: needs code of its own (auto_map in config.json), which is not run; "
+            "use a model that transformers knows"
+        )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return _json(folder / "tokenizer_config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,343 @@
+"""Countdown in natural English: prompts, answers that are handed in and those that only look so, and real formats."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extrabitter import natural, pretrained
+from extrabitter.census import take_census
+from extrabitter.models import CheckpointError
+from extrabitter.natural import NaturalCountdown, extract_answer, verify_completion
+from extrabitter.natural_evaluation import natural_summary, render, sample_natural
+from extrabitter.priming import CONDITIONS
+from extrabitter.records import BEHAVIOURS
+from extrabitter.rollouts import SamplingParameters
+from extrabitter.stated_equations import MAX_CHARACTERS
+from extrabitter.tasks import countdown
+from extrabitter.tasks.countdown import Problem, TraceCondition
+
+PROBLEM = Problem((3, 8, 9), 33)
+SAMPLING = SamplingParameters(max_completion_length=24)
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+# Answers.
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<answer> 3 * 8 + 9 </answer>", "correct"),
+        ("<answer>(3 × 8) + 9 = 33</answer>", "correct"),
+        ("<answer>33 = 9 + 3 · 8.</answer>", "correct"),
+        ("<ANSWER>\n$3 \\times 8 + 9$\n</ANSWER>", "correct"),
+        ("So \\boxed{3 \\times 8 + 9}.", "correct"),
+        ("So \\boxed{\\text{3 * 8 + 9}}.", "correct"),
+        ("The answer is 3 * 8 + 9.", "correct"),
+        ("**Answer:** `3*8+9`", "correct"),
+        ("Final answer: 3x8+9, which makes 33", "correct"),
+        ("<answer> 99 / 3 </answer>", "number_not_available"),
+        ("<answer> 3 * 8 </answer>", "numbers_unused"),
+        ("<answer> 3 + 8 + 9 </answer>", "wrong_value"),
+        ("<answer> 33 </answer>", "number_not_available"),
+        ("<answer> 3 * (8 + 9 </answer>", "syntax_error"),
+        ("<answer> 9 ** 99 ** 99 </answer>", "syntax_error"),
+        ("<answer> __import__('os') </answer>", "no_answer"),
+        ("<answer> 9 / (8 - 8) + 3 </answer>", "division_by_zero"),
+        # What is not handed in is no answer, however right.
+        ("3 * 8 + 9 = 33", "no_answer"),
+        ("Let me try 3 * 8 = 24, then 24 + 9 = 33", "no_answer"),
+        ("", "no_answer"),
+        ("I give the expression between <answer> and </answer>.", "no_answer"),
+        # The last one that is handed in counts; an open one was cut.
+        ("<answer> 3 + 8 + 9 </answer> No: <answer> 3 * 8 + 9 </answer>", "correct"),
+        ("<answer> 3 * 8 + 9 </answer> No: <answer> 3 + 8 + 9 </answer>", "wrong_value"),
+        ("<answer> 3 * 8 + 9 </answer> But wait, <answer> 3 +", "open_answer"),
+        ("<answer> 3 * 8 + 9", "open_answer"),
+        ("<think> <answer> 3 + 8 + 9 </answer> </think> <answer> 3 * 8 + 9 </answer>", "correct"),
+        ("<think> <answer> 3 * 8 + 9 </answer> </think> I do not know.", "no_answer"),
+        # Tags go before boxes, boxes before words.
+        ("<answer> 3 * 8 + 9 </answer> The answer is 7.", "correct"),
+        ("\\boxed{3 * 8 + 9} The answer is 7.", "correct"),
+        # A base model goes on with a problem of its own.
+        ("The answer is 3 * 8 + 9.\nProblem: 1, 2 -> 3\nSolution: <answer> 1 + 2 </answer>", "correct"),
+        # Last lines that look like answers.
+        ("<answer> 3 * 8 + 9 </answer>\nCheck: 3 * 8 = 24 and 24 + 9 = 33.", "correct"),
+        ("I could not find it.\n3 + 8 + 9 = 20", "no_answer"),
+        ("x" * (MAX_CHARACTERS + 1), "not_read"),
+        (None, "not_read"),
+    ],
+)
+def test_what_is_handed_in_is_judged_and_nothing_else(text: object, reason: str) -> None:
+    verdict = verify_completion(text, PROBLEM)
+    assert verdict.reason == reason and verdict.correct == (reason == "correct")
+    assert reason in natural.REASONS
+
+
+@settings(max_examples=300, deadline=2_000)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *"389*+()=x$}{\n",
+                *("33", "99999999", "<answer>", "</answer>", "</think>", "answer:", "answer is"),
+                *("Problem:", "\\boxed{", "\\frac{"),
+            ]
+        ),
+        max_size=60,
+    )
+)
+def test_no_completion_breaks_the_reader(words: list[str]) -> None:
+    verdict = verify_completion(" ".join(words), PROBLEM)
+    assert verdict.reason in natural.REASONS
+
+
+@pytest.mark.parametrize(
+    "piece", ["<answer>", "\\boxed{", "answer is 3 ", "{", "<answer> </answer>", "answer: " * 3]
+)
+def test_work_is_bounded(piece: str) -> None:
+    text = (piece * MAX_CHARACTERS)[:MAX_CHARACTERS]
+    assert extract_answer(text).reason in ("no_answer", "open_answer", "ok")
+
+
+def test_an_answer_cut_anywhere_is_never_another_right_answer() -> None:
+    text = "3 + 8 = 11. No. 3 * 8 = 24, 24 + 9 = 33. <answer> 3 * 8 + 9 </answer>"
+    reasons = [verify_completion(text[:length], PROBLEM).reason for length in range(len(text) + 1)]
+    assert reasons[-1] == "correct" and "correct" not in reasons[:-1]
+    assert set(reasons[:-1]) == {"no_answer", "open_answer"}
+
+
+# Prompts and worked examples.
+
+
+def test_plain_prompt_shows_examples_and_stops_where_the_model_goes_on() -> None:
+    shots = natural.examples(2, seed=1, condition=CONDITIONS["direct"].trace)
+    prompt = natural.plain_prompt(PROBLEM, shots)
+    assert prompt.count("Problem: ") == 3 and prompt.endswith("Solution:")
+    assert prompt.split("Problem: ")[-1].startswith(natural.render_question(PROBLEM))
+    assert natural.cut_completion(" It is 3.\n\nProblem: more\nSolution: 4") == " It is 3.\n"
+
+
+def test_chat_has_examples_as_earlier_turns() -> None:
+    messages = natural.chat_messages(PROBLEM, natural.examples(1, 1, CONDITIONS["direct"].trace))
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("condition", ["direct", "verification_backtracking", "all_behaviours"])
+def test_examples_are_solved_training_problems_that_show_their_condition(condition: str) -> None:
+    for question, solution in natural.examples(20, seed=2, condition=CONDITIONS[condition].trace):
+        *numbers, target = map(int, re.findall(r"\d+", question))
+        problem = Problem(tuple(numbers), target)
+        assert countdown.split_of(problem.numbers) == "train"
+        assert verify_completion(solution, problem).correct
+        assert take_census(solution, problem.numbers, problem.target).shows("verification") == (
+            condition != "direct"
+        )
+
+
+def test_a_trace_in_words_is_judged_like_the_trace_and_shows_its_behaviours() -> None:
+    rng = random.Random(0)
+    condition = TraceCondition(
+        verification=True, backtracking=True, subgoal_setting=True, restart_probability=0.5, max_attempts=4
+    )
+    reasons = set()
+    for problem in countdown.generate_problems("train", 60, seed=3, num_numbers=4):
+        trace = countdown.write_trace(problem, condition, rng)
+        words = natural.render_solution(trace, problem)
+        expected = countdown.verify_completion(countdown.render_trace(trace, problem), problem).reason
+        assert verify_completion(words, problem).reason == expected
+        reasons.add(expected)
+        census = NaturalCountdown.parse_trace(words, problem)
+        assert census.shows("verification")
+        assert census.shows("backtracking") == (len(trace.attempts) > 1)
+    assert reasons == {"correct", "wrong_value"}
+
+
+def test_the_task_has_the_interface_of_a_task() -> None:
+    task = NaturalCountdown()
+    (problem,) = task.generate_problems("validation", 1, 0)
+    trace = task.write_trace(problem, TraceCondition(ending="right"), random.Random(0))
+    assert task.verify_completion(task.render_trace(trace, problem), problem).correct
+    assert task.render_prompt(problem) in task.render_prompt(problem, cue=True)
+    assert task.solve(problem) and task.name == "natural_countdown"
+
+
+# Models in the formats of others: tiny, random, with a tokenizer of subwords.
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A byte-level BPE tokenizer with the special tokens and the chat template of an instruct model."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet)
+    inner.train_from_iterator([natural.plain_prompt(PROBLEM)] * 3, trainer)
+    built = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", padding_side="left")
+    built.chat_template = TEMPLATE
+    return built
+
+
+def save(folder: Path, tokenizer, architecture: str = "qwen2", **options: object) -> Path:
+    """Write a random model of real architecture, as save_pretrained does."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    config_class, model_class = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    }[architecture]
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    torch.manual_seed(0)
+    model = model_class(config_class(vocab_size=len(tokenizer), num_key_value_heads=2, **shape, **options))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("style", ["plain", "chat"])
+def test_a_model_of_others_is_loaded_prompted_and_measured(
+    tmp_path: Path, tokenizer, architecture: str, style: str
+) -> None:
+    loaded = pretrained.load_pretrained(str(save(tmp_path / "m", tokenizer, architecture)))
+    assert loaded.record["dtype"] == "float32" and loaded.record["device"] == "cpu"
+    assert loaded.record["has_chat_template"] and loaded.tokenizer.pad_token_id is not None
+    shots = natural.examples(1, 1, CONDITIONS["direct"].trace)
+    completions = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, style, shots)
+    assert completions["problem"].tolist() == ["3-8-9:33"] * 3 + ["1-2-5:8"] * 3
+    assert completions["truncated"].any() and not completions["correct"].any()
+    again = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, style, shots)
+    assert again["completion"].tolist() == completions["completion"].tolist()
+    summary = natural_summary(completions).set_index("measure")
+    assert {f"frac_with_{behaviour}" for behaviour in BEHAVIOURS} < set(summary.index)
+    assert summary.at["pass@1", "value"] == 0 and summary.at["pass@1", "count"] == 6
+
+
+def test_the_chat_template_writes_special_tokens_once(tokenizer) -> None:
+    text, ids = render(tokenizer, PROBLEM, "chat")
+    assert text.startswith("<|im_start|>user\nUsing the numbers") and text.endswith("<|im_start|>assistant\n")
+    starts = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert ids.count(starts) == 2
+    assert tokenizer.decode(ids) == text
+
+
+def test_chat_without_a_template_and_with_a_broken_one_are_one_line(tokenizer) -> None:
+    import copy
+
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(CheckpointError, match="no chat template; use 'plain'"):
+        render(bare, PROBLEM, "chat")
+    bare.chat_template = "{{ raise_exception('no\nsystem') }}"
+    with pytest.raises(CheckpointError, match=r"the chat template fails \(no\)"):
+        render(bare, PROBLEM, "chat")
+
+
+def test_a_prompt_longer_than_the_model_reads_is_refused(tmp_path: Path, tokenizer) -> None:
+    folder = save(tmp_path / "m", tokenizer, max_position_embeddings=64)
+    with pytest.raises(CheckpointError, match="more than the model's 64"):
+        sample_natural(pretrained.load_pretrained(str(folder)), [PROBLEM], 1, SAMPLING, 0, "plain")
+
+
+def test_dtype_and_device_are_resolved_or_refused(tmp_path: Path, tokenizer) -> None:
+    folder = str(save(tmp_path / "m", tokenizer))
+    assert pretrained.load_pretrained(folder, dtype="bfloat16").model.dtype == torch.bfloat16
+    for changes, message in (
+        ({"dtype": "int8"}, "dtype = 'int8'"),
+        ({"device": "tpu"}, "device = 'tpu'"),
+        ({"device": "cuda:0"}, "device = 'cuda:0': not there")
+        if not torch.cuda.is_available()
+        else ({"device": "x"}, "x"),
+        ({"revision": "main"}, "a folder has no revision"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            pretrained.load_pretrained(folder, **changes)
+
+
+def test_pickles_and_code_are_refused(tmp_path: Path, tokenizer) -> None:
+    folder = save(tmp_path / "m", tokenizer)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "m.M"}}))
+    with pytest.raises(CheckpointError, match="needs code of its own"):
+        pretrained.load_pretrained(str(folder))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"no \*.safetensors"):
+        pretrained.load_pretrained(str(folder))
+
+
+def test_a_damaged_model_is_one_line(tmp_path: Path, tokenizer) -> None:
+    folder = save(tmp_path / "m", tokenizer)
+    (folder / "model.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(CheckpointError, match="cannot be loaded") as raised:
+        pretrained.load_pretrained(str(folder))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("reference", ["nowhere", "/no/such/folder", "a b/c", "../x"])
+def test_what_is_neither_folder_nor_id_is_one_line(reference: str) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        pretrained.load_pretrained(reference)
+
+
+def test_an_id_that_is_not_cached_says_how_to_get_it(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="hf download example/model --revision v1"):
+        pretrained.load_pretrained("example/model", revision="v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("GatedRepoError", "gated; accept its terms on https://huggingface.co/example/model"),
+        ("RepositoryNotFoundError", "no such model, or a private one"),
+        ("RevisionNotFoundError", "there is no such revision"),
+        ("LocalEntryNotFoundError", "cannot be fetched"),
+    ],
+)
+def test_refusals_of_the_hub_are_one_line_that_says_what_to_do(monkeypatch, name: str, message: str) -> None:
+    from huggingface_hub import errors
+
+    kind = getattr(errors, name)
+    error = kind.__new__(kind)
+    Exception.__init__(error, "first line\nsecond line")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        pretrained.load_pretrained("example/model")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_id_in_the_cache_is_loaded_and_its_commit_recorded(monkeypatch, tmp_path: Path, tokenizer) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = save(tmp_path / commit, tokenizer)
+    asked: dict[str, object] = {}
+
+    def cached(hub_id: str, **options: object) -> str:
+        asked.update(options, hub_id=hub_id)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
+    loaded = pretrained.load_pretrained("example/model", revision="v1")
+    assert loaded.record["commit"] == commit and loaded.record["revision"] == "v1"
+    assert asked["local_files_only"] is True and asked["revision"] == "v1"
+    assert not any(pattern.endswith((".bin", ".py", ".pt")) for pattern in asked["allow_patterns"])
