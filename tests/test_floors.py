@@ -38,7 +38,7 @@ MODELS = {
 }
 MODELS |= {"pretrained", "sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
-EVALUATION |= {"interventions", "natural_evaluation", "probe_report"}
+EVALUATION |= {"interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}

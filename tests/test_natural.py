@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter import natural, pretrained
+from extrabitter import cli, natural, pretrained
 from extrabitter.census import take_census
+from extrabitter.census_scores import read_scores
 from extrabitter.models import CheckpointError
 from extrabitter.natural import NaturalCountdown, extract_answer, verify_completion
 from extrabitter.natural_evaluation import natural_summary, render, sample_natural
@@ -341,3 +343,62 @@ def test_an_id_in_the_cache_is_loaded_and_its_commit_recorded(monkeypatch, tmp_p
     assert loaded.record["commit"] == commit and loaded.record["revision"] == "v1"
     assert asked["local_files_only"] is True and asked["revision"] == "v1"
     assert not any(pattern.endswith((".bin", ".py", ".pt")) for pattern in asked["allow_patterns"])
+
+
+# The probe of a model of others, by its command.
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["extrabitter", "probe", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer) -> str:
+    return str(save(tmp_path_factory.mktemp("models") / "m", tokenizer))
+
+
+SMALL = ("--problems", "3", "--samples", "2", "--cap", "12")
+
+
+def test_the_probe_prints_behaviours_beside_the_errors_of_the_census(
+    folder: str, monkeypatch, capsys
+) -> None:
+    assert run_command(monkeypatch, folder, "--prompt", "chat", *SMALL, "--few-shot", "1") == 0
+    text = capsys.readouterr().out
+    scores = read_scores().set_index(["set", "detector", "behaviour", "measure"])["value"]
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
+    for behaviour in BEHAVIOURS:
+        shown = [f"{scores['test', 'census', behaviour, name]:.2f}" for name in ("precision", "recall", "F1")]
+        assert lines[behaviour][-3:] == shown
+    assert "chat prompt, 1 examples (direct)" in text and "not calibrated" in text and "advice: none" in text
+    assert "Qwen2ForCausalLM" in text and "float32 on cpu" in text
+
+
+def test_the_probe_in_english_prints_json_and_the_gate_never_opens(folder: str, monkeypatch, capsys) -> None:
+    assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL, "--json", "--gate") == 3
+    value = json.loads(capsys.readouterr().out)
+    assert value["parameters"]["prompt"] == "plain" and value["model"]["dtype"] == "float32"
+    assert [row["k"] for row in value["pass_at_k"]] == [1, 2]
+    assert {row["behaviour"] for row in value["census_scores"]} > set(BEHAVIOURS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "poem"], "prompt = 'poem': must be 'plain' or 'chat'"),
+        (["--few-shot", "2"], "few_shot: only for natural English"),
+        (["--dtype", "bfloat16"], "dtype and device: only for natural English"),
+        (["--prompt", "plain", "--shots-show", "aha"], "shots_show = 'aha'"),
+        (["--prompt", "plain", "--revision", "v1"], "a folder has no revision"),
+        ([], "lacks words of the Countdown grammar"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    folder: str, monkeypatch, capsys, arguments: list[str], message: str
+) -> None:
+    assert run_command(monkeypatch, folder, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -137,19 +137,73 @@ def ship(
     print(f"shipped as {shipping.ship(run.resolve(), folder.resolve())}")
 
 
-@app.command()
+# A paragraph a line: the terminal wraps them.
+_PROBE_HELP = "\n\n".join(
+    [
+        "Say what GRPO would find in a checkpoint, before paying for it.",
+        "Samples validation problems and prints pass@k; the share of groups of 8 to 64 completions that would carry "
+        "signal; how often each behaviour occurs, how likely its first word is where it may stand, and what forcing "
+        "that word changes; whether verdicts are true; which priming to try, by a stated rule; what GRPO would cost "
+        "on a card. It predicts no outcome, and says so: no predictor is calibrated yet.",
+        "A checkpoint of this book's own kind (word-level vocabulary, Countdown grammar) of a million parameters takes "
+        "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
+        "--prompt. Its behaviours are counted by rules, with their precision and recall beside them; none is forced, "
+        "so that nothing is advised.",
+        "Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, unknown card, a value out of bounds), "
+        "in one line on stderr; 3 probed, and with --gate the advice is other than that no priming is needed.",
+    ]
+)
+
+
+@app.command(help=_PROBE_HELP)
 def probe(
     model: Annotated[
-        str, typer.Argument(help="Folder of a checkpoint: config.json, safetensors, tokenizer.")
+        str,
+        typer.Argument(
+            help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt."
+        ),
     ],
-    num_problems: Annotated[int, typer.Option("--problems", help="Validation problems.")] = 100,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="grammar: a checkpoint of this book's own kind. For any other model natural English: "
+            "plain for a base, chat through the tokenizer's own template."
+        ),
+    ] = "grammar",
+    num_problems: Annotated[
+        int | None, typer.Option("--problems", help="Validation problems; by default 100, English: 20.")
+    ] = None,
     num_samples: Annotated[
-        int, typer.Option("--samples", help="Completions of each; the largest k and G that can be read off.")
-    ] = 64,
-    num_numbers: Annotated[int, typer.Option("--numbers", help="Given numbers in a problem, 3 or 4.")] = 3,
-    cap: Annotated[int, typer.Option(help="Cap of a completion, in tokens.")] = 288,
-    gpu: Annotated[str, typer.Option(help="Card whose cost is estimated, e.g. L4, A100 or H100.")] = "A100",
-    steps: Annotated[int, typer.Option(help="GRPO steps whose cost is estimated.")] = 100,
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Completions of each; the largest k and G that can be read off; by default 64, English: 8.",
+        ),
+    ] = None,
+    num_numbers: Annotated[
+        int | None, typer.Option("--numbers", help="Numbers in a problem, 3 (by default) or 4.")
+    ] = None,
+    cap: Annotated[
+        int | None, typer.Option(help="Cap of a completion, in tokens; by default 288, English: 512.")
+    ] = None,
+    few_shot: Annotated[
+        int | None, typer.Option(help="English: worked examples in the prompt; by default none.")
+    ] = None,
+    shots_show: Annotated[
+        str | None,
+        typer.Option(
+            help="English: what the examples show, by default direct, e.g. verification_backtracking."
+        ),
+    ] = None,
+    revision: Annotated[str, typer.Option(help="English: branch, tag or commit of a hub id.")] = "",
+    dtype: Annotated[str, typer.Option(help="English: float32, bfloat16, float16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="English: cpu, cuda, cuda:<n> or auto.")] = "auto",
+    gpu: Annotated[
+        str | None, typer.Option(help="Card whose cost is estimated, A100 by default, e.g. L4 or H100.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="GRPO steps whose cost is estimated; by default 100.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of every random number.")] = 0,
     threads: Annotated[
         int, typer.Option(help="CPU threads; reruns agree only at the same number.", min=1)
@@ -159,41 +213,39 @@ def probe(
         bool, typer.Option("--gate", help="Exit with code 3 unless the advice is that no priming is needed.")
     ] = False,
 ) -> None:
-    """Say what GRPO would find in a checkpoint, before paying for it.
-
-    Samples validation problems and prints pass@k; the share of groups of 8 to 64 completions that would carry signal;
-    how often each behaviour occurs, how likely its first word is where it may stand, and what forcing that word
-    changes; whether verdicts are true; which priming to try, by a stated rule; what GRPO would cost on a card.
-    It predicts no outcome, and says so: no predictor is calibrated yet.
-
-    Checkpoints are those of this book's own kind (word-level vocabulary, Countdown grammar): a million parameters take
-    one to two minutes on one core.
-
-    Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such checkpoint, unknown card, a value out of
-    bounds), in one line on stderr; 3 probed, and with --gate the advice is to prime or to train the base further.
-    """
+    """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
 
-    from extrabitter import models, probe_report
+    from extrabitter import models, natural_probe, pretrained, probe_report
     from extrabitter import probe as probing
-    from extrabitter.config import validate
+    from extrabitter.config import ParameterError, validate
 
-    given = {
-        "checkpoint": model,
-        "num_problems": num_problems,
-        "num_samples": num_samples,
-        "gpu": gpu,
-        "seed": seed,
-    }
+    given: dict[str, object] = {"num_problems": num_problems, "num_samples": num_samples, "gpu": gpu}
     given |= {"num_numbers": num_numbers, "max_completion_length": cap, "num_steps": steps}
-    parameters = validate(probing.ProbeParameters, given, "probe")
+    natural = {"few_shot": few_shot, "shots_show": shots_show}
+    common = {"checkpoint": model, "seed": seed}
     models.set_threads(threads)
-    found = probing.probe(parameters, *models.load_checkpoint(model))
-    if as_json:
-        print(json.dumps({"checkpoint": model, **found.as_json()}, indent=1, allow_nan=False))
+    if prompt == "grammar":
+        named = [name for name, value in natural.items() if value is not None]
+        named += [name for name, value in (("revision", revision),) if value]
+        if named or (dtype, device) != ("auto", "auto"):
+            what = ", ".join(named) or "dtype and device"
+            raise ParameterError(f"probe: {what}: only for natural English; give --prompt plain or chat")
+        chosen = {name: value for name, value in given.items() if value is not None} | common
+        parameters = validate(probing.ProbeParameters, chosen, "probe")
+        found = probing.probe(parameters, *models.load_checkpoint(model))
+        value, ready = found.as_json(), found.advice.verdict == "ready"
+        text = probe_report.describe(found, model)
     else:
-        print(probe_report.describe(found, model))
-    if gate and found.advice.verdict != "ready":
+        chosen = {name: value for name, value in (given | natural).items() if value is not None} | common
+        wanted = validate(natural_probe.NaturalProbeParameters, chosen | {"prompt": prompt}, "probe")
+        heard = natural_probe.probe_natural(
+            wanted, pretrained.load_pretrained(model, revision, dtype, device)
+        )
+        value, ready = heard.as_json(), False
+        text = probe_report.describe_natural(heard)
+    print(json.dumps({"checkpoint": model, **value}, indent=1, allow_nan=False) if as_json else text)
+    if gate and not ready:
         raise typer.Exit(3)
 
 

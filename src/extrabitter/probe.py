@@ -84,7 +84,7 @@ class Probe:
 
     def as_json(self) -> dict[str, Any]:
         """Return all but the completions as plain values; missing is None."""
-        tables = {name: _records(getattr(self, name)) for name in self.TABLES if name != "completions"}
+        tables = {name: table_records(getattr(self, name)) for name in self.TABLES if name != "completions"}
         return {
             "num_parameters": self.num_parameters,
             "num_problems": int(self.completions["problem"].nunique()),
@@ -244,7 +244,7 @@ def cost_table(parameters: ProbeParameters, num_parameters: int, mean_tokens: fl
     return pd.DataFrame(rows)
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def table_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows as plain values; missing is None, as JSON has no NaN."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}

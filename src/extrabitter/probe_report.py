@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extrabitter.census_scores import REFLECTION
+from extrabitter.natural_probe import NO_ADVICE, NaturalProbe
 from extrabitter.probe import CALIBRATION, Probe
+from extrabitter.records import BEHAVIOURS
 
 
 def describe(probe: Probe, checkpoint: str) -> str:
     """Return the report of a probe, some thirty lines of at most 110 characters but for the checkpoint's name."""
     measured = probe.summary.set_index("measure")
+    mean_tokens: Any = measured.at["mean_completion_tokens", "value"]
     counts = probe.completions.groupby("problem").size()
     blocks = [
         [
             f"{checkpoint}: {probe.num_parameters:,} parameters",
             f"{len(counts)} validation problems, {int(counts.min())} completions each, "
-            f"{measured.at['mean_completion_tokens', 'value']:.1f} tokens on average",
+            f"{float(mean_tokens):.1f} tokens on average",
         ],
         ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k"))],
         [
@@ -41,6 +45,73 @@ def describe(probe: Probe, checkpoint: str) -> str:
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
+def describe_natural(probe: NaturalProbe) -> str:
+    """Return the report of a probe in natural English; behaviours with the census's precision and recall."""
+    record, parameters = probe.record, probe.parameters
+    shots = (
+        f"{parameters.few_shot} examples ({parameters.shots_show})" if parameters.few_shot else "no examples"
+    )
+    commit = f", commit {record['commit']}" if record["commit"] else ""
+    blocks = [
+        [
+            f"{record['reference']}{commit}: {record['architecture']}, {record['num_parameters']:,} parameters, "
+            f"{record['dtype']} on {record['device']}",
+            f"{parameters.num_problems} validation problems, {parameters.num_samples} completions each; "
+            f"{parameters.prompt} prompt, {shots}",
+        ],
+        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k"))],
+        [
+            "groups of G completions with signal (neither all right nor all wrong)",
+            *_table(_interval_rows(probe.informative_groups, "num_generations")),
+        ],
+        [
+            "completions that show a behaviour, by rules; beside it how these agree with labels on test traces",
+            *_table(_census_rows(probe)),
+        ],
+        ["completions", *_table(_text_rows(probe.summary))],
+        [f"advice: {NO_ADVICE}"],
+        [
+            "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
+            *_table(_cost_rows(probe.costs)),
+        ],
+        [CALIBRATION],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _census_rows(probe: NaturalProbe) -> Iterable[Sequence[str]]:
+    scores = {
+        (detector, behaviour, measure): value
+        for detector, behaviour, measure, value in probe.census_scores[
+            ["detector", "behaviour", "measure", "value"]
+        ].itertuples(index=False, name=None)
+    }
+    yield "", "share", "interval", "precision", "recall", "F1"
+    rows = [(behaviour, f"frac_with_{behaviour}", "census", behaviour) for behaviour in BEHAVIOURS]
+    rows.append(("keywords (oat-zero's)", "frac_with_keywords", "keywords", REFLECTION))
+    table = probe.summary.set_index("measure")[["value", "lower", "upper"]]
+    for label, measure, detector, behaviour in rows:
+        value, lower, upper = table.loc[measure]
+        agreement = [scores.get((detector, behaviour, name)) for name in ("precision", "recall", "F1")]
+        yield (
+            label,
+            _percent(value),
+            _spread(lower, upper),
+            *("-" if score is None or np.isnan(score) else f"{score:.2f}" for score in agreement),
+        )
+
+
+def _text_rows(summary: pd.DataFrame) -> Iterable[Sequence[str]]:
+    labels = {
+        "frac_answered": "hand in an answer",
+        "frac_truncated": "cut at the cap",
+        "frac_true_equations": "equations that are true",
+    }
+    table = summary.set_index("measure").loc[list(labels), ["value", "lower", "upper", "count"]]
+    for name, value, lower, upper, count in table.itertuples(name=None):
+        yield labels[name], _percent(value), _spread(lower, upper), f"n = {count}"
+
+
 def _advice(probe: Probe) -> str:
     if probe.advice.verdict == "prime":
         return f"prime with {probe.advice.num_documents:,} documents of {probe.advice.condition}"
@@ -55,8 +126,8 @@ def _percent(share: Any) -> str:
     return f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.001 else f"{value:.0e}"
 
 
-def _spread(lower: float, upper: float, factor: float = 100) -> str:
-    return "" if np.isnan(lower) else f"{factor * lower:.1f} to {factor * upper:.1f}"
+def _spread(lower: Any, upper: Any) -> str:
+    return "" if np.isnan(float(lower)) else f"{100 * float(lower):.1f} to {100 * float(upper):.1f}"
 
 
 def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
