@@ -24,7 +24,7 @@ INSTRUMENTS = {
 }
 INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
-INSTRUMENTS |= {"reflection_keywords", "stated_equations", "training_costs"}
+INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
     "decoder",
     "grpo",
@@ -42,6 +42,7 @@ EVALUATION |= {"interventions", "natural_evaluation", "natural_probe", "probe_re
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}
+PIPELINE |= {"exporting"}
 ROOF = {"cli"}
 
 LEFT_TOWER, RIGHT_TOWER = MODELS | EVALUATION, FIGURES | REPORTING

@@ -1,4 +1,4 @@
-"""The command line: extrabitter plan | build | run-job | run-chapter | render | publish | compare | ship | probe."""
+"""The command line: plan, build, run-job, run-chapter, render, publish, compare, ship, probe, export."""
 
 from __future__ import annotations
 
@@ -247,6 +247,49 @@ def probe(
     print(json.dumps({"checkpoint": model, **value}, indent=1, allow_nan=False) if as_json else text)
     if gate and not ready:
         raise typer.Exit(3)
+
+
+export_app = typer.Typer(
+    no_args_is_help=True, help="Make a folder of a run's model, or of problems and traces, ready for a hub."
+)
+app.add_typer(export_app, name="export")
+
+
+@export_app.command("model")
+def export_model(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of base_model, sft_priming or grpo.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
+) -> None:
+    """Write a run's model with card, record, tables and evaluations; `hf upload` takes the folder as it is."""
+    from extrabitter import exporting
+
+    print(f"exported to {exporting.export_model(run.resolve(), folder.resolve())}")
+
+
+@export_app.command("data")
+def export_data(
+    folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
+    num_numbers: Annotated[
+        list[int] | None,
+        typer.Option("--numbers", help="Numbers in a problem, 2 to 4; may be repeated. 3 by default."),
+    ] = None,
+    num_traces: Annotated[
+        int, typer.Option("--traces", help="Traces of each priming condition.", min=1)
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Root of the traces' random numbers.")] = 0,
+) -> None:
+    """Write all problems of each split, and traces of each priming condition, for `datasets.load_dataset`."""
+    from extrabitter import dataset_export, exporting
+    from extrabitter.config import ParameterError
+
+    chosen = list(dict.fromkeys(num_numbers or [3]))
+    if not set(chosen) <= {2, 3, 4}:
+        raise ParameterError(f"export: numbers = {chosen}: must be 2, 3 or 4")
+    target = folder.resolve()
+    exporting.write_folder(
+        target, lambda partial: dataset_export.write_data(partial, target.name, chosen, num_traces, seed)
+    )
+    print(f"exported to {target}")
 
 
 def main() -> None:

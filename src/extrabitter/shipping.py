@@ -34,15 +34,15 @@ _RECIPE = (
     "schedule",
     "seed",
 )
-_LIMITS = """\
+LIMITS = """\
 A toy: about a million parameters, a few dozen words, one kind of problem. It knows nothing of language and says
 nothing about model families. It is made to be trained further and looked into, not to be used."""
 _LOADING = """\
 ```python
 from transformers import AutoModelForCausalLM, {tokenizer}
 
-model = AutoModelForCausalLM.from_pretrained("models/{name}")
-tokenizer = {tokenizer}.from_pretrained("models/{name}")
+model = AutoModelForCausalLM.from_pretrained("{path}")
+tokenizer = {tokenizer}.from_pretrained("{path}")
 ```"""
 
 
@@ -92,8 +92,6 @@ def model_card(name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: 
         )
         for row in bars.itertuples()
     ]
-    # AutoTokenizer goes by the architecture, and would cut the words with Qwen's own rules.
-    tokenizer = "AutoTokenizer" if parameters["architecture"] == "llama" else "PreTrainedTokenizerFast"
     origin = (
         "from random weights" if not parameters["init_from"] else "from a trunk trained on direct answers"
     )
@@ -109,13 +107,13 @@ def model_card(name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: 
             "A tiny causal language model over Countdown problems, made to be a base model for GRPO whose habits",
             "are known: its documents were generated, and how many of them search was chosen.",
             "",
-            _LOADING.format(name=name, tokenizer=tokenizer),
+            loading_snippet(f"models/{name}", parameters["architecture"]),
             "",
             "## Recipe",
             "",
             f"Trained {origin}, at commit `{manifest['commit'][:12]}`, by the notebook `base_model` with",
             "",
-            *_table(("parameter", "value"), [(key, f"`{parameters[key]}`") for key in _RECIPE]),
+            *markdown_table(("parameter", "value"), [(key, f"`{parameters[key]}`") for key in _RECIPE]),
             "",
             "## Data",
             "",
@@ -126,20 +124,28 @@ def model_card(name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: 
             "",
             "Measured on validation problems at temperature 1, with 95 % intervals over problems.",
             "",
-            *_table(("bar", "measured", "interval", "asked for"), measured),
+            *markdown_table(("bar", "measured", "interval", "asked for"), measured),
             "",
             "## Limits",
             "",
-            _LIMITS,
+            LIMITS,
             "",
             "## SHA-256",
             "",
-            *_table(("file", "sha256"), [(file, f"`{sha}`") for file, sha in hashes.items()]),
+            *markdown_table(("file", "sha256"), [(file, f"`{sha}`") for file, sha in hashes.items()]),
             "",
         ]
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def loading_snippet(path: str, architecture: str) -> str:
+    """Return code that loads the model at `path`; `architecture` is "llama" or "qwen2"."""
+    # AutoTokenizer goes by the architecture, and would cut the words with Qwen's own rules.
+    tokenizer = "AutoTokenizer" if architecture == "llama" else "PreTrainedTokenizerFast"
+    return _LOADING.format(path=path, tokenizer=tokenizer)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
