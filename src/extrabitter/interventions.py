@@ -4,7 +4,8 @@ Whether a completion *chose* to verify says nothing about what verifying does: i
 stood before. Here both arms go on from the same text, and differ in one word. The place is
 where the word may first stand: in front of the first attempt for "aim" and "need", behind it for "check"; for "back"
 behind a first attempt that missed, with its true verdict if the model rather checks than restarts there. In the
-other arm the model draws another word, from its own distribution without the forced one.
+other arm the model draws another word, from its own distribution without the forced one. Behind a miss that is
+mostly "answer", which submits the miss: the advantage of "back" is then the success of searching on from a miss.
 """
 
 from __future__ import annotations
