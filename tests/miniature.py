@@ -17,6 +17,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "sft_priming": {"init_from": "models/absent", "condition": "direct"},
     "grpo": {"init_from": "models/absent"},
     "behaviour_evaluation": {"checkpoint": "models/absent"},
+    "will_it_choke": {"checkpoint": "models/absent"},
 }
 
 PROFILE: dict[str, Any] = {

@@ -13,12 +13,13 @@ import torch
 from scipy.stats import binom
 
 from extrabitter import cli, interventions, models, probe, probe_report
-from extrabitter.config import ParameterError, validate
+from extrabitter.config import ParameterError, WillItChokeParameters, validate
 from extrabitter.interventions import SEARCH, Intervention, first_attempts, intervene, summarise_intervention
 from extrabitter.metrics import Interval
 from extrabitter.priming import CONDITIONS
 from extrabitter.priming_advice import advise
 from extrabitter.probe import ProbeParameters, informative_groups
+from extrabitter.records import validate_table
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.tasks import countdown
 from extrabitter.training_costs import GPUS, estimate_cost
@@ -206,6 +207,23 @@ def test_an_unknown_card_is_named() -> None:
     with pytest.raises(ParameterError, match="gpu = 'TPU'"):
         validate(ProbeParameters, {"checkpoint": "a", "gpu": "TPU"}, "probe")
     assert validate(ProbeParameters, {"checkpoint": "a", "gpu": "H100"}, "probe").gpu in GPUS
+
+
+# The stage asks for what the probe takes.
+
+
+def test_the_stage_and_the_command_have_the_same_parameters() -> None:
+    stage, own = WillItChokeParameters.model_fields, ProbeParameters.model_fields
+    assert set(own) == set(stage) - {"run_dir", "arm", "threads"}
+    for name in set(own) - {"seed"}:
+        assert own[name].default == stage[name].default, name
+
+
+def test_the_tables_are_those_that_a_run_may_write(checkpoint) -> None:
+    parameters = ProbeParameters(checkpoint="tiny", num_problems=4, num_samples=2, max_completion_length=16)
+    found = probe.probe(parameters, *checkpoint)
+    for name in found.TABLES:
+        validate_table(name, getattr(found, name))
 
 
 # The whole probe, and its command.

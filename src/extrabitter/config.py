@@ -1,4 +1,4 @@
-"""Typed parameters of the four stages: every name, unit and bound a run may be given.
+"""Typed parameters of the five stages: every name, unit and bound a run may be given.
 
 One model a stage. The notebook's parameters cell holds literals under the same names, the profile's
 YAML sets some of them, and both are checked against these models: an unknown name, a wrong type or a
@@ -201,9 +201,34 @@ class BehaviourEvaluationParameters(StageParameters):
         return self
 
 
+class WillItChokeParameters(StageParameters):
+    """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
+
+    stage: ClassVar[str] = "will_it_choke"
+
+    checkpoint: str = Field(min_length=1, description="checkpoint to probe")
+    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
+    num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
+    num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
+    num_attempts: int = Field(
+        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
+    )
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    gpu: str = Field(
+        "A100", min_length=1, description="card whose cost is estimated: a key of training_costs.GPUS"
+    )
+    num_steps: int = Field(100, ge=1, description="GRPO steps whose cost is estimated")
+
+
 STAGES: dict[str, type[StageParameters]] = {
     model.stage: model
-    for model in (BaseModelParameters, SftPrimingParameters, GrpoParameters, BehaviourEvaluationParameters)
+    for model in (
+        BaseModelParameters,
+        SftPrimingParameters,
+        GrpoParameters,
+        BehaviourEvaluationParameters,
+        WillItChokeParameters,
+    )
 }
 
 Model = TypeVar("Model", bound=StrictModel)

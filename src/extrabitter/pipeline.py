@@ -48,6 +48,7 @@ class Stages(StrictModel):
     sft_priming: Stage | None = None
     grpo: Stage | None = None
     behaviour_evaluation: Stage | None = None
+    will_it_choke: Stage | None = None
 
 
 class Profile(StrictModel):
@@ -293,7 +294,7 @@ def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
     """Order jobs so that inputs come first; complain about inputs that are not there, and circles."""
     for job in jobs.values():
         for key in job.inputs:
-            if key not in jobs or job.inputs == (job.key,) or key.startswith("behaviour_evaluation/"):
+            if key not in jobs or job.inputs == (job.key,) or not _trains(jobs[key]):
                 arms = sorted({f"{other.stage}/{other.arm}" for other in jobs.values() if _trains(other)})
                 raise ParameterError(
                     f"profile {name}: {job.stage}.{job.arm} reads {key}, which no other arm makes; "
@@ -312,7 +313,7 @@ def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
 
 
 def _trains(job: Job) -> bool:
-    return job.stage != "behaviour_evaluation"
+    return job.stage not in ("behaviour_evaluation", "will_it_choke")
 
 
 def _with_known_time(job: Job, root: Path) -> Job:

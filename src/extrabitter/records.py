@@ -32,6 +32,14 @@ def _interval(of: str) -> tuple[Column, ...]:
     )
 
 
+def _named_interval(name: str, of: str) -> tuple[Column, ...]:
+    return (
+        Column(name, "float", "", of),
+        Column(f"{name}_lower", "float", "", "lower end of its 95 % interval"),
+        Column(f"{name}_upper", "float", "", "upper end of its 95 % interval"),
+    )
+
+
 _BEHAVIOUR_COUNTS = tuple(
     column
     for b in BEHAVIOURS
@@ -134,6 +142,31 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
     "pass_at_k": (
         Column("k", "int", "", "samples allowed"),
         *_interval("unbiased chance that one of k samples is right"),
+    ),
+    "informative_groups": (
+        Column("num_generations", "int", "", "completions in a group (G)"),
+        *_interval("unbiased share of groups that are neither all right nor all wrong"),
+    ),
+    "probe_behaviours": (
+        Column("behaviour", "str", "", "behaviour, or search: check or back"),
+        Column("place", "str", "", "where its first word may stand"),
+        *_named_interval("p0_sampled", "share of completions that show it"),
+        Column("frac_functional", "float", "", "share of its occurrences that do their work"),
+        *_named_interval("p0_forced", "teacher-forced probability of its first word at that place"),
+        Column("success_with", "float", "", "success where its first word was forced"),
+        Column("success_without", "float", "", "success where another word was drawn instead"),
+        *_named_interval("advantage", "difference of the two, averaged within problems"),
+        Column("num_problems", "int", "", "problems behind the advantage"),
+        Column("num_pairs", "int", "", "pairs of completions behind the advantage"),
+    ),
+    "costs": (
+        Column("length", "str", "", "length of completions that is assumed"),
+        Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),
+        Column("gpu", "str", "", "card"),
+        Column("petaflops", "float", "1e15", "floating-point operations"),
+        Column("hours", "float", "h", "estimated wall time on one card"),
+        Column("memory_gib", "float", "GiB", "weights, gradients and optimiser"),
+        Column("fits", "bool", "", "this is less than the card's memory"),
     ),
 }
 
