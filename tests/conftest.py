@@ -24,6 +24,15 @@ WORDS = ("numbers", "target", "think", "check", "yes", "no", "back", "need", "ai
 TINY_VOCABULARY = (*SPECIALS, *(str(number) for number in range(61)), *OPERATORS, *WORDS)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --require-browser: tests of pages then fail where Chromium or npm is missing, instead of being skipped."""
+    parser.addoption(
+        "--require-browser",
+        action="store_true",
+        help="fail where Chromium or npm is missing, instead of skipping the tests that need them",
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the Countdown words."""
