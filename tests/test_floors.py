@@ -40,7 +40,7 @@ MODELS |= {"pretrained", "sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
-REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
+REPORTING = {"benchmark_tables", "completions_browser", "highlighting", "reporting", "verdicts"}
 PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}
 

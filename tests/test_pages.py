@@ -6,27 +6,21 @@ are skipped with the reason, and fail under `--require-browser`, which `.ci/run`
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 
-from chromium import Page, find_chromium, open_browser
+from chromium import Page
 from extrabitter import pipeline
 from extrabitter.config import STAGES
-from extrabitter.provenance import REPOSITORY, file_sha256
+from extrabitter.provenance import REPOSITORY
+from page_checks import SETTLED, findings, reported
 
 HTML = REPOSITORY / "_build" / "html" / "smoke"
-AXE_VERSION = "4.14.1"
-AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
-NARROW, WIDE = 390, 1280  # CSS pixels: a telephone, a desktop
 
 
 def chosen_pages() -> list[str]:
@@ -127,121 +121,6 @@ def test_every_image_says_what_it_shows() -> None:
 
 
 # --- What a browser shows --------------------------------------------------------------------------------------
-
-
-def no_browser(request: pytest.FixtureRequest, reason: str) -> NoReturn:
-    """Skip the tests that need a browser, or fail them where one is required."""
-    if request.config.getoption("--require-browser"):
-        pytest.fail(f"--require-browser: {reason}", pytrace=False)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def axe(request: pytest.FixtureRequest) -> str:
-    """Source of axe-core, fetched once by npm into _build/axe, and held against its hash."""
-    folder = REPOSITORY / "_build" / "axe"
-    path = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not path.is_file():
-        npm = shutil.which("npm")
-        if npm is None:
-            no_browser(
-                request, "npm is not installed (Debian: `apt install npm`), so axe-core cannot be fetched"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
-        command = [npm, "install", "--prefix", str(folder), *options, f"axe-core@{AXE_VERSION}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if done.returncode or not path.is_file():
-            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-            no_browser(request, f"npm could not fetch axe-core {AXE_VERSION}: {last}")
-    assert file_sha256(path) == AXE_SHA256, f"{path} is not axe-core {AXE_VERSION}; remove it"
-    return path.read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """One page of a headless browser without a network."""
-    program = find_chromium()
-    if program is None:
-        no_browser(request, "Chromium is not installed (Debian: `apt install chromium`)")
-    with open_browser(program, tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
-SETTLED = """(async () => {
-  // A colour on its way to another would be judged as it stands.
-  const still = document.head.appendChild(document.createElement("style"));
-  still.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
-  await document.fonts.ready;
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-  await new Promise((resolve) => setTimeout(resolve, 50));
-})()"""
-
-# Formulae that MathJax has not set, and signs of formulae in running text. What is marked as text is text.
-UNRENDERED = r"""(() => {
-  const found = [...document.querySelectorAll("span.math, div.math")]
-    .filter((node) => !node.querySelector("mjx-container"))
-    .map((node) => node.textContent.trim().slice(0, 60));
-  found.push(...[...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((node) => node.textContent));
-  const walker = document.createTreeWalker(document.querySelector("article") || document.body, NodeFilter.SHOW_TEXT);
-  const textual = "pre, code, script, style, textarea, .mathjax_ignore, .tex2jax_ignore, mjx-container";
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const signs = /\\\(|\\\[|\$\$|\$[^\s$][^$]*\$|\\begin\{|\{(glue|cite|term|ref|eq|download)[:\w]*\}/;
-    if (signs.test(node.data) && !node.parentElement.closest(textual)) found.push(node.data.trim().slice(0, 60));
-  }
-  return found;
-})()"""
-
-IMAGES = """[...document.images].filter((image) => !image.complete || !image.naturalWidth
-  || (!image.alt.trim() && image.getAttribute("role") !== "presentation")).map((image) => image.src)"""
-
-TOO_WIDE = """document.documentElement.scrollWidth - document.documentElement.clientWidth"""
-
-# The inside of a formula, thousands of shapes, is hidden from readers who hear the page.
-AXE = """axe.run({exclude: [["mjx-container svg"]]}, {resultTypes: ["violations"], preload: false})
-  .then((result) => result.violations
-  .filter((rule) => ["serious", "critical"].includes(rule.impact))
-  .map((rule) => `${rule.id} (${rule.impact}): ${rule.nodes.map((node) => node.target.join(" ")).join(", ")}`))"""
-
-SCHEMES = ("file:", "data:", "blob:", "about:")
-
-
-def reported(page: Page) -> list[str]:
-    """Requests that failed or left the book, exceptions, and errors on the console, since the page was opened."""
-    found = []
-    for event in page.events:
-        method, params = event.get("method"), event.get("params", {})
-        if method == "Network.requestWillBeSent":
-            if not params["request"]["url"].startswith(SCHEMES):
-                found.append(f"request: {params['request']['url']}")
-        elif method == "Network.loadingFailed" and not params.get("canceled"):
-            found.append(f"failed request: {params['type']} {params['errorText']}")
-        elif method == "Runtime.exceptionThrown":
-            details = params["exceptionDetails"]
-            found.append(f"exception: {details.get('exception', {}).get('description', details['text'])}")
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
-            found.append(f"console: {' '.join(str(argument.get('value')) for argument in params['args'])}")
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            found.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}")
-    return found
-
-
-def findings(page: Page, url: str, axe: str) -> list[str]:
-    """Open a page narrow and light, then wide and dark, and list everything that is wrong with it."""
-    page.resize(NARROW)
-    page.open(url)
-    page.evaluate(SETTLED)
-    found = [f"unrendered: {text}" for text in page.evaluate(UNRENDERED)]
-    found += [f"image: {source}" for source in page.evaluate(IMAGES)]
-    page.evaluate(f"{axe};0")
-    for width, theme in ((NARROW, "light"), (WIDE, "dark")):
-        page.resize(width)
-        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        page.evaluate("new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)))")
-        wider = page.evaluate(TOO_WIDE)
-        found += [f"scrolls sideways by {wider} px at {width} px"] if wider > 0 else []
-        found += [f"axe at {width} px, {theme}: {finding}" for finding in page.evaluate(AXE)]
-    return found + reported(page)
 
 
 @pytest.mark.browser
