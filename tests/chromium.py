@@ -7,7 +7,6 @@ Protocol: https://chromedevtools.github.io/devtools-protocol/, messages as JSON 
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -124,11 +123,6 @@ class Page:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-
-    def screenshot(self, path: Path, whole_page: bool = True) -> None:
-        """Save what is shown as PNG."""
-        answer = self.send("Page.captureScreenshot", captureBeyondViewport=whole_page)
-        path.write_bytes(base64.b64decode(answer["data"]))
 
     def _read(self, deadline: float, waiting_for: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:

@@ -41,7 +41,7 @@ EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
 REPORTING = {"benchmark_tables", "completions_browser", "highlighting", "reporting", "verdicts"}
-PIPELINE = {"execution", "pipeline", "publishing", "run_pages", "scheduling", "shipping", "staging"}
+PIPELINE = {"execution", "page_footers", "pipeline", "publishing", "run_pages", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}
 
 LEFT_TOWER, RIGHT_TOWER = MODELS | EVALUATION, FIGURES | REPORTING

@@ -6,6 +6,7 @@ are skipped with the reason, and fail under `--require-browser`, which `.ci/run`
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -141,6 +142,33 @@ def test_search_finds_a_word_of_the_book(browser: Page) -> None:
     )
     assert browser.evaluate(count) >= 3
     assert reported(browser) == []
+
+
+@pytest.mark.browser
+def test_a_page_is_printed_light_and_stays_dark_on_the_screen(browser: Page) -> None:
+    browser.open((HTML / "index.html").as_uri())
+    browser.evaluate(SETTLED)
+    browser.evaluate(
+        "document.documentElement.dataset.theme = 'dark'; window.printed = [];"
+        "matchMedia('print').addEventListener('change', (event) => event.matches"
+        " && window.printed.push(document.documentElement.dataset.theme))"
+    )
+    browser.send("Page.printToPDF")
+    assert browser.evaluate("window.printed") == ["light"]
+    assert browser.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.browser
+def test_a_citation_shows_its_entry_to_the_keyboard_too(browser: Page) -> None:
+    browser.open((HTML / "index.html").as_uri())
+    browser.evaluate(SETTLED)
+    # Two citations follow each other; the first of them is focused by script, the second by key.
+    browser.evaluate("document.querySelectorAll('a.eb-cites')[2].focus()")
+    browser.press("Tab", 9)
+    shown = "getComputedStyle(document.activeElement, '::after').content"
+    entry = browser.evaluate("document.activeElement.getAttribute('aria-description')")
+    assert entry == browser.evaluate("document.querySelectorAll('a.eb-cites')[3].dataset.entry")
+    assert len(entry) > 40 and browser.evaluate(shown) == json.dumps(entry, ensure_ascii=False)
 
 
 # --- The checks themselves -------------------------------------------------------------------------------------

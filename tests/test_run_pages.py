@@ -226,6 +226,7 @@ def test_hostile_text_is_inert_on_a_built_page(name: str, hostile_book: Path, br
     if name == "what_came_out":
         assert "$$ \\href{javascript:alert(1)}{x} $$ \\( x \\) \\[ y \\]" in " ".join(text.split())
         assert "<script>alert(1)</script>" in text and "{{ config }} {% raw %} {glue:text}`x`" in text
+        assert "The code of a stage has changed since runs of this book were made: grpo" in text
     else:
         assert "<script>window.hacked = 1</script> {{ x }} {glue:text}" in text
         assert browser.evaluate(UNRENDERED) == []

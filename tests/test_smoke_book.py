@@ -48,6 +48,31 @@ def test_every_run_has_a_page_of_its_own():
         assert page.is_file(), page
 
 
+def test_the_download_button_gives_the_committed_notebook():
+    sources = HTML / "_sources"
+    committed = {
+        f"{path.stem}.ipynb": path for path in (REPOSITORY / "notebooks" / "chapters").glob("*.ipynb")
+    }
+    for job in PLAN.jobs.values():
+        committed[f"run_pages/{job.stage}/{job.arm}-seed-{job.seed}.ipynb"] = REPOSITORY / job.notebook
+    for name, path in committed.items():
+        assert (sources / name).read_bytes() == path.read_bytes(), name
+        assert (
+            f'href="{"../" * name.count("/")}_sources/{name}"'
+            in (HTML / name).with_suffix(".html").read_text()
+        )
+
+
+def test_every_page_names_its_source_and_when_it_last_changed():
+    pages = [*(REPOSITORY / "notebooks" / "chapters").glob("*.ipynb"), *(REPOSITORY / "book").glob("*.md")]
+    for path in pages:
+        text = (HTML / f"{path.stem}.html").read_text(encoding="utf-8")
+        foot = re.sub(r"<[^>]+>", "", text.split('class="eb-footer', 1)[1])
+        included = re.search(r"\{include\} (\S+)", path.read_text(encoding="utf-8"))
+        assert (included[1] if included else path.relative_to(REPOSITORY).as_posix()) in foot, path.name
+        assert re.search(r"Last changed on \d+ \w+ \d{4}, commit [0-9a-f]{7,}", foot), path.name
+
+
 @pytest.mark.parametrize("key", ["sft_priming/sft_verification_backtracking/seed=0", "grpo/grpo_rich/seed=0"])
 def test_the_command_on_a_page_makes_its_results_again(key: str, tmp_path: Path) -> None:
     job = PLAN.jobs[key]

@@ -6,6 +6,16 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
+// Paper is light.
+let themeOnScreen;
+window.addEventListener("beforeprint", () => {
+  themeOnScreen = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+window.addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = themeOnScreen;
+});
+
 // Names for readers who hear the page instead of seeing it.
 document.addEventListener("DOMContentLoaded", () => {
   // The arrows that unfold the table of contents have no text.
@@ -28,6 +38,13 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll(".theme-switch-button")) {
     withoutTitles(button);
     new MutationObserver(() => withoutTitles(button)).observe(button, { childList: true, subtree: true });
+  }
+  // A browser shows the title of a link to a mouse only, and late; the style sheet shows it sooner and to keys too.
+  for (const link of document.querySelectorAll('a.reference.internal[title][href*="bibliography.html#"]')) {
+    link.dataset.entry = link.title;
+    link.setAttribute("aria-description", link.title);
+    link.removeAttribute("title");
+    link.classList.add("eb-cites");
   }
   // Docutils calls the bibliography a list whose entries are none.
   for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");

@@ -141,7 +141,7 @@ def _changed(page: RunPage) -> str:
 
 
 def _provenance(page: RunPage, manifest: Mapping[str, Any], profile: str) -> list[tuple[str, str]]:
-    machine = manifest["machine"]
+    machine, predictions = manifest["machine"], manifest["predictions_sha256"]
     evaluates = page.stage == "behaviour_evaluation"
     rows = {
         "profile": profile,
@@ -153,6 +153,7 @@ def _provenance(page: RunPage, manifest: Mapping[str, Any], profile: str) -> lis
         "weights it began with": manifest["input_sha256"][:12] or "none",
         # Results published before their manifests kept the hash have none.
         **({} if evaluates else {"weights it made": model_sha256(manifest)[:12] or "not recorded"}),
+        **({"predictions then": predictions[:12]} if predictions else {}),
         "results": result_sha256(page.run_dir, manifest)[:12],
         "machine": machine["gpu"] or machine["cpu"],
         "threads": manifest["threads"],

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import yaml
 
-from extrabitter import run_pages
+from extrabitter import page_footers, run_pages
 from extrabitter.config import STAGES
-from extrabitter.pipeline import Book
+from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book
+from extrabitter.provenance import STAGE_NOTEBOOKS
 from extrabitter.run_pages import RunPage
 
 _SOURCE = Path("_build/source")
@@ -25,6 +26,8 @@ _HTML = Path("_build/html")
 _RENDERED = Path("_build/jupyter_book")
 # A published book is made from this profile; all others say on each page what they are made from.
 REFERENCE = "reference"
+# Pages of book/ that include a file of the tree's root.
+_ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 
 
 class BookError(RuntimeError):
@@ -47,6 +50,9 @@ def stage_source(book: Book) -> Path:
     # What chapters save (figures/, tables/) lies beside them in the book, as it does in their output folder.
     for folder in (path for path in (root / book.output_dir).glob("*/") if path.is_dir()):
         shutil.copytree(folder, source / folder.name, dirs_exist_ok=True)
+    for name in _ROOT_PAGES.values():
+        if (root / name).is_file():
+            shutil.copy(root / name, source / name)
     pages = _find_pages(root / book.results_dir, root)
     for page in pages:
         run_pages.write_run_page(source, page, book.profile.name)
@@ -54,6 +60,7 @@ def stage_source(book: Book) -> Path:
         own = [page for page in pages if page.stage == stage]
         if own:
             run_pages.write_stage_page(source, stage, own)
+    _append_footers(root, source, book, pages)
     _write_config(root, source, book)
     _write_toc(root, source, pages)
     return source
@@ -79,6 +86,12 @@ def build_html(book: Book) -> Path:
         raise BookError(
             f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
         )
+    # The theme's download button gives what lies here: the committed notebook instead of the executed one.
+    for chapter in book.chapters:
+        committed = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        shutil.copy(committed, pages / "_sources" / committed.name)
+    for page in (pages / "_sources" / run_pages.FOLDER).glob("*/*.ipynb"):
+        shutil.copy(root / STAGE_NOTEBOOKS / f"{page.parent.name}.ipynb", page)
     index.parent.parent.mkdir(parents=True, exist_ok=True)
     pages.replace(index.parent)
     return index
@@ -101,6 +114,29 @@ def _copy_chapter(executed: Path, target: Path) -> None:
                     f"chapter {target.stem} holds an error: {output['ename']}: {output['evalue']}"
                 )
     shutil.copy(executed, target)
+
+
+def _append_footers(root: Path, source: Path, book: Book, pages: list[RunPage]) -> None:
+    """Say below each page where it comes from, and below chapters that read runs, whose code has changed since."""
+    checkout = page_footers.find_checkout(root)
+    options = f"--published {book.results_dir}" if book.published else f"--profile {book.profile.name}"
+    changed = sorted({page.stage for page in pages if page.code_changed}, key=list(STAGES).index)
+    warning = ""
+    if changed:
+        names = ", ".join(f"[{stage.replace('_', ' ')}](/{run_pages.FOLDER}/{stage})" for stage in changed)
+        said = f"The code of a stage has changed since runs of this book were made: {names}."
+        warning = f"```{{warning}}\n{said}\n```\n\n"
+    for chapter in book.chapters:
+        path = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        text = page_footers.footer(checkout, source, path, f"extrabitter run-chapter {options} {chapter}")
+        page_footers.append(source / path.name, warning * book.reads_runs(chapter) + text)
+    for path in sorted((root / "book").glob("*.md")):
+        committed = Path(_ROOT_PAGES.get(path.name, path.relative_to(root)))
+        page_footers.append(source / path.name, page_footers.footer(checkout, source, committed))
+    for page in pages:
+        if page.manifest is not None:
+            text = page_footers.footer(checkout, source, STAGE_NOTEBOOKS / f"{page.stage}.ipynb")
+            page_footers.append(source / f"{page.name}.ipynb", text)
 
 
 def _write_config(root: Path, source: Path, book: Book) -> None:
