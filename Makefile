@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 CORES ?=
 # Given to pip when it installs PyTorch, e.g. the --index-url of PyTorch's CPU-only wheels: a smaller download.
 TORCH_PIP_ARGS ?=
+# Given to pytest, e.g. --require-browser: fail where Chromium or npm is missing, instead of skipping those tests.
+PYTEST_ARGS ?=
 TORCH := torch==2.13.0
 
 BIN := .venv/bin
@@ -23,7 +25,8 @@ help:
 	@echo 'make plan [PROFILE=laptop]   what `make book` would run, and how long it takes'
 	@echo 'make published               build the book from committed results, without training; this edition has none yet'
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones (this edition has none yet)'
-	@echo 'make test                    the smoke profile from end to end, then all tests'
+	@echo 'make test                    the smoke profile from end to end, then all tests; those of the pages in a'
+	@echo '                             browser are skipped without Chromium and npm (PYTEST_ARGS=--require-browser)'
 	@echo 'make lint                    ruff and mypy'
 	@echo 'make bench                   rollouts and GRPO steps against stock TRL, into benchmarks/results.csv'
 	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
@@ -57,7 +60,7 @@ compare: setup
 
 test: setup
 	@$(MAKE) --no-print-directory book PROFILE=smoke
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

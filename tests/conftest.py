@@ -1,4 +1,4 @@
-"""Tiny models shared by the tests; nothing is downloaded and nothing is read from disk."""
+"""Shared by the tests: tiny models, made in memory, and a browser without a network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
-from typing import TYPE_CHECKING
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from chromium import Page
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 OPERATORS = ("+", "-", "*", "/", "=", ",", ":", ".")
 WORDS = ("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer")
+AXE_VERSION = "4.14.1"
+AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 TINY_VOCABULARY = (*SPECIALS, *(str(number) for number in range(61)), *OPERATORS, *WORDS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --require-browser: tests of pages then fail where Chromium or npm is missing, instead of being skipped."""
+    parser.addoption(
+        "--require-browser",
+        action="store_true",
+        help="fail where Chromium or npm is missing, instead of skipping the tests that need them",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +64,46 @@ def build_tiny_model() -> Callable[..., PreTrainedModel]:
         return model
 
     return build
+
+
+def no_browser(request: pytest.FixtureRequest, reason: str) -> NoReturn:
+    """Skip the tests that need a browser, or fail them where one is required."""
+    if request.config.getoption("--require-browser"):
+        pytest.fail(f"--require-browser: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def axe(request: pytest.FixtureRequest) -> str:
+    """Source of axe-core, fetched once by npm into _build/axe, and held against its hash."""
+    from extrabitter.provenance import REPOSITORY, file_sha256
+
+    folder = REPOSITORY / "_build" / "axe"
+    path = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not path.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            no_browser(
+                request, "npm is not installed (Debian: `apt install npm`), so axe-core cannot be fetched"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
+        command = [npm, "install", "--prefix", str(folder), *options, f"axe-core@{AXE_VERSION}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode or not path.is_file():
+            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            no_browser(request, f"npm could not fetch axe-core {AXE_VERSION}: {last}")
+    assert file_sha256(path) == AXE_SHA256, f"{path} is not axe-core {AXE_VERSION}; remove it"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One page of a headless browser without a network."""
+    from chromium import find_chromium, open_browser
+
+    program = find_chromium()
+    if program is None:
+        no_browser(request, "Chromium is not installed (Debian: `apt install chromium`)")
+    with open_browser(program, tmp_path_factory.mktemp("chromium")) as page:
+        yield page

@@ -260,7 +260,13 @@ def _parameters(path: Path, stage: str, arm: str, seed: int) -> dict[str, object
     if stage == "sft_priming":
         own |= {"init_from": "base_model/absent", "condition": arm.removeprefix("sft_")}
     if stage == "grpo":
-        own["init_from"] = "base_model/absent"
+        own |= {"init_from": _checkpoint(arm.removeprefix("grpo_"), seed), "num_steps": NUM_STEPS}
     if stage == "behaviour_evaluation":
-        own["checkpoint"] = "base_model/absent"
+        own["checkpoint"] = _checkpoint(arm.removeprefix("base_"), seed)
     return stage_parameters(stage, own).model_dump()
+
+
+def _checkpoint(arm: str, seed: int) -> str:
+    """Where the checkpoint of a model lies, as a profile's job would name it."""
+    stage = "grpo" if arm.startswith("grpo_") else "sft_priming" if arm in PRIMED else "base_model"
+    return f"runs/made_up/{stage}/{arm}/seed={seed}/checkpoint"

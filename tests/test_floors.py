@@ -40,9 +40,9 @@ MODELS |= {"pretrained", "sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
-REPORTING = {"benchmark_tables", "highlighting", "reporting", "verdicts"}
-PIPELINE = {"execution", "pipeline", "publishing", "scheduling", "shipping", "staging"}
-PIPELINE |= {"exporting"}
+REPORTING = {"benchmark_tables", "completions_browser", "highlighting", "reporting", "verdicts"}
+PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}
+PIPELINE |= {"run_pages", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}
 
 LEFT_TOWER, RIGHT_TOWER = MODELS | EVALUATION, FIGURES | REPORTING

@@ -150,3 +150,35 @@ def test_british_spelling_is_kept() -> None:
         text = page.read_text(encoding="utf-8") if page.name == "README.md" else prose(page)
         text = re.sub(r"`[^`]*`|\*[^*]+\*", "", plain(text))
         assert not american.search(text), f"{page.name}: {american.search(text)}"
+
+
+def test_terms_are_linked_to_the_glossary_and_stand_there() -> None:
+    glossary = (ROOT / "book/glossary.md").read_text(encoding="utf-8")
+    terms = set(re.findall(r"^(\S.*)\n  ", glossary, re.MULTILINE))
+    linked: dict[str, str] = {}
+    for page in [*CHAPTERS, *PAGES]:
+        for text in re.findall(r"\{term\}`([^`]+)`", prose(page)):
+            target = re.search(r"<([^>]+)>$", text)
+            linked[target[1] if target else text] = page.name
+    assert not linked.keys() - terms, {term: page for term, page in linked.items() if term not in terms}
+    assert len(linked) >= 12 and len(set(linked.values())) >= 6
+
+
+def test_the_page_that_says_how_to_cite_agrees_with_the_citation_file_and_the_bibliography() -> None:
+    def fields(entry: str) -> dict[str, str]:
+        return {
+            name: value.strip("{}")
+            for name, value in re.findall(r"^\s*(\w+)\s*=\s*(\{.*\})", entry, re.MULTILINE)
+        }
+
+    page = (ROOT / "book/cite.md").read_text(encoding="utf-8")
+    book, essay = (
+        fields(block) for block in re.findall(r"^```bibtex\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    )
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert book["author"].lower() == citation["authors"][0]["name"].lower()
+    assert (book["title"], book["version"]) == (citation["title"], str(citation["version"]))
+    assert book["year"] == str(citation["date-released"])[:4]
+    entries = re.split(r"(?m)^@", (ROOT / "book/references.bib").read_text(encoding="utf-8"))
+    (listed,) = [fields(entry) for entry in entries if entry.startswith("misc{qi2025extrabitter,")]
+    assert essay == listed

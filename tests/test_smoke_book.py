@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import pandas as pd
-import papermill
 import pytest
 import yaml
 
@@ -44,20 +48,44 @@ def test_every_run_has_a_page_of_its_own():
         assert page.is_file(), page
 
 
+def test_the_download_button_gives_the_committed_notebook():
+    sources = HTML / "_sources"
+    committed = {
+        f"{path.stem}.ipynb": path for path in (REPOSITORY / "notebooks" / "chapters").glob("*.ipynb")
+    }
+    for job in PLAN.jobs.values():
+        committed[f"run_pages/{job.stage}/{job.arm}-seed-{job.seed}.ipynb"] = REPOSITORY / job.notebook
+    for name, path in committed.items():
+        assert (sources / name).read_bytes() == path.read_bytes(), name
+        assert (
+            f'href="{"../" * name.count("/")}_sources/{name}"'
+            in (HTML / name).with_suffix(".html").read_text()
+        )
+
+
+def test_every_page_names_its_source_and_when_it_last_changed():
+    pages = [*(REPOSITORY / "notebooks" / "chapters").glob("*.ipynb"), *(REPOSITORY / "book").glob("*.md")]
+    for path in pages:
+        text = (HTML / f"{path.stem}.html").read_text(encoding="utf-8")
+        foot = re.sub(r"<[^>]+>", "", text.split('class="eb-footer', 1)[1])
+        included = re.search(r"\{include\} (\S+)", path.read_text(encoding="utf-8"))
+        assert (included[1] if included else path.relative_to(REPOSITORY).as_posix()) in foot, path.name
+        assert re.search(r"Last changed on \d+ \w+ \d{4}, commit [0-9a-f]{7,}", foot), path.name
+
+
 @pytest.mark.parametrize("key", ["sft_priming/sft_verification_backtracking/seed=0", "grpo/grpo_rich/seed=0"])
-def test_the_same_parameters_give_the_same_tables_again(key: str, tmp_path: Path):
+def test_the_command_on_a_page_makes_its_results_again(key: str, tmp_path: Path) -> None:
     job = PLAN.jobs[key]
-    again = tmp_path / "seed=0"
-    papermill.execute_notebook(
-        str(REPOSITORY / job.notebook),
-        str(tmp_path / "out.ipynb"),
-        job.parameters.model_dump() | {"run_dir": str(again)},
-        cwd=str(REPOSITORY),
-        progress_bar=False,
-    )
-    tables = sorted((REPOSITORY / job.run_dir).glob("*.parquet"))
-    assert tables
-    for path in tables:
-        first, second = pd.read_parquet(path), pd.read_parquet(again / path.name)
-        timings = [column for column in first if column.endswith("_s")]
-        pd.testing.assert_frame_equal(first.drop(columns=timings), second.drop(columns=timings))
+    text = (HTML / "run_pages" / job.stage / f"{job.arm}-seed-{job.seed}.html").read_text(encoding="utf-8")
+    shown = html.unescape(re.sub(r"<[^>]+>", "", text))
+    (command,) = re.findall(r"^extrabitter (run-job .+)$", shown, re.MULTILINE)
+    (results,) = re.findall(r"^results\s+([0-9a-f]{12})$", shown, re.MULTILINE)
+    # The same tree, but for runs of its own: making a run again replaces it.
+    for name in ("profiles", "notebooks", "models"):
+        if (REPOSITORY / name).exists():
+            (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copytree(RESULTS, tmp_path / PLAN.results_dir)
+    program = [sys.executable, "-m", "extrabitter.cli", *shlex.split(command), "--root", str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"results of {key}: {results}"

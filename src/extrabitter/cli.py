@@ -59,11 +59,16 @@ def run_job(
     root: Root = REPOSITORY,
     profile: ProfileName = "laptop",
 ) -> None:
-    """Make one run, whether or not it is up to date."""
-    from extrabitter import execution, pipeline
+    """Make one run, whether or not it is up to date, and print the hash of its results."""
+    from extrabitter import artifacts, execution, pipeline, run_pages
 
-    status = execution.run_job(pipeline.make_plan(profile, root.resolve()), job)
-    raise typer.Exit(0 if status.state == "ok" else 1)
+    made = pipeline.make_plan(profile, root.resolve())
+    status = execution.run_job(made, job)
+    run_dir = made.root / made.jobs[job].run_dir
+    manifest = artifacts.read_manifest(run_dir)
+    if status.state != "ok" or manifest is None:
+        raise typer.Exit(1)
+    print(f"results of {job}: {run_pages.result_sha256(run_dir, manifest)[:12]}")
 
 
 @app.command()

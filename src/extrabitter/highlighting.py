@@ -79,27 +79,44 @@ def _up_to(words: list[str], start: int, end: str, longest: int) -> int:
     return window.index(end) + 1 if end in window else 1
 
 
-def text_markup(text: str) -> str:
-    """Return a completion's words as escaped HTML with the behaviours marked."""
-    shown, spans = 0, []
+def shown_segments(text: str) -> tuple[list[tuple[str | None, str]], int]:
+    """Cut a completion to what a page shows: stretches as (behaviour or None, text), and how many words are left out.
+
+    The text is still hostile: write it as text, or escape it.
+    """
+    shown, stretches = 0, []
     for segment in segments(text):
         words = segment.words[: MAX_WORDS - shown]
         shown += len(words)
-        escaped = " ".join(_escape(word) for word in words)
-        if escaped and segment.behaviour:
-            title = html.escape(TITLES[segment.behaviour])
-            spans.append(f'<mark class="eb-{segment.behaviour}" title="{title}">{escaped}</mark>')
-        elif escaped:
-            spans.append(escaped)
-    total = len(text.split())
-    if total > shown:
-        spans.append(f'<span class="eb-cut">(cut: {total - shown} more words)</span>')
+        if words:
+            stretches.append((segment.behaviour, " ".join(_legible(word) for word in words)))
+    return stretches, len(text.split()) - shown
+
+
+def text_markup(text: str) -> str:
+    """Return a completion's words as escaped HTML with the behaviours marked."""
+    stretches, num_left_out = shown_segments(text)
+    spans = []
+    for behaviour, words in stretches:
+        escaped = html.escape(words)
+        if behaviour:
+            title = html.escape(TITLES[behaviour])
+            escaped = f'<mark class="eb-{behaviour}" title="{title}">{escaped}</mark>'
+        spans.append(escaped)
+    if num_left_out:
+        spans.append(f'<span class="eb-cut">{cut_note(num_left_out)}</span>')
     return " ".join(spans)
 
 
-def _escape(word: str) -> str:
+def cut_note(num_words: int) -> str:
+    """Say how much of a completion is not shown."""
+    return f"(cut: {num_words} more words)"
+
+
+def _legible(word: str) -> str:
+    """Shorten a word and make characters visible that are invisible or reorder others."""
     cut = word if len(word) <= MAX_WORD_CHARACTERS else word[:MAX_WORD_CHARACTERS] + "…"
-    return html.escape("".join(char if char.isprintable() else "\ufffd" for char in cut))
+    return "".join(char if char.isprintable() else "\ufffd" for char in cut)
 
 
 def completion_markup(prompt: str, completion: str, note: str, title: str = "") -> str:
@@ -114,20 +131,26 @@ def completion_markup(prompt: str, completion: str, note: str, title: str = "") 
 
 def plain_markup(text: str) -> str:
     """Return words as escaped HTML without marks, as for a prompt."""
-    return " ".join(_escape(word) for word in text.split()[:MAX_WORDS])
+    return html.escape(plain_text(text))
+
+
+def plain_text(text: str) -> str:
+    """Cut a prompt to what a page shows; still to be escaped."""
+    return " ".join(_legible(word) for word in text.split()[:MAX_WORDS])
 
 
 def completions_html(completions: pd.DataFrame, titles: Sequence[str]) -> HTML:
     """Show rows of table `completions`, each under its title and with its verdict."""
     return inert(
         "".join(
-            completion_markup(row["prompt"], row["completion"], _note(row), title)
+            completion_markup(row["prompt"], row["completion"], verdict_note(row), title)
             for row, title in zip(completions.to_dict("records"), titles, strict=True)
         )
     )
 
 
-def _note(row: Mapping[Hashable, Any]) -> str:
+def verdict_note(row: Mapping[Hashable, Any]) -> str:
+    """Say in a line, of a row of table `completions`, how it was judged and which behaviours it shows."""
     parts = ["right" if row["correct"] else f"wrong ({row['reason']})"]
     if row["truncated"]:
         parts.append("cut off at the cap")

@@ -186,9 +186,13 @@ class Book:
         return self.plan.profile
 
     def chapter_inputs(self, chapter: str) -> list[str]:
-        """Keys of the jobs a chapter waits for: all of them, or none if its metadata say it reads no runs."""
+        """Keys of the jobs a chapter waits for: all of them, or none if it reads no runs."""
+        return list(self.plan.jobs) if self.reads_runs(chapter) else []
+
+    def reads_runs(self, chapter: str) -> bool:
+        """Whether a chapter reads runs; its notebook's metadata say so where it does not."""
         notebook = self.plan.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        return list(self.plan.jobs) if _metadata(notebook).get("reads_runs", True) else []
+        return bool(_metadata(notebook).get("reads_runs", True))
 
 
 def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:

@@ -15,6 +15,7 @@ from scipy import stats
 from extrabitter import artifacts
 from extrabitter.config import ParameterError
 from extrabitter.pipeline import Plan
+from extrabitter.run_pages import model_sha256
 
 HEADLINES = ("pass@1", "frac_searches", "mean_completion_tokens")
 _STAGE = "behaviour_evaluation"
@@ -23,10 +24,10 @@ _STAGE = "behaviour_evaluation"
 def publish(plan: Plan, results: Path, partial: bool = False) -> int:
     """Copy a profile's runs to a results folder: tables, manifest, status, executed notebook; no checkpoints.
 
-    The manifest keeps everything but the hashes of files that are not copied. Of a failed run the status is
-    copied, so that the book shows it as failed. Returns the number of finished runs; ParameterError when a
-    planned run has not ended, and then nothing is written. With `partial` such runs are left out, and what was
-    published of them before stays: results can be committed as they finish.
+    The manifest keeps everything but the hashes of files that are not copied, and of those the hash of the
+    weights. Of a failed run the status is copied, so that the book shows it as failed. Returns the number of
+    finished runs; ParameterError when a planned run has not ended, and then nothing is written. With `partial`
+    such runs are left out, and what was published of them before stays: results can be committed as they finish.
     """
     runs = {run.path: run for run in artifacts.find_runs(plan.root / plan.results_dir)}
     missing = [key for key, job in plan.jobs.items() if not _ended(plan.root / job.run_dir, runs)]
@@ -69,7 +70,8 @@ def _copy_run(run: artifacts.Run, target: Path, root: Path) -> None:
     kept = {name: sha for name, sha in run.manifest["files"].items() if name.endswith(".parquet")}
     for name in kept:
         shutil.copy(run.path / name, target / name)
-    artifacts.write_json(target / artifacts.MANIFEST, {**run.manifest, "files": kept})
+    manifest = {**run.manifest, "files": kept, "model_sha256": model_sha256(run.manifest)}
+    artifacts.write_json(target / artifacts.MANIFEST, manifest)
     text = run.path.with_name(f"{run.path.name}.ipynb").read_text(encoding="utf-8")
     target.with_name(f"{target.name}.ipynb").write_text(_without_machine(text, root), encoding="utf-8")
 

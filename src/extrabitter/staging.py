@@ -8,48 +8,30 @@ from __future__ import annotations
 
 import html
 import json
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from extrabitter import artifacts
-from extrabitter.artifacts import Status
+from extrabitter import page_footers, run_pages
 from extrabitter.config import STAGES
-from extrabitter.pipeline import Book
+from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book
+from extrabitter.provenance import STAGE_NOTEBOOKS
+from extrabitter.run_pages import RunPage
 
 _SOURCE = Path("_build/source")
 _HTML = Path("_build/html")
 _RENDERED = Path("_build/jupyter_book")
 # A published book is made from this profile; all others say on each page what they are made from.
 REFERENCE = "reference"
-_LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
-_TITLE = re.compile(r"^# .*$", re.MULTILINE)
+# Pages of book/ that include a file of the tree's root.
+_ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 
 
 class BookError(RuntimeError):
     """The book cannot be built; the message is one line."""
-
-
-@dataclass(frozen=True)
-class RunPage:
-    """What the book shows of one run."""
-
-    stage: str
-    arm: str
-    seed: int
-    status: Status
-    run_dir: Path
-
-    @property
-    def name(self) -> str:
-        """Path of the page in the book, without suffix."""
-        return f"run_pages/{self.stage}/{self.arm}-seed-{self.seed}"
 
 
 def index_page(book: Book) -> Path:
@@ -68,11 +50,17 @@ def stage_source(book: Book) -> Path:
     # What chapters save (figures/, tables/) lies beside them in the book, as it does in their output folder.
     for folder in (path for path in (root / book.output_dir).glob("*/") if path.is_dir()):
         shutil.copytree(folder, source / folder.name, dirs_exist_ok=True)
-    pages = _find_pages(root / book.results_dir)
+    for name in _ROOT_PAGES.values():
+        if (root / name).is_file():
+            shutil.copy(root / name, source / name)
+    pages = _find_pages(root / book.results_dir, root)
     for page in pages:
-        _write_run_page(source, page, book)
+        run_pages.write_run_page(source, page, book.profile.name)
     for stage in STAGES:
-        _write_stage_page(source, stage, [page for page in pages if page.stage == stage])
+        own = [page for page in pages if page.stage == stage]
+        if own:
+            run_pages.write_stage_page(source, stage, own)
+    _append_footers(root, source, book, pages)
     _write_config(root, source, book)
     _write_toc(root, source, pages)
     return source
@@ -98,16 +86,22 @@ def build_html(book: Book) -> Path:
         raise BookError(
             f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
         )
+    # The theme's download button gives what lies here: the committed notebook instead of the executed one.
+    for chapter in book.chapters:
+        committed = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        shutil.copy(committed, pages / "_sources" / committed.name)
+    for page in (pages / "_sources" / run_pages.FOLDER).glob("*/*.ipynb"):
+        shutil.copy(root / STAGE_NOTEBOOKS / f"{page.parent.name}.ipynb", page)
     index.parent.parent.mkdir(parents=True, exist_ok=True)
     pages.replace(index.parent)
     return index
 
 
-def _find_pages(results: Path) -> list[RunPage]:
-    return [
-        RunPage(stage, arm, seed, status, results / stage / arm / f"seed={seed}")
-        for stage, arm, seed, status in artifacts.find_statuses(results)
-    ]
+def _find_pages(results: Path, root: Path) -> list[RunPage]:
+    try:
+        return run_pages.find_pages(results, root)
+    except run_pages.DamagedRunError as error:
+        raise BookError(str(error)) from None
 
 
 def _copy_chapter(executed: Path, target: Path) -> None:
@@ -122,58 +116,27 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     shutil.copy(executed, target)
 
 
-def _write_run_page(source: Path, page: RunPage, book: Book) -> None:
-    target = source / page.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    title = f"# {page.arm}, seed {page.seed}"
-    command = "source .venv/bin/activate\n"
-    command += f"extrabitter run-job --profile {book.profile.name} {page.stage}/{page.arm}/seed={page.seed}"
-    if page.status.state == "failed":
-        text = f"{title}: failed\n\nThis run failed, and nothing in the book rests on it.\n\n"
-        text += f"{_fence(page.status.reason)}\n\nTry it again with\n\n{_fence(command)}\n"
-        target.with_suffix(".md").write_text(text, encoding="utf-8")
-        return
-    manifest = artifacts.read_manifest(page.run_dir)
-    executed = page.run_dir.with_name(f"{page.run_dir.name}.ipynb")
-    if manifest is None or not executed.is_file():
-        raise BookError(f"run {page.stage}/{page.arm}/seed={page.seed}: its folder or notebook is damaged")
-    notebook = json.loads(executed.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            # One stage notebook is many pages here: its labels would clash, its title says too little.
-            cell["source"] = _TITLE.sub("", _LABEL.sub("", "".join(cell["source"])), count=1).strip()
-    head = f"{title}\n\n{_provenance_table(manifest)}\n\nMake this page's run again with\n\n{_fence(command)}"
-    notebook["cells"].insert(0, {"cell_type": "markdown", "id": "provenance", "metadata": {}, "source": head})
-    target.with_suffix(".ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-
-
-def _provenance_table(manifest: dict[str, Any]) -> str:
-    machine = manifest["machine"]
-    rows = {
-        "commit": manifest["commit"][:12] + " (with uncommitted changes)" * manifest["dirty"],
-        "code": manifest["code_sha256"][:12],
-        "input weights": manifest["input_sha256"][:12] or "none",
-        "machine": machine["gpu"] or machine["cpu"],
-        "threads": manifest["threads"],
-        "wall time": f"{manifest['wall_s']:.0f} s",
-        "peak memory": f"{manifest['peak_rss_mb']:.0f} MB",
-        "versions": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
-    }
-    return "\n".join(
-        ["| | |", "|---|---|", *(f"| {name} | {_code(value)} |" for name, value in rows.items())]
-    )
-
-
-def _write_stage_page(source: Path, stage: str, pages: list[RunPage]) -> None:
-    if pages:
-        rows = [
-            f"| [{page.arm}, seed {page.seed}](/{page.name}) | {page.status.state} "
-            f"| {page.status.wall_s:.0f} |"
-            for page in pages
-        ]
-        table = "\n".join(["| run | status | wall time / s |", "|---|---|---|", *rows])
-        text = f"# Runs: {stage.replace('_', ' ')}\n\n{table}\n"
-        (source / "run_pages" / f"{stage}.md").write_text(text, encoding="utf-8")
+def _append_footers(root: Path, source: Path, book: Book, pages: list[RunPage]) -> None:
+    """Say below each page where it comes from, and below chapters that read runs, whose code has changed since."""
+    checkout = page_footers.find_checkout(root)
+    options = f"--published {book.results_dir}" if book.published else f"--profile {book.profile.name}"
+    changed = sorted({page.stage for page in pages if page.code_changed}, key=list(STAGES).index)
+    warning = ""
+    if changed:
+        names = ", ".join(f"[{stage.replace('_', ' ')}](/{run_pages.FOLDER}/{stage})" for stage in changed)
+        said = f"The code of a stage has changed since runs of this book were made: {names}."
+        warning = f"```{{warning}}\n{said}\n```\n\n"
+    for chapter in book.chapters:
+        path = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        text = page_footers.footer(checkout, source, path, f"extrabitter run-chapter {options} {chapter}")
+        page_footers.append(source / path.name, warning * book.reads_runs(chapter) + text)
+    for path in sorted((root / "book").glob("*.md")):
+        committed = Path(_ROOT_PAGES.get(path.name, path.relative_to(root)))
+        page_footers.append(source / path.name, page_footers.footer(checkout, source, committed))
+    for page in pages:
+        if page.manifest is not None:
+            text = page_footers.footer(checkout, source, STAGE_NOTEBOOKS / f"{page.stage}.ipynb")
+            page_footers.append(source / f"{page.name}.ipynb", text)
 
 
 def _write_config(root: Path, source: Path, book: Book) -> None:
@@ -196,7 +159,7 @@ def _write_toc(root: Path, source: Path, pages: list[RunPage]) -> None:
     for stage in STAGES:
         files = [{"file": page.name} for page in pages if page.stage == stage]
         if files:
-            sections.append({"file": f"run_pages/{stage}", "sections": files})
+            sections.append({"file": f"{run_pages.FOLDER}/{stage}", "sections": files})
     entries = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
     parent = next((entry for entry in entries if entry["file"] == "runs"), None)
     if parent is None:
@@ -204,15 +167,3 @@ def _write_toc(root: Path, source: Path, pages: list[RunPage]) -> None:
     if sections:
         parent["sections"] = sections
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-
-
-def _fence(text: str) -> str:
-    """Show text as it is, whatever it contains: the fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
-
-
-def _code(value: Any) -> str:
-    """Show a value in a table cell without any meaning to Markdown."""
-    return "`" + str(value).replace("`", "'").replace("|", "/") + "`"
