@@ -55,7 +55,7 @@ def estimate_cost(
     `completion_tokens` is the mean length of a completion. `fits` compares memory without activations and caches.
 
     >>> round(estimate_cost("A100", 3_000_000_000, 250, 1024, 500).hours, 1)
-    14.5
+    13.7
     """
     if gpu not in GPUS:
         raise ValueError(f"gpu: unknown {gpu!r}; must be one of {', '.join(GPUS)}")
