@@ -17,7 +17,6 @@ import yaml
 
 from chromium import Page
 from extrabitter import pipeline
-from extrabitter.config import STAGES
 from extrabitter.provenance import REPOSITORY
 from page_checks import SETTLED, findings, reported
 
@@ -28,10 +27,11 @@ def chosen_pages() -> list[str]:
     """Every page of the table of contents, and of the runs' pages one of each stage."""
     toc = yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8"))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
-    jobs = pipeline.make_plan("smoke", REPOSITORY).jobs.values()
-    for stage in STAGES:
-        first = next(job for job in jobs if job.stage == stage)
-        pages += [f"run_pages/{stage}", f"run_pages/{stage}/{first.arm}-seed-{first.seed}"]
+    first = {}
+    for job in pipeline.make_plan("smoke", REPOSITORY).jobs.values():
+        first.setdefault(job.stage, job)
+    for stage, job in first.items():
+        pages += [f"run_pages/{stage}", f"run_pages/{stage}/{job.arm}-seed-{job.seed}"]
     return [*pages, "search", "genindex"]
 
 
