@@ -26,6 +26,7 @@ INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
 INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
+    "batching",
     "decoder",
     "grpo",
     "grpo_loss",

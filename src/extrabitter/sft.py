@@ -19,6 +19,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from extrabitter.batching import batches_by_length
 from extrabitter.config import SftPrimingParameters
 from extrabitter.records import validate_table
 from extrabitter.seeding import derive_seed
@@ -130,15 +131,10 @@ class TrimmedSFTTrainer(SFTTrainer):
 
 def micro_batches(inputs: Mapping[str, torch.Tensor], max_tokens: int) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the rows of `inputs` (B, T), padded on the right, in order of length, as many as fit in `max_tokens`."""
-    lengths = inputs["attention_mask"].sum(dim=1)
-    order = lengths.argsort(stable=True)
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= max_tokens:
-            continue
-        rows, width = order[start:stop], int(lengths[order[stop - 1]])
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    for rows in batches_by_length(lengths, max_tokens):
+        width = lengths[rows[-1]]
         yield {name: values[rows, :width] for name, values in inputs.items()}
-        start = stop
 
 
 class LossTable(TrainerCallback):
