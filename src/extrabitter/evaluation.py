@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NUM_RESAMPLES = 1_000  # bootstrap draws over problems
+BATCH = 256  # rows of a forward pass
 SEARCH_WORDS = ("check", "back")  # what may follow a first attempt, other than its submission
 
 
@@ -195,7 +196,6 @@ def search_probability_summary(
     return pd.DataFrame([row])
 
 
-@torch.no_grad()
 def search_probability(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -214,17 +214,23 @@ def search_probability(
     first = sample_completions(model, tokenizer, problems, 1, sampling, seed, cue=cue)
     prefixes = first_attempt_prefixes(first)
     search_ids = word_ids(tokenizer, SEARCH_WORDS)
-    sequences = [
-        tokenizer(f"{prompt} {prefix}".strip())["input_ids"]
-        for prompt, prefix in zip(first["prompt"], prefixes, strict=True)
-    ]
-    probabilities = np.empty(len(sequences))
-    for start in range(0, len(sequences), 256):
-        batch = sequences[start : start + 256]
+    texts = [f"{prompt} {prefix}".strip() for prompt, prefix in zip(first["prompt"], prefixes, strict=True)]
+    return next_word_probabilities(model, tokenizer, texts)[:, search_ids].sum(axis=1)
+
+
+@torch.no_grad()
+def next_word_probabilities(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> np.ndarray:
+    """Return the distribution of the word behind each text; shape (N, V)."""
+    sequences = [tokenizer(text)["input_ids"] for text in texts]
+    blocks = []
+    for start in range(0, len(sequences), BATCH):
+        batch = sequences[start : start + BATCH]
         width = max(map(len, batch))
-        input_ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in batch])
-        logits = model(input_ids=input_ids, use_cache=False).logits  # (rows, T, V)
+        # Padded on the right: a causal model does not see what follows.
+        ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in batch])
+        logits = model(input_ids=ids.to(model.device), use_cache=False).logits  # (rows, T, V)
         last = torch.tensor([len(ids) - 1 for ids in batch])
-        softmax = logits[torch.arange(len(batch)), last].double().softmax(dim=-1)
-        probabilities[start : start + len(batch)] = softmax[:, search_ids].sum(dim=-1).numpy()
-    return probabilities
+        blocks.append(logits[torch.arange(len(batch)), last].double().softmax(dim=-1).cpu().numpy())
+    return np.concatenate(blocks) if blocks else np.empty((0, len(tokenizer)))

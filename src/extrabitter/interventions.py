@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from extrabitter.evaluation import SEARCH_WORDS, first_attempt_prefixes, sample_completions
+from extrabitter.evaluation import (
+    SEARCH_WORDS,
+    first_attempt_prefixes,
+    next_word_probabilities,
+    sample_completions,
+)
 from extrabitter.metrics import bootstrap_interval
 from extrabitter.models import word_ids
 from extrabitter.rollouts import SamplingParameters
@@ -38,7 +42,6 @@ FIRST_WORDS: dict[str, tuple[str, ...]] = {
     "subgoal_setting": ("aim",),
     "backward_chaining": ("need",),
 }
-BATCH = 256  # rows of a forward pass
 
 
 class Intervention(NamedTuple):
@@ -65,24 +68,6 @@ def first_attempts(completions: pd.DataFrame, per_problem: int) -> pd.DataFrame:
             rows.append({"problem": identifier, "prefix": prefix, "hit": replay.hits})
     table = pd.DataFrame(rows, columns=["problem", "prefix", "hit"])
     return table.groupby("problem", sort=False).head(per_problem).reset_index(drop=True)
-
-
-@torch.no_grad()
-def next_word_probabilities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> NDArray[np.float64]:
-    """Return the distribution of the word behind each text; shape (N, V)."""
-    sequences = [tokenizer(text)["input_ids"] for text in texts]
-    blocks = []
-    for start in range(0, len(sequences), BATCH):
-        batch = sequences[start : start + BATCH]
-        width = max(map(len, batch))
-        # Padded on the right: a causal model does not see what follows.
-        ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in batch])
-        logits = model(input_ids=ids.to(model.device), use_cache=False).logits  # (rows, T, V)
-        last = torch.tensor([len(ids) - 1 for ids in batch])
-        blocks.append(logits[torch.arange(len(batch)), last].double().softmax(dim=-1).cpu().numpy())
-    return np.concatenate(blocks) if blocks else np.empty((0, len(tokenizer)))
 
 
 def intervene(
