@@ -201,10 +201,8 @@ class BehaviourEvaluationParameters(StageParameters):
         return self
 
 
-class WillItChokeParameters(StageParameters):
-    """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
-
-    stage: ClassVar[str] = "will_it_choke"
+class ProbeSizes(StrictModel):
+    """What a probe is told, as a command or as a stage."""
 
     checkpoint: str = Field(min_length=1, description="checkpoint to probe")
     num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
@@ -214,10 +212,17 @@ class WillItChokeParameters(StageParameters):
         4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
     )
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    num_steps: int = Field(100, ge=1, description="GRPO steps whose cost is estimated")
+
+
+class WillItChokeParameters(ProbeSizes, StageParameters):
+    """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
+
+    stage: ClassVar[str] = "will_it_choke"
+
     gpu: str = Field(
         "A100", min_length=1, description="card whose cost is estimated: a key of training_costs.GPUS"
     )
-    num_steps: int = Field(100, ge=1, description="GRPO steps whose cost is estimated")
 
 
 STAGES: dict[str, type[StageParameters]] = {

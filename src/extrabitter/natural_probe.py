@@ -22,12 +22,12 @@ from extrabitter.probe import (
     GROUP_SIZES,
     ProbeParameters,
     cost_table,
+    draw_problems,
     informative_groups,
     table_records,
 )
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
 
 if TYPE_CHECKING:
     from extrabitter.pretrained import Pretrained
@@ -80,13 +80,7 @@ class NaturalProbe:
 
 def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) -> NaturalProbe:
     """Probe a model on validation problems in natural English."""
-    problems = countdown.generate_problems(
-        "validation",
-        parameters.num_problems,
-        derive_seed(parameters.seed, "probe", parameters.num_numbers),
-        num_numbers=parameters.num_numbers,
-        distinct=True,
-    )
+    problems = draw_problems(parameters)
     shots = examples(
         parameters.few_shot, parameters.seed, CONDITIONS[parameters.shots_show].trace, parameters.num_numbers
     )

@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from extrabitter.competence import ZERO_PROBABILITY
-from extrabitter.config import MAX_TOKENS, GrpoParameters, StrictModel
+from extrabitter.config import GrpoParameters, ProbeSizes
 from extrabitter.evaluation import pass_at_k_table, sample_completions, summary_table
 from extrabitter.interventions import (
     FIRST_WORDS,
@@ -32,6 +32,7 @@ from extrabitter.priming_advice import Advice, advise
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
+from extrabitter.tasks.countdown import Problem
 from extrabitter.training_costs import GPUS, estimate_cost
 
 if TYPE_CHECKING:
@@ -51,20 +52,11 @@ PLACES = {
 }
 
 
-class ProbeParameters(StrictModel):
+class ProbeParameters(ProbeSizes):
     """What is probed, and how closely."""
 
-    checkpoint: str = Field(min_length=1, description="checkpoint to probe")
     seed: int = Field(0, ge=0, lt=2**31, description="root of every random number here")
-    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
-    num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
-    num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
-    num_attempts: int = Field(
-        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
-    )
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     gpu: str = Field("A100", pattern=f"^({'|'.join(GPUS)})$", description="card whose cost is estimated")
-    num_steps: int = Field(100, ge=1, description="GRPO steps whose cost is estimated")
 
 
 @dataclass(frozen=True)
@@ -103,13 +95,7 @@ def probe(parameters: ProbeParameters, model: PreTrainedModel, tokenizer: PreTra
             f"checkpoint {parameters.checkpoint}: lacks words of the Countdown grammar ({', '.join(missing[:5])}); "
             "it must be one of the book's own kind"
         )
-    problems = countdown.generate_problems(
-        "validation",
-        parameters.num_problems,
-        derive_seed(parameters.seed, "probe", parameters.num_numbers),
-        num_numbers=parameters.num_numbers,
-        distinct=True,
-    )
+    problems = draw_problems(parameters)
     sampling = SamplingParameters(max_completion_length=parameters.max_completion_length)
     completions = sample_completions(
         model,
@@ -145,6 +131,17 @@ def probe(parameters: ProbeParameters, model: PreTrainedModel, tokenizer: PreTra
         behaviours,
         cost_table(parameters, num_parameters, measured["mean_completion_tokens"]),
         advice,
+    )
+
+
+def draw_problems(parameters: ProbeParameters) -> list[Problem]:
+    """Draw the validation problems of a probe: the same ones for every model at the same seed."""
+    return countdown.generate_problems(
+        "validation",
+        parameters.num_problems,
+        derive_seed(parameters.seed, "probe", parameters.num_numbers),
+        num_numbers=parameters.num_numbers,
+        distinct=True,
     )
 
 
