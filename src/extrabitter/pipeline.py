@@ -224,8 +224,8 @@ def chapter_digest(book: Book, chapter: str) -> str:
     notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     digest = hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode())
     for name in _metadata(notebook).get("reads_files", []):
-        given = root / name
-        digest.update(f"{name} {file_sha256(given) if given.is_file() else 'absent'}\n".encode())
+        given = sorted(path for path in root.glob(name) if path.is_file())
+        digest.update(f"{name} {[file_sha256(path) for path in given] or 'absent'}\n".encode())
     if book.published:
         results = root / book.results_dir
         for pattern in ("profile.yaml", f"*/*/seed=*/{MANIFEST}", "*/*/seed=*.status.json"):
@@ -235,7 +235,7 @@ def chapter_digest(book: Book, chapter: str) -> str:
 
 
 def _metadata(chapter: Path) -> dict[str, Any]:
-    """Return what a chapter says of itself: `reads_runs` (default true) and `reads_files`, relative to the root."""
+    """Return what a chapter says of itself: `reads_runs` (default true) and `reads_files`, patterns below the root."""
     metadata: dict[str, Any] = json.loads(chapter.read_text(encoding="utf-8"))["metadata"]
     return metadata.get("extrabitter", {})
 
