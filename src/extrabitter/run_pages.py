@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from extrabitter import artifacts, provenance, records
 from extrabitter.artifacts import Status
 from extrabitter.config import STAGES
+from extrabitter.shipping import markdown_table
 
 FOLDER = "run_pages"
 WEIGHTS = "checkpoint/model.safetensors"
@@ -97,7 +98,7 @@ def write_run_page(source: Path, page: RunPage, profile: str) -> None:
     head = [
         title,
         *([_changed(page)] if page.code_changed else []),
-        _table(("of this run", "value"), _provenance(page, page.manifest, profile)),
+        "\n".join(markdown_table(("of this run", "value"), _provenance(page, page.manifest, profile))),
         f"Make this page's run again with\n\n{command}",
         _AGAIN,
         f":::{{dropdown}} All parameters\n{_parameters(page.stage, page.manifest['parameters'])}\n:::",
@@ -125,7 +126,7 @@ def write_stage_page(source: Path, stage: str, pages: list[RunPage]) -> None:
     text = f"# Runs: {stage.replace('_', ' ')}\n\n"
     if any(page.code_changed for page in pages):
         text += "Where the code has changed since a run, the same command may now give other numbers.\n\n"
-    text += _table(("run", "status", "wall time / s", "results"), rows) + "\n"
+    text += "\n".join(markdown_table(("run", "status", "wall time / s", "results"), rows)) + "\n"
     (source / FOLDER / f"{stage}.md").write_text(text, encoding="utf-8")
 
 
@@ -169,7 +170,7 @@ def _parameters(stage: str, values: Mapping[str, Any]) -> str:
     fields = STAGES[stage].model_fields
     meanings = {name: field.description or "" for name, field in fields.items()}
     rows = [(_code(name), _code(value), _cell(meanings.get(name, ""))) for name, value in values.items()]
-    return _table(("parameter", "value", "meaning"), rows)
+    return "\n".join(markdown_table(("parameter", "value", "meaning"), rows))
 
 
 def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
@@ -197,11 +198,6 @@ def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
             elif text.strip():
                 outputs.append({**output, "text": text})
     return {**cell, "outputs": outputs}
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _fence(text: str) -> str:

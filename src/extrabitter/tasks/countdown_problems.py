@@ -177,11 +177,6 @@ class AttemptTable:
         """Return the indices of the attempts that reach `target`."""
         return range(bisect_left(self.values, target), bisect_right(self.values, target))
 
-    def targets(self) -> list[int]:
-        """Return, ascending, each target once for each attempt that reaches it, the too rare ones left out."""
-        least = MIN_SOLUTION_SHARE[self._num_steps + 1] * len(self)
-        return [value for value in self.values if len(self.hits(value)) >= least]
-
 
 @lru_cache(maxsize=8192)
 def attempt_table(numbers: tuple[int, ...], operations: str = OPERATIONS) -> AttemptTable:
@@ -227,8 +222,10 @@ def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=8192)
 def problem_targets(numbers: tuple[int, ...]) -> bytes:
-    """Return the targets that a problem may give with `numbers`, each as often as attempts reach it."""
-    return bytes(attempt_table(numbers).targets())
+    """Return, ascending, the targets a problem may give with `numbers`, each as often as attempts reach it."""
+    table = attempt_table(numbers)
+    least = MIN_SOLUTION_SHARE[len(numbers)] * len(table)
+    return bytes(value for value in table.values if len(table.hits(value)) >= least)
 
 
 def all_problems(split: str, num_numbers: int) -> list[Problem]:
