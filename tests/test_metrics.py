@@ -13,6 +13,7 @@ from scipy import stats
 
 from extrabitter.metrics import (
     bootstrap_interval,
+    holm_adjusted,
     paired_difference,
     pass_at_k,
     pass_at_k_curve,
@@ -128,3 +129,20 @@ def test_pairing_removes_what_both_arms_share() -> None:
     assert difference.lower < 1 < difference.upper < 1.3
     with pytest.raises(ValueError, match="must be equal"):
         paired_difference([1.0, 2.0], [1.0])
+
+
+def test_holm_adjusts_as_in_its_definition_and_keeps_order() -> None:
+    # By hand: 7 tests of which 3 are given; sorted .002 .004 .01, times 7 6 5.
+    assert holm_adjusted([0.01, 0.002, 0.004], 7) == pytest.approx([0.05, 0.014, 0.024])
+    assert holm_adjusted([0.5, 0.2], 2) == pytest.approx([0.5, 0.4])
+    assert holm_adjusted([0.4, 0.4], 3) == pytest.approx([1.0, 1.0])
+    assert holm_adjusted([], 3).size == 0
+    with pytest.raises(ValueError, match="num_tests: 1 must be at least 2"):
+        holm_adjusted([0.1, 0.2], 1)
+
+
+def test_holm_keeps_the_chance_of_any_false_rejection() -> None:
+    rng = np.random.default_rng(7)
+    false = [(holm_adjusted(rng.uniform(size=5), 5) <= 0.05).any() for _ in range(4000)]
+    uncorrected = [(rng.uniform(size=5) <= 0.05).any() for _ in range(4000)]
+    assert np.mean(false) < 0.062 < 0.2 < np.mean(uncorrected)

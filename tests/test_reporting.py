@@ -14,8 +14,9 @@ from extrabitter import reporting
 from extrabitter.artifacts import find_runs
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
 from extrabitter.figure_style import arm_label
-from extrabitter.predictions import Prediction, Region
-from extrabitter.verdicts import Claim, collect_claims, verdict_strings, verdict_table
+from extrabitter.predictions import Prediction, Region, read_predictions
+from extrabitter.scorecard import ESSAY_CLAIMS, NOT_RUN, essay_table, scorecard, scorecard_strings
+from extrabitter.verdicts import Claim, collect_claims, together, verdict_strings, verdict_table
 from synthetic_results import completions_table, summary_table, write_results, write_run
 
 
@@ -147,6 +148,86 @@ def test_a_claim_holds_or_fails_only_with_its_whole_interval(
     )
     claim = Claim("k", "s", "e", ("grpo_a", "grpo_b"), estimate, prediction, "points")
     assert claim.verdict == claim.judgement == verdict
+
+
+def claim_from(values: list[float], key: str = "k", primary: bool = True) -> Claim:
+    """A claim of at least 15 points, overturned by at most 5, on these seed means."""
+    prediction = Prediction(
+        key=key,
+        primary=primary,
+        effect="e",
+        predicted=Region(low=0.15),
+        falsifier=[Region(high=0.05)],
+        seeds=5,
+    )
+    rows = pd.DataFrame({"value": values, "lower": values, "upper": values})
+    return Claim(key, "s", "e", ("grpo_a", "grpo_b"), over_seeds(rows), prediction, "points")
+
+
+CLEAR, NARROW, WIDE = (
+    [0.40, 0.41, 0.39, 0.42, 0.40],
+    [0.160, 0.185, 0.215, 0.170, 0.175],
+    [0.1, 0.3, 0.2, 0.4, 0.1],
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "num_primary", "verdict"),
+    [(CLEAR, 7, "held"), (NARROW, 1, "held"), (NARROW, 7, "undecided"), (WIDE, 1, "undecided")],
+)
+def test_a_primary_claim_must_stand_beside_all_the_others(
+    values: list[float], num_primary: int, verdict: str
+) -> None:
+    (claim,) = together([claim_from(values)], num_primary)
+    assert claim.verdict == verdict
+    assert claim.withdrawn == (claim.alone != verdict)
+    assert ("held alone, not with all primary claims" in claim.judgement) == claim.withdrawn
+    (secondary,) = together([claim_from(values, primary=False)], num_primary)
+    assert secondary.verdict == secondary.alone == claim.alone
+
+
+def test_a_clear_claim_makes_room_for_the_next_one() -> None:
+    clear, narrow = claim_from(CLEAR, "a"), claim_from(NARROW, "b")
+    p_value = narrow.prediction.predicted.p_value(narrow.estimate)
+    assert 0.025 / 2 < p_value <= 0.025, "decided as the second of two, not as one of two"
+    assert [claim.verdict for claim in together([clear, narrow], 2)] == ["held", "held"]
+    wide = claim_from(WIDE, "c")
+    assert [claim.verdict for claim in together([wide, narrow], 2)] == ["undecided", "undecided"]
+
+
+@pytest.mark.parametrize("values", [CLEAR, NARROW, WIDE])
+def test_a_p_value_decides_as_its_interval_does(values: list[float]) -> None:
+    estimate = claim_from(values).estimate
+    for bound in (0.0, 0.15, estimate.lower, estimate.value, estimate.upper, 0.5):
+        for above in (True, False):
+            inside = estimate.lower >= bound if above else estimate.upper <= bound
+            assert (estimate.p_value(bound, above) <= 0.025 + 1e-12) == inside
+
+
+def test_one_seed_has_no_p_value_and_is_not_withdrawn() -> None:
+    (claim,) = together([claim_from([0.4])], 7)
+    assert math.isnan(claim.estimate.p_value(0.0, True)) and claim.alone == claim.verdict == "held"
+
+
+def test_the_scorecard_lists_every_prediction_once(three_seeds: Path) -> None:
+    claims, predictions = collect_claims(three_seeds), read_predictions()
+    card = scorecard(claims, predictions).set_index("key")
+    assert list(card.index) == list(predictions)
+    measured = {claim.key: claim for claim in claims if claim.estimate.measured}
+    assert set(card.index[card["num_seeds"] > 0]) == set(measured)
+    assert (card.loc[card["num_seeds"] == 0, "verdict"] == NOT_RUN).all()
+    for key, claim in measured.items():
+        assert card.loc[key, "verdict"] == claim.verdict and card.loc[key, "value"] == claim.estimate.value
+    assert scorecard_strings(claims, predictions)["Verdict"].eq(NOT_RUN).sum() == len(card) - len(measured)
+
+
+def test_the_essays_claims_rest_on_predictions_of_the_page(three_seeds: Path) -> None:
+    predictions = read_predictions()
+    named = [key for essay in ESSAY_CLAIMS for key in essay.keys]
+    assert set(named) <= set(predictions) and len(named) == len(set(named))
+    table = essay_table(collect_claims(three_seeds))
+    assert table.iloc[-1]["What was measured"] == "not tested here", "the claim on model families"
+    assert "exploratory, three seeds" in table.iloc[0]["What was measured"]
 
 
 def test_few_seeds_are_called_exploratory_and_nothing_is_never_zero(

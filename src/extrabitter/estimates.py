@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from extrabitter.behaviours import MEASURES
 from extrabitter.metrics import t_interval
@@ -30,6 +31,22 @@ class Estimate:
     def measured(self) -> bool:
         """Whether any complete run stands behind the value."""
         return self.num_seeds > 0 and bool(np.isfinite(self.value))
+
+
+    def p_value(self, bound: float, above: bool) -> float:
+        """Return the chance of a mean over seeds this far above (or below) `bound` if the truth lay at it.
+
+        Student's t, one-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN
+        with fewer than two seeds, whose interval is over problems.
+        """
+        if not self.measured or self.num_seeds < 2:
+            return float("nan")
+        freedom = self.num_seeds - 1
+        error = (self.upper - self.lower) / 2 / float(stats.t.ppf(0.975, freedom))
+        distance = (self.value - bound) if above else (bound - self.value)
+        if error == 0:
+            return 0.0 if distance >= 0 else 1.0
+        return float(stats.t.sf(distance / error, freedom))
 
 
 MISSING = Estimate(np.nan, np.nan, np.nan, 0)

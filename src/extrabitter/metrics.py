@@ -1,4 +1,4 @@
-"""Estimates and their intervals: pass@k, t, Wilson, bootstrap over problems, paired differences."""
+"""Estimates and their intervals: pass@k, t, Wilson, bootstrap over problems, paired differences; Holm's method."""
 
 from __future__ import annotations
 
@@ -116,3 +116,23 @@ def paired_difference(first: Values, second: Values, level: float = 0.95) -> Int
             f"paired values: shapes {one.shape} and {other.shape} must be equal, one-dimensional"
         )
     return t_interval(one - other, level)
+
+
+def holm_adjusted(p_values: Sequence[float], num_tests: int) -> npt.NDArray[np.float64]:
+    """Return p-values adjusted for `num_tests` tests of one family, in the order given; shape (len(p_values),).
+
+    Tests not given count as not rejected. Rejecting what is at most a level keeps the chance of any false
+    rejection below that level. ValueError where fewer tests than p-values are named.
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
+
+    >>> holm_adjusted([0.01, 0.04, 0.03], 3).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    if num_tests < len(p_values):
+        raise ValueError(f"num_tests: {num_tests} must be at least {len(p_values)}, the p-values given")
+    given = np.asarray(p_values, dtype=float)
+    order = np.argsort(given)
+    steps = np.clip((num_tests - np.arange(len(given))) * given[order], 0.0, 1.0)
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted

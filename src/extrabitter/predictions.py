@@ -41,6 +41,11 @@ class Region(StrictModel):
             self.high is None or estimate.upper <= self.high
         )
 
+    def p_value(self, estimate: Estimate) -> float:
+        """Return the p-value of "not wholly inside": the larger of those at its bounds; NaN below two seeds."""
+        bounds = [(self.low, True), (self.high, False)]
+        return max(estimate.p_value(bound, above) for bound, above in bounds if bound is not None)
+
     def describe(self, write: Callable[[float], str]) -> str:
         """Say the region in words, numbers written by `write`."""
         if self.low is None:

@@ -4,7 +4,8 @@ A claim has *held* when the interval of its effect lies wholly in the predicted 
 wholly in the falsifier's, and is *undecided* otherwise; also where nothing could be measured. The regions are
 those of the predictions page, the same for every profile. With fewer than five seeds a claim
 is exploratory, whatever its interval; where a base behind a claim missed a competence bar, its row says so.
-Intervals are not corrected for the number of claims.
+The primary claims are judged together by Holm's method: an interval that lies wholly in a region may be too wide for
+that, and the claim is then undecided. Intervals are shown as they are; secondary claims are not corrected.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
-from extrabitter.metrics import wilson_interval
+from extrabitter.metrics import holm_adjusted, wilson_interval
 from extrabitter.predictions import Prediction, Region, read_predictions
 from extrabitter.reporting import (
     CLAIM_SEEDS,
@@ -32,6 +34,8 @@ from extrabitter.reporting import (
     points_interval,
     spell,
 )
+
+LEVEL = 0.025  # on each side: that of a 95 % interval
 
 # Of the arms a profile has, the first one here speaks for priming with search.
 PRIMED_SEARCH = (
@@ -55,10 +59,11 @@ class Claim:
     prediction: Prediction
     unit: str  # "points", "share" or "number"
     below_bars: bool = False  # a base behind the arms missed a competence bar
+    withdrawn: bool = False  # its interval alone would decide; with all primary claims together it does not
 
     @property
-    def verdict(self) -> str:
-        """Held, failed, undecided, or not measured."""
+    def alone(self) -> str:
+        """The verdict of this claim's interval, as if no other claim were made."""
         if not self.estimate.measured:
             return "not measured"
         if self.prediction.predicted.holds(self.estimate):
@@ -67,10 +72,17 @@ class Claim:
         return "failed" if failed else "undecided"
 
     @property
+    def verdict(self) -> str:
+        """Held, failed, undecided, or not measured."""
+        return "undecided" if self.withdrawn else self.alone
+
+    @property
     def judgement(self) -> str:
         """The verdict with the cautions that its number of seeds and its bases ask for."""
         seeds = self.estimate.num_seeds
         cautions = [f"exploratory, {spell(seeds, 'seed')}"] if 0 < seeds < CLAIM_SEEDS else []
+        if self.withdrawn:
+            cautions.append(f"{self.alone} alone, not with all primary claims")
         if self.below_bars and self.estimate.measured:
             cautions.append("a base is below its bars")
         return f"{self.verdict} ({'; '.join(cautions)})" if cautions else self.verdict
@@ -169,14 +181,57 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
         ),
     ]
     if "grpo_rich_masked" in arms:
-        knock_out = after_rl(
-            "knock_out",
-            "Take the search words away, and the gain goes with them",
-            "grpo_rich",
-            "grpo_rich_masked",
+        knocked_out = [
+            after_rl(
+                "knock_out",
+                "Take the search words away, and the gain goes with them",
+                "grpo_rich",
+                "grpo_rich_masked",
+            ),
+            after_rl(
+                "masked_is_absent",
+                "Without its search words the searching base learns what the other one learns",
+                "grpo_rich_masked",
+                "grpo_absent",
+            ),
+        ]
+        claims[1:1] = knocked_out
+    if "grpo_rich_permuted" in arms:
+        permuted = Claim(
+            "permuted_gains_nothing",
+            "Rewards that say nothing bring nothing",
+            f"pass@1, “{arm_label('grpo_rich_permuted')}” after RL minus “{arm_label('rich')}” before",
+            ("grpo_rich_permuted", "base_rich"),
+            of_difference(completions, "grpo_rich_permuted", "base_rich", "pass@1"),
+            predictions["permuted_gains_nothing"],
+            "points",
         )
-        claims.insert(1, knock_out)
-    return [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
+        claims.insert(3, permuted)
+    marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
+    return together(marked, sum(prediction.primary for prediction in predictions.values()))
+
+
+def together(claims: Sequence[Claim], num_primary: int) -> list[Claim]:
+    """Withdraw decisions on primary claims that Holm's method does not bear out over `num_primary` tests.
+
+    Predictions on the page that are not measured yet count as tests, so that a verdict does not get weaker
+    as runs come in. Below two seeds there is nothing to correct: the claim is exploratory.
+    """
+    tested = {claim.key: p for claim in claims if claim.prediction.primary and np.isfinite(p := _p_value(claim))}
+    adjusted = dict(zip(tested, holm_adjusted(list(tested.values()), num_primary), strict=True))
+    return [
+        replace(
+            claim,
+            withdrawn=claim.alone in ("held", "failed") and adjusted.get(claim.key, 0.0) > LEVEL,
+        )
+        for claim in claims
+    ]
+
+
+def _p_value(claim: Claim) -> float:
+    """The p-value of the decision that a claim's interval takes, or would be nearest to taking."""
+    regions = [claim.prediction.predicted, *claim.prediction.falsifier]
+    return min(region.p_value(claim.estimate) for region in regions)
 
 
 def priming_tokens(losses: pd.DataFrame, arm: str) -> str:
@@ -227,6 +282,7 @@ def verdict_table(claims: Sequence[Claim]) -> pd.DataFrame:
             "lower": [claim.estimate.lower for claim in claims],
             "upper": [claim.estimate.upper for claim in claims],
             "num_seeds": [claim.estimate.num_seeds for claim in claims],
+            "primary": [claim.prediction.primary for claim in claims],
             "basis": [basis(claim.estimate.num_seeds) for claim in claims],
             "held_if": [claim.predicted for claim in claims],
             "failed_if": [claim.falsifier for claim in claims],

@@ -1,0 +1,121 @@
+"""What came of every prediction, and of the essay's claims, in tables for the verdict page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from extrabitter.predictions import Prediction
+from extrabitter.reporting import spell
+from extrabitter.verdicts import Claim
+
+NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class EssayClaim:
+    """A claim of the essay, the predictions that speak to it, and what they leave open."""
+
+    statement: str
+    keys: tuple[str, ...]
+    leaves_open: str
+
+
+ESSAY_CLAIMS = (
+    EssayClaim(
+        "As written (first hypothesis): RL surfaces behaviours that are there and creates none",
+        ("nothing_created", "amplified", "permuted_gains_nothing"),
+        "Longer training, denser rewards and composition of skills, where others find that RL does create.",
+    ),
+    EssayClaim(
+        "The behaviour is the cause: without it the gain is gone",
+        ("knock_out", "masked_is_absent", "search_pays"),
+        "Behaviours other than checking and going back, and tasks where a guess is never right by luck.",
+    ),
+    EssayClaim(
+        "As sharpened here: a behaviour survives RL if it is there, pays, and is not outcompeted first",
+        ("selection_follows_advantage", "advantage_beats_simpler_predictors", "tight_cap_kills_search"),
+        "Everything, until these are run.",
+    ),
+    EssayClaim(
+        "Priming repairs a base that lacks the behaviour, and right answers are not what it needs",
+        (
+            "priming_repairs",
+            "not_just_sft",
+            "search_beats_filler",
+            "words_are_not_enough",
+            "wrong_answers_cost_little",
+        ),
+        "Whether a primed base is as good as one that was pretrained with the behaviour.",
+    ),
+    EssayClaim(
+        "Exploration is the wall (second hypothesis): what is never drawn is never rewarded",
+        ("plain_stays_silent", "forced_takes_off", "take_off_collapses", "dose_is_a_threshold"),
+        "Which of the two walls stands in the way of a large model.",
+    ),
+    EssayClaim(
+        "Qwen bases have the behaviours and Llama bases lack them",
+        (),
+        "All of it: models of this size share an architecture with these families and nothing else.",
+    ),
+)
+
+
+def essay_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """List the essay's claims with what was measured for each, as ready-made strings."""
+    measured = {claim.key: claim for claim in claims}
+    rows = []
+    for essay in ESSAY_CLAIMS:
+        found = [measured[key] for key in essay.keys if key in measured and measured[key].estimate.measured]
+        lines = [f"{claim.statement}: {claim.measured}; {claim.judgement}" for claim in found]
+        missing = len(essay.keys) - len(found)
+        if missing:
+            lines.append(f"{spell(missing, 'prediction')} {NOT_RUN}")
+        rows.append((essay.statement, "\n".join(lines) or "not tested here", essay.leaves_open))
+    return pd.DataFrame(rows, columns=["The claim", "What was measured", "What stays open"])
+
+
+def scorecard(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) -> pd.DataFrame:
+    """List every prediction of the page with what came of it, in the page's order.
+
+    Columns: key, primary, seeds (planned), num_seeds (run), value, lower, upper, verdict.
+    """
+    measured = {claim.key: claim for claim in claims if claim.estimate.measured}
+    rows = []
+    for key, prediction in predictions.items():
+        claim = measured.get(key)
+        value, lower, upper, num_seeds, verdict = (
+            (None, None, None, 0, NOT_RUN)
+            if claim is None
+            else (
+                claim.estimate.value,
+                claim.estimate.lower,
+                claim.estimate.upper,
+                claim.estimate.num_seeds,
+                claim.verdict,
+            )
+        )
+        rows.append((key, prediction.primary, prediction.seeds, num_seeds, value, lower, upper, verdict))
+    return pd.DataFrame(
+        rows, columns=["key", "primary", "seeds", "num_seeds", "value", "lower", "upper", "verdict"]
+    )
+
+
+def scorecard_strings(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) -> pd.DataFrame:
+    """Show the scorecard as ready-made strings, narrow enough for a page."""
+    measured = {claim.key: claim for claim in claims if claim.estimate.measured}
+    rows = []
+    for key, prediction in predictions.items():
+        claim = measured.get(key)
+        kind = "primary" if prediction.primary else "secondary"
+        rows.append(
+            (
+                f"{key.replace('_', ' ')}\n({kind}; {prediction.effect})",
+                claim.measured if claim else "",
+                f"{claim.estimate.num_seeds if claim else 0} of {prediction.seeds}",
+                claim.judgement if claim else NOT_RUN,
+            )
+        )
+    return pd.DataFrame(rows, columns=["Prediction", "Measured", "Seeds", "Verdict"])
