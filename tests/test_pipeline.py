@@ -573,6 +573,16 @@ def test_notebook_that_differs_from_the_model_is_refused(tree: Path) -> None:
         undo()
 
 
+def test_the_longest_chain_is_asked_for_first(tree: Path) -> None:
+    book = pipeline.make_book("mini", tree)
+    longest = book.plan.last_of_longest_chain()
+    assert longest == f"behaviour_evaluation/{GRPO.split('/', 1)[1]}", "a base, its RL, its evaluation"
+    command = scheduling._command(book, cores=2)
+    assert command[command.index("--prioritize") + 1].endswith(f"{longest}.status.json")
+    laptop = pipeline.make_plan("laptop")
+    assert "sft_" in laptop.last_of_longest_chain(), "priming, then RL, then its evaluation"
+
+
 def test_estimate_respects_cores_and_order(tree: Path) -> None:
     plan = pipeline.make_plan("mini", tree)
     assert plan.estimate([ABSENT, GRPO], cores=2) == 8

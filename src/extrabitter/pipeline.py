@@ -118,6 +118,13 @@ class Plan:
                 free[core] = ends[key] = max(free[core], ready) + job.estimate_s
         return max(free)
 
+    def last_of_longest_chain(self) -> str:
+        """Return the key of the job that ends the longest chain of runs that wait for each other."""
+        ends: dict[str, float] = {}
+        for key, job in self.jobs.items():
+            ends[key] = job.estimate_s + max((ends[name] for name in job.inputs), default=0.0)
+        return max(ends, key=lambda key: ends[key])
+
 
 def load_profile(name: str, root: Path = REPOSITORY) -> Profile:
     """Read profiles/<name>.yaml; raise ParameterError with one line when it is absent or wrong."""

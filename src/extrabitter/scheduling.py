@@ -77,6 +77,10 @@ def _command(book: Book, cores: int) -> list[str]:
     if book.published:
         config.append(f"published={book.results_dir}")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(book.plan.root / "Snakefile")]
+    if not book.published:
+        # What the longest chain waits for goes first; started last, it would run on alone with one core idle.
+        last = artifacts.status_path(book.results_dir / book.plan.last_of_longest_chain())
+        command += ["--prioritize", str(last)]
     return [*command, "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--config", *config]
 
 
