@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from extrabitter.provenance import REPOSITORY, git_state, machine, package_versions
 
@@ -28,7 +29,7 @@ WORKLOADS = ("direct", "search")
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"  # committed: what the book shows
 QUICK_RESULTS = REPOSITORY / "_build" / "bench_quick.csv"  # a trial must not overwrite what was measured
-Job = dict[str, str | int]
+Job = dict[str, Any]
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -57,7 +58,20 @@ def jobs(quick: bool) -> list[Job]:
             {"kind": "rollouts_memory", "workload": workload, "count": 1024, "rounds": 1},
             {"kind": "step_memory", "workload": workload, "count": 1024, "rounds": 1},
         ]
+    listed += pretraining_jobs(40_000 if quick else 100_000, 1 if quick else 5)
     listed.append({"kind": "import", "workload": "", "count": 0, "rounds": 1})
+    return listed
+
+
+def pretraining_jobs(count: int, rounds: int) -> list[Job]:
+    """Return a trunk's and a mixture's job, by the recipe of the bases and with the tokens that it asks for."""
+    stage = yaml.safe_load((REPOSITORY / "profiles" / "bases.yaml").read_text())["stages"]["base_model"]
+    listed: list[Job] = []
+    for workload, arm in (("trunk", "trunk"), ("mixture", "rich")):
+        recipe = {**stage["defaults"], **stage["arms"][arm], "init_from": ""}
+        budget = recipe.pop("num_tokens")
+        job = {"kind": "pretraining", "workload": workload, "count": count, "rounds": rounds}
+        listed.append({**job, "budget_tokens": budget, "recipe": recipe})
     return listed
 
 
@@ -96,7 +110,8 @@ def main() -> None:
     origin = origin_of_rows()  # before anything is written: the table itself must not make the commit dirty
     rows: list[dict[str, Any]] = []
     for job in jobs(arguments.quick):
-        found = measure(job, arguments.threads)
+        # A base is asked for in minutes of the machine, not of one core.
+        found = measure(job, 2 if job["kind"] == "pretraining" else arguments.threads)
         rows += found
         for row in found:
             print({key: value for key, value in row.items() if value is not None}, flush=True)

@@ -24,11 +24,13 @@ def main() -> None:
     from extrabitter.models import set_threads
 
     set_threads(job["threads"])
-    row = (step if "step" in job["kind"] else rollouts)(job)
+    measured = pretraining if job["kind"] == "pretraining" else step if "step" in job["kind"] else rollouts
+    row = measured(job)
     if "stock_wall_s" not in row:  # where stock ran in this process too, the peak may be its
         row["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     row["peak_gflops"] = peak_gflops()
     row["peak_share"] = row["gflops"] / row["peak_gflops"]
+    job.pop("recipe", None)
     print(json.dumps({**job, **row}))
 
 
@@ -143,6 +145,26 @@ def step(job: dict[str, Any]) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in parts.items()}
     flops_per_token = 8 * sum(parameter.numel() for parameter in model.parameters())
     return summary(found, job["count"], flops_per_token) | medians
+
+
+def pretraining(job: dict[str, Any]) -> dict[str, Any]:
+    """Train a base model from scratch on about `count` tokens of the workload's documents."""
+    from extrabitter.config import BaseModelParameters
+    from extrabitter.models import build_model, build_tokenizer
+    from extrabitter.pretraining import pretrain
+    from extrabitter.tasks.countdown import VOCABULARY
+
+    recipe = {**job["recipe"], "run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
+    parameters = BaseModelParameters(**recipe)
+    tokenizer = build_tokenizer(VOCABULARY)
+    found = []
+    for _ in range(job["rounds"] + 1):
+        model = build_model("llama", len(tokenizer), 128, 4, 4, 384, seed=0)
+        wall_s, cpu_s, losses = timed(lambda model=model: pretrain(parameters, model, tokenizer))
+        found.append((wall_s, cpu_s, int(losses["num_tokens"].iloc[-1])))
+    # The first round warms up. Forward and backward pass: six operations for each weight and token.
+    flops_per_token = 6 * sum(parameter.numel() for parameter in model.parameters())
+    return summary({"ours": found[1:]}, job["count"], flops_per_token)
 
 
 def summary(

@@ -40,6 +40,7 @@ def bench() -> ModuleType:
 def fake_rows(job: dict[str, Any], threads: int = 1) -> Rows:
     """What `measure.py` would print of a job, made up: a completion of ours costs 0.5 ms and 30 tokens, stock 8 ms."""
     row = {**job, "threads": threads, "wall_s": 2.5}
+    row.pop("recipe", None)
     if job["kind"] == "import":
         return [row]
     count = job["count"]
@@ -59,7 +60,8 @@ def write(bench: ModuleType, tmp_path: Path) -> Callable[..., Path]:
     """Write a made-up table of all that the benchmark measures, after `change` has been at its rows."""
 
     def write_table(change: Callable[[Rows], Rows] = lambda rows: rows, quick: bool = False) -> Path:
-        rows = [row for job in bench.jobs(quick) for row in fake_rows(job)]
+        threads = {"pretraining": 2}
+        rows = [row for job in bench.jobs(quick) for row in fake_rows(job, threads.get(job["kind"], 1))]
         if not quick:
             together = {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": 3}
             for processes, threads, rate in ((1, 2, 1000.0), (2, 1, 1500.0)):
@@ -95,7 +97,7 @@ def test_every_bar_is_measured_by_a_job_and_no_two_jobs_are_the_same(
     bench: ModuleType, write: Callable[..., Path]
 ) -> None:
     assert set(verdicts(write()).values()) == {"met"}
-    assert len(BARS) == 7 and len(bar_table(read_results(write()))) == 14
+    assert len(BARS) == 8 and len(bar_table(read_results(write()))) == 16
     jobs = [(job["kind"], job["workload"], job["count"]) for job in bench.jobs(quick=False)]
     assert len(set(jobs)) == len(jobs)
 
@@ -124,6 +126,8 @@ def test_ratios_and_costs_are_computed_from_what_was_measured(write: Callable[..
         ("step of 1,024 completions, peak memory", "search", ("peak_rss_gb", 2.01), "missed"),
         ("sampling 1,024 completions, peak memory", "direct", ("peak_rss_gb", 2.0), "met"),
         ("pass@256 on 250 problems", "direct", ("wall_s", 60.5), "missed"),
+        ("pretraining a base's whole stage on two threads", "trunk", ("wall_s", 675.0), "met"),
+        ("pretraining a base's whole stage on two threads", "mixture", ("wall_s", 515.0), "missed"),
     ],
 )
 def test_a_bar_is_met_at_its_threshold_and_missed_beyond_it(
@@ -205,7 +209,7 @@ def test_the_answer_counts_bars_and_names_what_was_measured(write: Callable[...,
     assert benchmark_tables.answer(read_results(write())) == (
         "Sampling 1,024 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. A whole "
         "GRPO step of 256 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. Of the "
-        "bars set for it, 14 are met."
+        "bars set for it, 16 are met."
     )
     answer = benchmark_tables.answer(read_results(write(quick=True)))
     assert answer == "Of the bars set for it, 14 are not measured."
@@ -282,7 +286,7 @@ def test_the_chapter_runs_on_a_whole_a_quick_and_no_table(
     assert ("Tin Can, 2 cores" in shown) == (which != "absent")
     assert (NOTHING in glued["answer"]) == (which == "absent")
     assert shown.count("<td>missed</td>") == (2 if which == "missed" else 0)
-    assert shown.count("<td>not measured</td></tr>") == (14 if which in ("quick", "absent") else 0)
+    assert shown.count("<td>not measured</td></tr>") == (16 if which in ("quick", "absent") else 0)
 
 
 def test_every_test_that_the_chapter_names_is_there() -> None:
@@ -321,3 +325,12 @@ def test_bench_stops_with_the_reason_when_a_measurement_fails(bench: ModuleType)
 def test_the_committed_table_if_there_is_one_can_be_read() -> None:
     results = read_results(ROOT / "benchmarks" / "results.csv")
     assert results.empty or results["machine"].ne("").all()
+
+
+def test_pretraining_is_timed_on_the_recipe_of_the_bases(bench: ModuleType, write: Callable[..., Path]) -> None:
+    trunk, mixture = bench.pretraining_jobs(1000, 1)
+    assert mixture["recipe"]["search_share"] > 0 and "search_share" not in trunk["recipe"]
+    shown = benchmark_tables.pretraining_strings(read_results(write())).set_index("Stage")
+    # 60,000 tokens a second, as every row that was made up.
+    assert shown.loc["trunk", "Minutes for them"] == f"{trunk['budget_tokens'] / 60_000 / 60:.1f}"
+    assert set(shown["Share of peak"]) == {"25.0 %"}

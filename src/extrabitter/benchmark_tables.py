@@ -17,6 +17,7 @@ from extrabitter.reporting import NOT_MEASURED, decimal, percent, spell
 
 WORKLOADS = ("direct", "search")
 SAMPLED, STEPPED = 1024, 256  # completions at which the answer compares sampling, and whole steps
+PRETRAINED = 100_000  # tokens on which pretraining is timed
 KINDS = {"rollouts": "sampling", "step": "whole step", "pass_at_256": "sampling for pass@256"}
 ORIGIN = ("machine", "date", "commit", "versions")
 NOTHING = "Nothing was measured yet: the table that “make bench” writes is not there."
@@ -40,8 +41,9 @@ _NUMBERS = (
     "peak_gflops",  # 1e9 operations a second of a large matrix product
     "peak_share",
     "completions_per_s",
+    "budget_tokens",  # of a whole stage of pretraining
 )
-_DERIVED = ("ratio", "cpu_ratio", "ms_per_completion", "stock_ms_per_completion", "tokens_per_s")
+_DERIVED = ("ratio", "cpu_ratio", "ms_per_completion", "stock_ms_per_completion", "tokens_per_s", "budget_min")
 _KEY = ["kind", "workload", "count", "threads", "processes"]
 
 
@@ -74,6 +76,7 @@ def read_results(path: Path) -> pd.DataFrame:
         ms_per_completion=1e3 * results["wall_s"] / count,
         stock_ms_per_completion=1e3 * results["stock_wall_s"] / count,
         tokens_per_s=results["tokens"] / results["wall_s"],
+        budget_min=results["budget_tokens"] * results["wall_s"] / results["tokens"] / 60,
     )
 
 
@@ -96,7 +99,7 @@ class Bar:
     counts: tuple[int, ...]  # numbers of completions
     column: str
     direction: Literal["at least", "at most"]
-    unit: Literal["times as fast", "more", "GB", "s"]
+    unit: Literal["times as fast", "more", "GB", "s", "minutes"]
     thresholds: dict[str, float]
 
     def value(self, results: pd.DataFrame, workload: str) -> float:
@@ -156,6 +159,15 @@ BARS = (
         "at most",
         "s",
         {"direct": 60, "search": 60},
+    ),
+    Bar(
+        "pretraining a base's whole stage on two threads",
+        "pretraining",
+        (PRETRAINED,),
+        "budget_min",
+        "at most",
+        "minutes",
+        {"trunk": 15, "mixture": 8},
     ),
 )
 
@@ -244,6 +256,21 @@ def part_strings(results: pd.DataFrame) -> pd.DataFrame:
         for part, what in (("rollout", "sampling"), ("train", "training"))
     }
     return pd.DataFrame({"Workload": steps["workload"], "Completions": _strings(steps["count"], 0)} | parts)
+
+
+def pretraining_strings(results: pd.DataFrame) -> pd.DataFrame:
+    """Show how fast bases are pretrained, one row a stage: the trunk, and the mixture that follows it."""
+    stages = results[results["kind"] == "pretraining"]
+    return pd.DataFrame(
+        {
+            "Stage": stages["workload"],
+            "Threads": _strings(stages["threads"], 0),
+            "Tokens / s": _strings(stages["tokens_per_s"], 0),
+            "Share of peak": [percent(value) for value in stages["peak_share"]],
+            "Tokens of the whole stage": _strings(stages["budget_tokens"], 0),
+            "Minutes for them": _strings(stages["budget_min"], 1),
+        }
+    )
 
 
 def cost_table(results: pd.DataFrame) -> pd.DataFrame:
