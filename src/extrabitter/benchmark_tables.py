@@ -43,7 +43,14 @@ _NUMBERS = (
     "completions_per_s",
     "budget_tokens",  # of a whole stage of pretraining
 )
-_DERIVED = ("ratio", "cpu_ratio", "ms_per_completion", "stock_ms_per_completion", "tokens_per_s", "budget_min")
+_DERIVED = (
+    "ratio",
+    "cpu_ratio",
+    "ms_per_completion",
+    "stock_ms_per_completion",
+    "tokens_per_s",
+    "budget_min",
+)
 _KEY = ["kind", "workload", "count", "threads", "processes"]
 
 

@@ -32,7 +32,6 @@ class Estimate:
         """Whether any complete run stands behind the value."""
         return self.num_seeds > 0 and bool(np.isfinite(self.value))
 
-
     def p_value(self, bound: float, above: bool) -> float:
         """Return the chance of a mean over seeds this far above (or below) `bound` if the truth lay at it.
 

@@ -217,7 +217,9 @@ def together(claims: Sequence[Claim], num_primary: int) -> list[Claim]:
     Predictions on the page that are not measured yet count as tests, so that a verdict does not get weaker
     as runs come in. Below two seeds there is nothing to correct: the claim is exploratory.
     """
-    tested = {claim.key: p for claim in claims if claim.prediction.primary and np.isfinite(p := _p_value(claim))}
+    tested = {
+        claim.key: p for claim in claims if claim.prediction.primary and np.isfinite(p := _p_value(claim))
+    }
     adjusted = dict(zip(tested, holm_adjusted(list(tested.values()), num_primary), strict=True))
     return [
         replace(
