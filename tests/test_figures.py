@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,7 +14,9 @@ from matplotlib.text import Text
 
 from extrabitter import figures, training_figures
 from extrabitter.artifacts import collect_table
+from extrabitter.estimates import of_measure
 from extrabitter.figure_style import WIDTH_IN, arm_label, arm_style, style
+from extrabitter.published_results import gandhi_priming
 from extrabitter.reporting import save_figure
 from synthetic_results import MODELS, PRIMED, write_results
 
@@ -27,6 +30,23 @@ Draw = Callable[[Path], Figure]
 
 def table(results: Path, stage: str, name: str):
     return collect_table(results, stage, name)
+
+
+def starts_and_ends(results: Path) -> pd.DataFrame:
+    """Made-up models before and after RL in one panel, the published runs in another; empty where nothing ran."""
+    summary = table(results, "behaviour_evaluation", "summary")
+    rows = [
+        (
+            arm_label(after),
+            after,
+            of_measure(summary, before, "pass@1").value,
+            of_measure(summary, after, "pass@1").value,
+        )
+        for before, after in PAIRS
+    ]
+    ours = pd.DataFrame(rows, columns=["name", "arm", "start", "end"]).assign(group="ours")
+    theirs = gandhi_priming().assign(group="theirs").rename(columns={"condition": "name"})
+    return pd.concat([ours, theirs]).dropna(subset=["start", "end"]) if len(summary) else ours[:0]
 
 
 DRAWINGS: dict[str, Draw] = {
@@ -43,6 +63,7 @@ DRAWINGS: dict[str, Draw] = {
     "pass_at_k_curves": lambda r: figures.pass_at_k_curves(
         table(r, "behaviour_evaluation", "pass_at_k"), PAIRS
     ),
+    "start_and_end": lambda r: figures.start_and_end(starts_and_ends(r)),
     "rewards": lambda r: training_figures.rewards(table(r, "grpo", "steps"), TRAINED),
     "decomposition": lambda r: training_figures.decomposition(table(r, "grpo", "steps"), TRAINED),
     "health": lambda r: training_figures.health(table(r, "grpo", "steps"), TRAINED),

@@ -304,6 +304,37 @@ def test_the_control_says_how_many_tokens_each_priming_saw(one_seed: Path) -> No
     assert control.effect.endswith("tokens seen in priming: 2,000,000 and 2,000,000")
 
 
+def test_conditions_are_compared_where_both_were_run(tmp_path: Path) -> None:
+    def evaluate(arm: str) -> None:
+        completions = completions_table("grpo_rich", 0, 4, 2)
+        tables = {"completions": completions, "summary": summary_table(completions)}
+        write_run(tmp_path, "behaviour_evaluation", arm, 0, tables)
+
+    def judged() -> dict[str, Claim]:
+        return {claim.key: claim for claim in collect_claims(tmp_path)}
+
+    evaluate("grpo_sft_verification_backtracking")
+    assert "search_beats_filler" not in judged()
+    evaluate("grpo_sft_filler")
+    claim = judged()["search_beats_filler"]
+    assert claim.estimate.value == 0 and claim.prediction.primary, "the same completions, made up twice"
+    assert not {"words_are_not_enough", "wrong_answers_cost_little"} & set(judged())
+    evaluate("grpo_sft_incorrect")
+    evaluate("grpo_sft_all_behaviours")
+    assert judged()["wrong_answers_cost_little"].arms == ("grpo_sft_incorrect", "grpo_sft_all_behaviours")
+
+
+def test_knocking_out_and_permuting_are_claims_where_they_were_run(tmp_path: Path) -> None:
+    for arm in ("base_rich", "grpo_rich", "grpo_absent", "grpo_rich_masked", "grpo_rich_permuted"):
+        completions = completions_table(arm.replace("_masked", "").replace("_permuted", ""), 0, 4, 2)
+        tables = {"completions": completions, "summary": summary_table(completions)}
+        write_run(tmp_path, "behaviour_evaluation", arm, 0, tables)
+    judged = {claim.key: claim for claim in collect_claims(tmp_path)}
+    assert judged["masked_is_absent"].arms == ("grpo_rich_masked", "grpo_absent")
+    assert judged["permuted_gains_nothing"].arms == ("grpo_rich_permuted", "base_rich")
+    assert judged["permuted_gains_nothing"].estimate.measured
+
+
 def test_verdict_tables_have_a_row_for_each_claim(three_seeds: Path) -> None:
     claims = collect_claims(three_seeds)
     assert len(verdict_table(claims)) == len(verdict_strings(claims)) == len(claims) >= 6

@@ -228,6 +228,38 @@ def before_and_after(
     return fig
 
 
+def start_and_end(starts_and_ends: pd.DataFrame) -> Figure:
+    """Accuracy after RL against accuracy before, one panel a group, one mark a condition; the diagonal is no gain.
+
+    Columns: group (panel), arm (for the mark), name, start, end. Marks are numbered, and named below the panel.
+    """
+    if starts_and_ends.empty:
+        return empty_figure("No complete evaluation")
+    groups = list(dict.fromkeys(starts_and_ends["group"]))
+    with style():
+        fig = new_figure(3.4 * len(groups) + 0.21 * len(starts_and_ends))
+        panels = fig.subplots(len(groups), squeeze=False)[:, 0]
+        for axes, group in zip(panels, groups, strict=True):
+            rows = starts_and_ends[starts_and_ends["group"] == group]
+            axes.axline((0, 0), slope=1, color=GREY, lw=1)
+            for number, row in enumerate(rows.itertuples(), start=1):
+                look = arm_style(str(row.arm))
+                label = f"{number}  {row.name}"
+                axes.plot(row.start, row.end, look.marker, color=look.colour, ms=8, ls="", label=label)
+                axes.annotate(
+                    str(number), (row.start, row.end), xytext=(6, 4), textcoords="offset points", fontsize=10
+                )
+            axes.set_title(group)
+            axes.set_xlim(-0.03, 1.03)
+            axes.set_ylim(-0.03, 1.08)
+            axes.set_xlabel("accuracy before RL")
+            axes.set_ylabel("accuracy after RL")
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.2), fontsize=9.5, labelspacing=0.25)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return fig
+
+
 def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     """Share of completions with each behaviour before (hollow) and after RL (filled), one panel a behaviour."""
     with style():

@@ -46,6 +46,28 @@ PRIMED_SEARCH = (
 )
 PRIMED_CONTROL = ("sft_direct", "sft_filler", "sft_cosmetic")
 
+# Claims on priming conditions, made where a profile has both arms: key, statement, arm, baseline.
+_CONDITION_CLAIMS = (
+    (
+        "search_beats_filler",
+        "Traces that check and go back prime better than dots of the same length",
+        "grpo_sft_verification_backtracking",
+        "grpo_sft_filler",
+    ),
+    (
+        "words_are_not_enough",
+        "The words of search with a coin for a judge do not prime",
+        "grpo_sft_verification_backtracking",
+        "grpo_sft_cosmetic",
+    ),
+    (
+        "wrong_answers_cost_little",
+        "Traces need not end in right answers",
+        "grpo_sft_incorrect",
+        "grpo_sft_all_behaviours",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -207,6 +229,11 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
             "points",
         )
         claims.insert(3, permuted)
+    claims += [
+        after_rl(key, statement, arm, baseline)
+        for key, statement, arm, baseline in _CONDITION_CLAIMS
+        if {arm, baseline} <= set(arms)
+    ]
     marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
     return together(marked, sum(prediction.primary for prediction in predictions.values()))
 
