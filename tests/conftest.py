@@ -11,7 +11,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from chromium import Page
+    from extrabitter.config import GrpoParameters
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 OPERATORS = ("+", "-", "*", "/", "=", ",", ":", ".")
@@ -37,6 +38,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail where Chromium or npm is missing, instead of skipping the tests that need them",
     )
+
+
+@pytest.fixture
+def grpo_parameters() -> Callable[..., GrpoParameters]:
+    """A builder of parameters of small GRPO runs: 4 groups of 4 completions."""
+    from extrabitter.config import GrpoParameters
+
+    def build(**changes: Any) -> GrpoParameters:
+        values = {"num_steps": 2, "num_generations": 4, "per_device_train_batch_size": 16}
+        values |= {"max_completion_length": 24, "logging_steps": 1, "learning_rate": 1e-3}
+        identity = {"run_dir": "unused", "arm": "test", "seed": 3, "init_from": "unused"}
+        return GrpoParameters(**{**identity, **values, **changes})
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "tr
 MODELS = {
     "batching",
     "decoder",
+    "exploration",
     "grpo",
     "grpo_loss",
     "grpo_steps",

@@ -23,22 +23,9 @@ PINNED_SOURCES = {
     "_compute_loss": "80295546bbdbf6f711acce7f6e69b0100ab40aa8f23ed8052cc564ff024e3e40",
     "_generate": "2a27fdf8f5e6f3562508eec3efb9e9dade2e0bf810de5031cdfab429d0a048f2",
     "_get_per_token_logps_and_entropies": "ea73c3909275851d0cd664b1e7694905fdcd9c285e848ae923d7402234f2edce",
+    "_generate_and_score_completions": "1fa48922792dcd5c72da155cfe99db477771a7c61cde15519fe8c86d0cdc0b65",
     "_calculate_rewards": "736ae29b083840b5da2638b55ad1258659c644589991fe6a494131354952efef",
 }
-
-
-@pytest.fixture
-def grpo_parameters() -> Callable[..., GrpoParameters]:
-    """Small runs: 4 groups of 4 completions."""
-    from extrabitter.config import GrpoParameters
-
-    def build(**changes: Any) -> GrpoParameters:
-        values = {"num_steps": 2, "num_generations": 4, "per_device_train_batch_size": 16}
-        values |= {"max_completion_length": 24, "logging_steps": 1, "learning_rate": 1e-3}
-        identity = {"run_dir": "unused", "arm": "test", "seed": 3, "init_from": "unused"}
-        return GrpoParameters(**{**identity, **values, **changes})
-
-    return build
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, with_older_policy: bool) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import pandas as pd
 
 from extrabitter.config import BaseModelParameters
 from extrabitter.evaluation import (
-    SEARCH_WORDS,
     first_attempt_prefixes,
     sample_completions,
     search_probability,
@@ -25,7 +24,7 @@ from extrabitter.models import mask_tokens, word_ids
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import Problem
+from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -147,6 +147,12 @@ class GrpoParameters(StageParameters):
     format_weight: float = Field(0.0, ge=0, le=1, description="weight of the format reward; 0: not used")
     masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
     permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
+    forced_search_share: Share = Field(
+        0.0, ge=0, lt=1, description="chance that search is forced behind a first attempt (exploration)"
+    )
+    forced_search_weighted: bool = Field(
+        True, description="weight forced rollouts back to the policy; false: learn from them as they are"
+    )
     rollouts: Literal["batched", "generate", "vllm"] = Field(
         "batched", description="sampler of the completions"
     )
@@ -165,6 +171,10 @@ class GrpoParameters(StageParameters):
             raise ValueError(
                 f"per_device_train_batch_size = {self.per_device_train_batch_size}: must be a "
                 f"multiple of num_generations ({self.num_generations})"
+            )
+        if self.forced_search_share and self.rollouts != "batched":
+            raise ValueError(
+                f"forced_search_share = {self.forced_search_share}: needs rollouts 'batched', not {self.rollouts!r}"
             )
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]
         if late:

@@ -16,18 +16,16 @@ import torch
 from extrabitter.behaviours import MEASURES, measure_completion
 from extrabitter.config import BehaviourEvaluationParameters
 from extrabitter.metrics import bootstrap_interval, pass_at_k
-from extrabitter.models import word_ids
+from extrabitter.models import next_token_probabilities, word_ids
 from extrabitter.rollouts import SamplingParameters, generate
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import Problem
+from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NUM_RESAMPLES = 1_000  # bootstrap draws over problems
-BATCH = 256  # rows of a forward pass
-SEARCH_WORDS = ("check", "back")  # what may follow a first attempt, other than its submission
 
 
 def sample_completions(
@@ -170,7 +168,7 @@ def first_attempt_prefixes(completions: pd.DataFrame) -> list[str]:
     >>> first_attempt_prefixes(pd.DataFrame({"completion": ["1 + 2 = 3 check 4 no back 1 2"]}))
     ['1 + 2 = 3']
     """
-    stops = {*SEARCH_WORDS, "answer"}
+    stops = {*SEARCH_WORDS, SUBMIT_WORD}
     prefixes = []
     for text in completions["completion"]:
         words = text.split()
@@ -218,19 +216,9 @@ def search_probability(
     return next_word_probabilities(model, tokenizer, texts)[:, search_ids].sum(axis=1)
 
 
-@torch.no_grad()
 def next_word_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> np.ndarray:
     """Return the distribution of the word behind each text; shape (N, V)."""
     sequences = [tokenizer(text)["input_ids"] for text in texts]
-    blocks = []
-    for start in range(0, len(sequences), BATCH):
-        batch = sequences[start : start + BATCH]
-        width = max(map(len, batch))
-        # Padded on the right: a causal model does not see what follows.
-        ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in batch])
-        logits = model(input_ids=ids.to(model.device), use_cache=False).logits  # (rows, T, V)
-        last = torch.tensor([len(ids) - 1 for ids in batch])
-        blocks.append(logits[torch.arange(len(batch)), last].double().softmax(dim=-1).cpu().numpy())
-    return np.concatenate(blocks) if blocks else np.empty((0, len(tokenizer)))
+    return next_token_probabilities(model, sequences, tokenizer.pad_token_id).cpu().numpy()

@@ -26,6 +26,7 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from extrabitter.config import GrpoParameters
+from extrabitter.exploration import WeightedGRPOTrainer, explore
 from extrabitter.grpo_loss import TrimmedGRPOTrainer
 from extrabitter.grpo_steps import RewardFunction, StepTable
 from extrabitter.models import mask_tokens, masked_token_ids
@@ -167,6 +168,8 @@ def build_trainer(
         num_numbers=parameters.num_numbers,
     )
     trainer_class = GRPOTrainer if parameters.rollouts == "generate" else TrimmedGRPOTrainer
+    if parameters.forced_search_share and parameters.forced_search_weighted:
+        trainer_class = WeightedGRPOTrainer
     trainer = trainer_class(
         model=model,
         reward_funcs=[table.recorded(reward) for reward in rewards],
@@ -207,11 +210,12 @@ def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[str], GRPOTra
             eos_token_id=tokenizer.eos_token_id,
             generator=generators[device],
         )
-        return {
-            "prompt_ids": prompt_ids,
-            "completion_ids": rollouts.completion_ids,
-            "logprobs": rollouts.logprobs,
-        }
+        completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
+        if share := parameters.forced_search_share:
+            completion_ids, logprobs, trainer.exploration_weights = explore(
+                trainer.model, tokenizer, prompt_ids, rollouts, sampling, share, generators[device]
+            )
+        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
     return rollout
 

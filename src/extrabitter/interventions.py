@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extrabitter.evaluation import (
-    SEARCH_WORDS,
     first_attempt_prefixes,
     next_word_probabilities,
     sample_completions,
@@ -28,7 +27,7 @@ from extrabitter.models import word_ids
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import Problem
+from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
 from extrabitter.tasks.countdown_verifier import replay_attempts
 
 if TYPE_CHECKING:

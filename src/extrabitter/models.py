@@ -27,6 +27,7 @@ PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 SPECIAL_WORDS = (PAD, BOS, EOS, UNKNOWN)
 MAX_POSITIONS = 1024
 HASH_FILE = "SHA256SUMS"
+ROWS_PER_FORWARD = 256
 # Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
 MASKED_LOGIT = -1e9
 
@@ -195,6 +196,24 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[i
             raise CheckpointError(f"word {word!r}: not one token of the checkpoint's vocabulary")
         found.append(ids[0])
     return found
+
+
+@torch.no_grad()
+def next_token_probabilities(
+    model: PreTrainedModel, sequences: Sequence[list[int]], pad_id: int, temperature: float = 1.0
+) -> torch.Tensor:
+    """Return the distribution of the token behind each sequence of token ids, in float64; shape (N, V)."""
+    blocks = [torch.empty(0, model.config.vocab_size, dtype=torch.float64, device=model.device)]
+    for start in range(0, len(sequences), ROWS_PER_FORWARD):
+        batch = sequences[start : start + ROWS_PER_FORWARD]
+        width = max(map(len, batch))
+        # Padded on the right: a causal model does not see what follows.
+        ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids in batch])
+        logits = model(input_ids=ids.to(model.device), use_cache=False).logits  # (rows, T, V)
+        last = torch.tensor([len(ids) - 1 for ids in batch])
+        scores = logits[torch.arange(len(batch)), last].double() / temperature
+        blocks.append(scores.softmax(dim=-1))
+    return torch.cat(blocks)
 
 
 def _hide_progress_bars() -> None:

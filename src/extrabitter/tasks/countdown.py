@@ -17,6 +17,8 @@ from extrabitter.tasks.countdown_problems import (
     split_of,
 )
 from extrabitter.tasks.countdown_traces import (
+    SEARCH_WORDS,
+    SUBMIT_WORD,
     VOCABULARY,
     Check,
     Trace,
@@ -30,6 +32,8 @@ from extrabitter.tasks.countdown_verifier import REASONS, verify_completion, ver
 __all__ = [
     "OPERATIONS",
     "REASONS",
+    "SEARCH_WORDS",
+    "SUBMIT_WORD",
     "VOCABULARY",
     "Attempt",
     "Check",

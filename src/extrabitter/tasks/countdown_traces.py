@@ -33,6 +33,8 @@ VOCABULARY: tuple[str, ...] = (
     *"+-*/=,:.",
     *("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer"),
 )
+SEARCH_WORDS = ("check", "back")  # what may follow a first attempt, other than its submission
+SUBMIT_WORD = "answer"
 RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about as early as true ones do
 
 
@@ -234,5 +236,5 @@ def render_trace(trace: Trace, problem: Problem) -> str:
         parts.append(" , ".join([f"{left} {op} {right} = {result}" for left, op, right, result in steps]))
         if check is not None:
             parts.append(f"check {check[0]} {'yes' if check[1] else 'no'}")
-    parts.append("answer")
+    parts.append(SUBMIT_WORD)
     return " ".join(parts)
