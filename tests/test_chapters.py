@@ -98,6 +98,6 @@ def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], t
 
 def test_chapters_use_no_torch() -> None:
     # The tower of figures and prose builds where torch is not installed.
-    code = "import sys, extrabitter.verdicts, extrabitter.figures, extrabitter.training_figures; "
+    code = "import sys, extrabitter.claims, extrabitter.figures, extrabitter.training_figures; "
     code += "import extrabitter.highlighting; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from extrabitter.claims import collect_claims
 from extrabitter.config import ParameterError
 from extrabitter.estimates import Estimate
 from extrabitter.predictions import MAX_PRIMARY, PAGE, Region, read_predictions
 from extrabitter.provenance import REPOSITORY
 from extrabitter.reporting import points
-from extrabitter.verdicts import collect_claims
 from synthetic_results import write_results
 
 ENTRY = """# Predictions

@@ -12,11 +12,12 @@ from IPython.utils.capture import capture_output
 
 from extrabitter import reporting
 from extrabitter.artifacts import find_runs
+from extrabitter.claims import collect_claims
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
 from extrabitter.figure_style import arm_label
 from extrabitter.predictions import Prediction, Region, read_predictions
 from extrabitter.scorecard import ESSAY_CLAIMS, NOT_RUN, essay_table, scorecard, scorecard_strings
-from extrabitter.verdicts import Claim, collect_claims, together, verdict_strings, verdict_table
+from extrabitter.verdicts import Claim, together, verdict_strings, verdict_table
 from synthetic_results import completions_table, summary_table, write_results, write_run
 
 

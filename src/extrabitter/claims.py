@@ -1,0 +1,244 @@
+"""The book's claims: which arms each compares, and by which measure; measured on the tables of a results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from extrabitter.artifacts import collect_table
+from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
+from extrabitter.figure_style import arm_label, base_of
+from extrabitter.metrics import wilson_interval
+from extrabitter.predictions import Prediction, read_predictions
+from extrabitter.reporting import NOT_MEASURED, percent
+from extrabitter.verdicts import Claim, together
+
+# Of the arms a profile has, the first one here speaks for priming with search.
+PRIMED_SEARCH = (
+    "sft_verification_backtracking",
+    "sft_all_behaviours",
+    "sft_backtracking",
+    "sft_verification",
+)
+PRIMED_CONTROL = ("sft_direct", "sft_filler", "sft_cosmetic")
+
+_MEASURES = {  # what a measure is called, and the unit of its differences
+    "pass@1": ("pass@1", "points"),
+    "frac_searches": ("completions that search", "points"),
+    "mean_attempts": ("attempts per completion", "number"),
+}
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A claim on a measure's difference between two evaluated arms; `{primed}` and `{control}` are filled in."""
+
+    key: str
+    statement: str
+    arm: str
+    baseline: str
+    measure: str = "pass@1"
+    everywhere: bool = False  # every profile is asked; other claims are made where both arms were evaluated
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A claim on the share of completions that search in one evaluated arm."""
+
+    key: str
+    statement: str
+    arm: str
+    everywhere: bool = False
+
+
+_CLAIMS: tuple[_Difference | _Share, ...] = (
+    _Difference(
+        "search_pays",
+        "After RL, the base that sometimes searches beats the one that never does",
+        "grpo_rich",
+        "grpo_absent",
+        everywhere=True,
+    ),
+    _Difference(
+        "knock_out",
+        "Take the search words away, and the gain goes with them",
+        "grpo_rich",
+        "grpo_rich_masked",
+    ),
+    _Difference(
+        "masked_is_absent",
+        "Without its search words the searching base learns what the other one learns",
+        "grpo_rich_masked",
+        "grpo_absent",
+    ),
+    _Difference(
+        "permuted_gains_nothing",
+        "Rewards that say nothing bring nothing",
+        "grpo_rich_permuted",
+        "base_rich",
+    ),
+    _Share("nothing_created", "RL creates no search where the base has none", "grpo_absent", everywhere=True),
+    _Difference(
+        "amplified",
+        "RL amplifies the search that is there",
+        "grpo_rich",
+        "base_rich",
+        measure="frac_searches",
+        everywhere=True,
+    ),
+    _Difference(
+        "searches_longer",
+        "RL makes the rich base search longer",
+        "grpo_rich",
+        "base_rich",
+        measure="mean_attempts",
+        everywhere=True,
+    ),
+    _Difference(
+        "priming_repairs",
+        "Priming with search traces repairs the base that never searches",
+        "grpo_{primed}",
+        "grpo_absent",
+        everywhere=True,
+    ),
+    _Difference(
+        "not_just_sft",
+        "It is the search in the traces, not just the steps of priming",
+        "grpo_{primed}",
+        "grpo_{control}",
+        everywhere=True,
+    ),
+    _Difference(
+        "search_beats_filler",
+        "Traces that check and go back prime better than dots of the same length",
+        "grpo_sft_verification_backtracking",
+        "grpo_sft_filler",
+    ),
+    _Difference(
+        "words_are_not_enough",
+        "The words of search with a coin for a judge do not prime",
+        "grpo_sft_verification_backtracking",
+        "grpo_sft_cosmetic",
+    ),
+    _Difference(
+        "wrong_answers_cost_little",
+        "Traces need not end in right answers",
+        "grpo_sft_incorrect",
+        "grpo_sft_all_behaviours",
+    ),
+    _Share(
+        "plain_stays_silent",
+        "A base that searches only when cued does not begin to under RL without the cue",
+        "grpo_latent",
+    ),
+    _Share(
+        "forced_takes_off",
+        "It begins to search when search is forced into some of its rollouts and learnt from as it is",
+        "grpo_latent_forced",
+    ),
+)
+
+
+def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
+    """Return the first candidate whose arm after RL was evaluated, or the first candidate if none was."""
+    return next((name for name in candidates if f"grpo_{name}" in arms), candidates[0])
+
+
+def collect_claims(results_dir: str | Path) -> list[Claim]:
+    """Measure every claim on the tables of a results folder, and judge the primary ones together."""
+    completions = collect_table(results_dir, "behaviour_evaluation", "completions")
+    summary = collect_table(results_dir, "behaviour_evaluation", "summary")
+    losses = collect_table(results_dir, "sft_priming", "losses")
+    bars = collect_table(results_dir, "base_model", "bars")
+    arms = list(completions["arm"].unique())
+    predictions = read_predictions()
+    speakers = {"primed": first_present(PRIMED_SEARCH, arms), "control": first_present(PRIMED_CONTROL, arms)}
+    claims = []
+    for entry in _CLAIMS:
+        if isinstance(entry, _Difference):
+            arm, baseline = entry.arm.format(**speakers), entry.baseline.format(**speakers)
+            if entry.everywhere or {arm, baseline} <= set(arms):
+                claims.append(_difference(entry, arm, baseline, completions, losses, predictions))
+        elif entry.everywhere or entry.arm in arms:
+            claims.append(_share(entry, completions, summary, predictions))
+    marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
+    return together(marked, sum(prediction.primary for prediction in predictions.values()))
+
+
+def _difference(
+    entry: _Difference,
+    arm: str,
+    baseline: str,
+    completions: pd.DataFrame,
+    losses: pd.DataFrame,
+    predictions: Mapping[str, Prediction],
+) -> Claim:
+    what, unit = _MEASURES[entry.measure]
+    first, second = f"“{arm_label(arm)}”", f"“{arm_label(baseline)}”"
+    if baseline.startswith("grpo_"):
+        effect = f"{what} after RL, {first} minus {second}"
+    elif base_of(arm) == base_of(baseline):
+        effect = f"{what}, {first}, after minus before RL"
+    else:
+        effect = f"{what}, {first} after RL minus {second} before"
+    if entry.key == "not_just_sft":  # steps and documents match, tokens do not: the reader has to know
+        seen = [priming_tokens(losses, name.removeprefix("grpo_")) for name in (arm, baseline)]
+        effect += f"; tokens seen in priming: {seen[0]} and {seen[1]}"
+    estimate = of_difference(completions, arm, baseline, entry.measure)
+    return Claim(entry.key, entry.statement, effect, (arm, baseline), estimate, predictions[entry.key], unit)
+
+
+def _share(
+    entry: _Share,
+    completions: pd.DataFrame,
+    summary: pd.DataFrame,
+    predictions: Mapping[str, Prediction],
+) -> Claim:
+    prediction = predictions[entry.key]
+    estimate = of_measure(summary, entry.arm, "frac_searches")
+    effect = f"completions that search after RL, “{arm_label(entry.arm)}”"
+    if (
+        prediction.predicted.high is not None
+    ):  # a rare event, or none: how much of it would not have been seen?
+        num_problems = _num_problems(completions, entry.arm)
+        estimate, effect = _bounded_by_problems(estimate, num_problems), effect + _resolution(num_problems)
+    return Claim(entry.key, entry.statement, effect, (entry.arm,), estimate, prediction, "share")
+
+
+def priming_tokens(losses: pd.DataFrame, arm: str) -> str:
+    """Write how many tokens an arm saw in priming, mean over seeds, from collected `losses` tables."""
+    seen = losses[losses["arm"] == arm].groupby("seed")["num_tokens"].max()
+    return f"{float(seen.mean()):,.0f}" if len(seen) else NOT_MEASURED
+
+
+def _below_bars(bars: pd.DataFrame, arms: Sequence[str]) -> bool:
+    """Whether a base that evaluated arms go back to missed a competence bar, with any seed."""
+    names = [base_of(arm) for arm in arms]
+    bases = {"absent" if name.startswith("sft_") else name.partition("_")[0] for name in names}
+    return not bars.loc[bars["arm"].isin(bases), "passed"].astype(bool).all()
+
+
+def _num_problems(completions: pd.DataFrame, arm: str) -> int:
+    return len(completions.loc[completions["arm"] == arm, ["seed", "problem"]].drop_duplicates())
+
+
+def _bounded_by_problems(estimate: Estimate, num_problems: int) -> Estimate:
+    """Raise a share's upper end to Wilson's, each problem counted as one trial.
+
+    Resampling sees no spread where an event is rare or absent. A problem's completions depend on each other,
+    at worst wholly: then there are as many trials as problems. The end grows with the share and is above 0.
+    """
+    if not estimate.measured or num_problems == 0:
+        return MISSING
+    wilson = wilson_interval(estimate.value * num_problems, num_problems)
+    return replace(estimate, upper=max(estimate.upper, wilson.upper))
+
+
+def _resolution(num_problems: int) -> str:
+    if num_problems == 0:
+        return ""
+    room = percent(wilson_interval(0, num_problems).upper)
+    return f"; none at all on {num_problems} problems would leave up to {room}"
