@@ -1,7 +1,7 @@
 """Curves over GRPO steps: one function a figure, collected table `steps` in, Figure out.
 
-One thin line a seed; with several seeds the bold line is their mean. Steps are smoothed over a window of
-`SMOOTH` steps, which the axis label says.
+The bold line is the mean over seeds; with two seeds each has a thin line, with more there is a band, Student's 95 %
+interval over seeds. Steps are smoothed over a window of `SMOOTH` steps, which the axis label says.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from extrabitter.figure_style import arm_label, arm_style, empty_figure, legend_above, new_figure, style
+from extrabitter.metrics import t_interval
 from extrabitter.records import BEHAVIOURS
 
 SMOOTH = 5
+BAND_SEEDS = 3  # with fewer, an interval says less than the lines themselves
 
 REWARDS = (("correct_reward", "reward: right answer"), ("format_reward", "reward: format"))
 DECOMPOSITION = (
@@ -81,12 +83,26 @@ def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[st
     return fig
 
 
+def band_note(num_seeds: int) -> str:
+    """Say what stands around the lines of a figure.
+
+    >>> band_note(5), band_note(2), band_note(1)
+    ('bands: 95 % intervals over seeds', 'thin lines: seeds', 'lines of one seed')
+    """
+    if num_seeds >= BAND_SEEDS:
+        return "bands: 95 % intervals over seeds"
+    return ("no complete run", "lines of one seed", "thin lines: seeds")[num_seeds]
+
+
 def _arm_curves(axes: Axes, steps: pd.DataFrame, column: str, arm: str) -> Artist:
     look = arm_style(arm)
     runs = steps.pivot_table(index="step", columns="seed", values=column, dropna=False).sort_index()
     smooth = runs.rolling(SMOOTH, min_periods=1).mean()
-    several = smooth.shape[1] > 1
-    if several:
+    if smooth.shape[1] >= BAND_SEEDS:
+        intervals = [t_interval(row[np.isfinite(row)]) for row in smooth.to_numpy(float)]
+        lower, upper = ([getattr(interval, end) for interval in intervals] for end in ("lower", "upper"))
+        axes.fill_between(smooth.index, lower, upper, color=look.colour, alpha=0.22, lw=0)
+    elif smooth.shape[1] > 1:
         axes.plot(smooth.index, smooth, color=look.colour, lw=0.7, alpha=0.55)
     (line,) = axes.plot(smooth.index, smooth.mean(axis=1), color=look.colour, ls=look.line, lw=2)
     return line
