@@ -12,7 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from synthetic_results import MODELS, write_results
+from synthetic_results import MODELS, completions_table, summary_table, write_results, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 # The theory chapter reads no results and takes its own time; the smoke book runs it.
@@ -81,6 +81,22 @@ def test_a_chapter_glues_and_draws_all_that_its_prose_asks_for(
     assert "nan" not in re.sub(r"<[^>]*>", " ", shown).split()
     if which == "failed" and chapter.stem in ("grpo_curves", "taste_test", "behaviours", "runs", "index"):
         assert "loss is not finite at step 3" in shown
+
+
+def test_arms_with_forced_search_are_told_apart_where_they_were_run(tmp_path: Path) -> None:
+    for arm, like in (
+        ("base_latent", "base_absent"),
+        ("grpo_latent", "grpo_absent"),
+        ("grpo_latent_weighted", "grpo_absent"),
+        ("grpo_latent_forced", "grpo_rich"),
+    ):
+        completions = completions_table(like, 0, 6, 2)
+        tables = {"completions": completions, "summary": summary_table(completions)}
+        write_run(tmp_path / "results", "behaviour_evaluation", arm, 0, tables)
+    glued, shown = run(ROOT / "notebooks/chapters/sampler_or_gradient.ipynb", tmp_path / "results", tmp_path)
+    assert re.search(r"only the sampler's barrier falls, 0\.0 % do", glued["answer"])
+    assert "not run" not in glued["forced_takes_off_verdict"] and "1.0e-07" in glued["chance"]
+    assert "latent, search forced and weighted back" in shown
 
 
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:
