@@ -122,7 +122,7 @@ def compare(
     root: Root = REPOSITORY,
     profile: ProfileName = "laptop",
     published: Annotated[
-        str, typer.Option(help="The committed results to compare with; this edition has none yet.")
+        str, typer.Option(help="The committed results to compare with.")
     ] = "results/reference",
 ) -> None:
     """Set the headline numbers of my runs beside the published ones: inside or outside their intervals."""
