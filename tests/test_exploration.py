@@ -55,16 +55,16 @@ def explored(setting: Any, words: str, count: int, share: float, seed: int = 0) 
     )
 
 
-def chance_to_search(setting: Any, words: str) -> tuple[float, float]:
-    """The model's probability of each search word behind the prompt and these words."""
+def chance_to_search(setting: Any, words: str) -> tuple[float, float, float]:
+    """The model's probability of "check", "back" and "answer" behind the prompt and these words."""
     from extrabitter.evaluation import next_word_probabilities
     from extrabitter.models import word_ids
 
     model, tokenizer, prompt = setting
     text = f"{tokenizer.decode(prompt[1:])} {words}"
     row = next_word_probabilities(model, tokenizer, [text])[0]
-    check, back = row[word_ids(tokenizer, ("check", "back"))]
-    return float(check), float(back)
+    check, back, answer = row[word_ids(tokenizer, ("check", "back", "answer"))]
+    return float(check), float(back), float(answer)
 
 
 def test_search_is_forced_as_often_as_asked_in_the_models_own_proportion(setting: Any) -> None:
@@ -76,7 +76,7 @@ def test_search_is_forced_as_often_as_asked_in_the_models_own_proportion(setting
     choices = [text[5] for text in words]
     forced = sum(choice in ("check", "back") for choice in choices)
     assert abs(forced / count - share) < 4 * np.sqrt(share * (1 - share) / count)
-    check, back = chance_to_search(setting, PREFIX)
+    check, back, _ = chance_to_search(setting, PREFIX)
     expected = check / (check + back)
     assert abs(choices.count("check") / forced - expected) < 4 * np.sqrt(expected * (1 - expected) / forced)
 
@@ -92,16 +92,44 @@ def test_what_was_not_forced_stays_and_nothing_passes_the_cap(setting: Any) -> N
     assert len(lengths) > 2, "forced ones go on by themselves"
 
 
-def test_weights_are_policy_over_mixture_and_have_mean_one(setting: Any) -> None:
-    share, probability = 0.3, sum(chance_to_search(setting, PREFIX))
+def test_weights_are_policy_over_mixture_at_a_choice(setting: Any) -> None:
+    share, (check, back, answer) = 0.3, chance_to_search(setting, PREFIX)
+    probability = (check + back) / (check + back + answer)
     found = explored(setting, f"{PREFIX} answer <eos>", 500, share)
     searches = [ids[5] in setting[1].convert_tokens_to_ids(["check", "back"]) for ids in found.completion_ids]
     by_choice = {True: probability / (share + (1 - share) * probability), False: 1 / (1 - share)}
     assert found.weights == pytest.approx([by_choice[searched] for searched in searches])
-    # Drawn by the mixture, the weight's mean is one and the weighted share of search is the policy's own.
-    mixture = share + (1 - share) * probability
-    assert mixture * by_choice[True] + (1 - mixture) * by_choice[False] == pytest.approx(1)
-    assert mixture * by_choice[True] == pytest.approx(probability)
+
+
+def test_weights_take_the_forcing_back_over_rollouts_of_the_model_itself(setting: Any) -> None:
+    import torch
+
+    from extrabitter.exploration import explore
+    from extrabitter.rollouts import generate
+    from extrabitter.sampling import SamplingParameters
+    from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD
+
+    model, tokenizer, prompt = setting
+    count, share, sampling = 6000, 0.4, SamplingParameters(CAP)
+    generator = torch.Generator().manual_seed(5)
+    rollouts = generate(
+        model, [prompt], count, sampling, eos_token_id=tokenizer.eos_token_id, generator=generator
+    )
+    found = explore(model, tokenizer, [prompt] * count, rollouts, sampling, share, generator)
+    search = tokenizer.convert_tokens_to_ids(list(SEARCH_WORDS))
+    choices = {*search, tokenizer.convert_tokens_to_ids(SUBMIT_WORD)}
+
+    def searched(completions: list[list[int]]) -> np.ndarray:
+        first = [next((token for token in ids if token in choices), -1) for ids in completions]
+        return np.array([token in search for token in first])
+
+    weights, plain = np.array(found.weights), searched(rollouts.completion_ids)
+    assert (weights < 1).sum() > 100, "some searched, and count for less"
+    assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(count)
+    taken_back = weights * searched(found.completion_ids)
+    error = np.hypot(taken_back.std(), plain.std()) / np.sqrt(count)
+    assert abs(taken_back.mean() - plain.mean()) < 4 * error
+    assert searched(found.completion_ids).mean() - plain.mean() > 4 * error, "forcing shows"
 
 
 @pytest.mark.parametrize(
@@ -131,31 +159,47 @@ def test_two_explorations_with_one_seed_are_identical_and_another_differs(settin
     assert first == same and first.completion_ids != other.completion_ids
 
 
-def test_the_trainer_multiplies_advantages_by_the_samplers_weights(
+def test_each_rows_advantage_is_multiplied_by_its_own_weight(
     setting: Any,
     grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> None:
-    import torch
-
     from extrabitter import exploration, grpo
 
-    plain = {"advantages": torch.tensor([0.5, -0.5, 1.0]), "completion_ids": torch.ones(3, 2)}
-    monkeypatch.setattr(
-        exploration.TrimmedGRPOTrainer,
-        "_generate_and_score_completions",
-        lambda *_: dict(plain),
-        raising=False,
-    )
+    model, tokenizer, _ = setting
+
+    def reward(completions: list[str], **columns: Any) -> list[float]:
+        return [float(len(text) % 7) for text in completions]
+
+    reward.__name__ = "correct_reward"
+    monkeypatch.setattr(grpo, "correct_reward", reward)
+    explore = exploration.explore
+
+    def telling(*arguments: Any) -> exploration.Explored:
+        # A weight that can be told from the completion: rows out of order would show.
+        found = explore(*arguments)
+        return found._replace(weights=[1.0 + len(ids) for ids in found.completion_ids])
+
+    monkeypatch.setattr(grpo, "explore", telling)
     parameters = grpo_parameters(forced_search_share=0.5)
-    trainer = grpo.build_trainer(
-        parameters, setting[0], setting[1], grpo.StepTable(parameters), str(tmp_path)
+    table = grpo.StepTable(parameters)
+    trainer = grpo.build_trainer(parameters, model, tokenizer, table, str(tmp_path))
+    table.eos_token_id = tokenizer.eos_token_id  # known when training begins
+    trainer.model.train()
+    rows = [row for row in trainer.train_dataset for _ in range(4)]
+    batch = trainer._generate_and_score_completions(rows[:16])
+    lengths = batch["completion_mask"].sum(dim=1)
+    texts = [
+        tokenizer.decode(ids[:length], skip_special_tokens=True)
+        for ids, length in zip(batch["completion_ids"], lengths.tolist(), strict=True)
+    ]
+    rewards = np.array(reward(texts)).reshape(-1, 4)
+    advantages = (rewards - rewards.mean(axis=1, keepdims=True)).ravel()
+    assert len(set(lengths.tolist())) > 3 and np.abs(advantages).max() > 0
+    assert batch["advantages"].tolist() == pytest.approx(
+        (advantages * (1 + lengths.numpy())).tolist(), abs=1e-4
     )
-    trainer.exploration_weights = [2.0, 0.5, 0.0]
-    output = trainer._generate_and_score_completions([])
-    assert output["advantages"].tolist() == [1.0, -0.25, 0.0]
-    assert output["completion_ids"] is plain["completion_ids"]
 
 
 @pytest.mark.parametrize(("weighted", "name"), [(True, "WeightedGRPOTrainer"), (False, "TrimmedGRPOTrainer")])

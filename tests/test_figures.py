@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy import stats
 
 from extrabitter import figures, training_figures
 from extrabitter.artifacts import collect_table
@@ -122,6 +125,42 @@ def test_the_same_table_gives_the_same_file(folders: dict[str, Path], tmp_path: 
     first, second = ((tmp_path / copy / "figures" / "rewards.svg").read_bytes() for copy in ("a", "b"))
     assert first == second
     assert re.search(rb"fill: ?#ffffff", first), "the background is solid"
+
+
+def curves_of(values: dict[int, list[float]], column: str = "frac_searches", **options: bool) -> Axes:
+    """One panel with a column of one arm, a list of values a seed."""
+    rows = [
+        (seed, step, value) for seed, found in values.items() for step, value in enumerate(found, start=1)
+    ]
+    steps = pd.DataFrame(rows, columns=["seed", "step", column]).assign(arm="grpo_rich")
+    (axes,) = training_figures.curves(steps, ["grpo_rich"], [(column, "t")], **options).axes
+    return axes
+
+
+def test_a_band_is_students_interval_stays_in_a_shares_range_and_is_left_out_of_thin_steps() -> None:
+    (band,) = curves_of({0: [0.2] * 6, 1: [0.4] * 6, 2: [0.6] * 6}).collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    half = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3)
+    assert (heights.min(), heights.max()) == pytest.approx((max(0, 0.4 - half), 0.4 + half))
+    (band,) = curves_of({0: [0.0] * 6, 1: [0.5] * 6, 2: [1.0] * 6}).collections
+    assert band.get_paths()[0].vertices[:, 1].max() == 1.0, "a share is at most one"
+    missing = float("nan")
+    axes = curves_of({0: [0.9] * 6, 1: [0.1] * 6, 2: [missing] * 6}, "verdict_accuracy")
+    assert not any(len(path.vertices) for band in axes.collections for path in band.get_paths())
+    assert axes.get_ylim()[1] < 1.2
+    assert not curves_of({0: [0.2] * 6, 1: [0.4] * 6}).collections, "two seeds have lines"
+    apart = curves_of({seed: [float(seed)] * 6 for seed in (0, 1, 2, 3)}, each_seed=True)
+    assert not apart.collections and len(apart.lines) == 5
+
+
+def test_the_note_on_bands_speaks_of_every_arm() -> None:
+    rows = [("a", seed) for seed in range(5)] + [("b", seed) for seed in range(2)] + [("c", 0)]
+    steps = pd.DataFrame(rows, columns=["arm", "seed"])
+    assert training_figures.band_note(steps, ["a"]) == "bands: 95 % intervals over seeds"
+    assert training_figures.band_note(steps, ["b"]) == "thin lines: seeds"
+    note = training_figures.band_note(steps, ["a", "b", "c"])
+    assert note == "lines of one seed; thin lines: seeds; bands: 95 % intervals over seeds"
+    assert training_figures.band_note(steps, []) == "no complete run"
 
 
 def test_every_axis_of_values_is_named(folders: dict[str, Path]) -> None:

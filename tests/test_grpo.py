@@ -110,6 +110,22 @@ def test_gradients_and_losses_are_those_of_stock_trl(
     assert loss == pytest.approx(stock_loss, rel=1e-4, abs=1e-7)
 
 
+def test_small_advantages_stay_and_cancelled_ones_go() -> None:
+    import torch
+
+    from extrabitter.grpo_loss import without_idle_rows
+
+    batch = {
+        "prompt_ids": torch.ones(5, 2, dtype=torch.long),
+        "completion_ids": torch.tensor([[1, 2], [1, 2], [3, 4], [5, 6], [7, 8]]),
+        "completion_mask": torch.ones(5, 2, dtype=torch.long),
+        "advantages": torch.tensor([0.3, -0.3 + 3e-8, 1e-9, 0.0, -2.0]),
+    }
+    kept = without_idle_rows(batch)
+    assert kept["completion_ids"].tolist() == [[3, 4], [7, 8]]
+    assert kept["advantages"].tolist() == pytest.approx([1e-9, -2.0])
+
+
 def test_what_we_override_or_rely_on_in_trl_is_unchanged() -> None:
     from trl import GRPOTrainer
 

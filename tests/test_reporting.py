@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,14 @@ from extrabitter.claims import collect_claims
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
 from extrabitter.figure_style import arm_label
 from extrabitter.predictions import Prediction, Region, read_predictions
-from extrabitter.scorecard import ESSAY_CLAIMS, NOT_RUN, essay_table, scorecard, scorecard_strings
+from extrabitter.scorecard import (
+    ESSAY_CLAIMS,
+    NOT_RUN,
+    count_verdicts,
+    essay_table,
+    scorecard,
+    scorecard_strings,
+)
 from extrabitter.verdicts import Claim, together, verdict_strings, verdict_table
 from synthetic_results import completions_table, summary_table, write_results, write_run
 
@@ -205,6 +213,12 @@ def test_a_p_value_decides_as_its_interval_does(values: list[float]) -> None:
             assert (estimate.p_value(bound, above) <= 0.025 + 1e-12) == inside
 
 
+def test_an_interval_widened_on_one_side_has_no_p_value() -> None:
+    estimate = Estimate(0.1, 0.0, 0.3, 5)
+    assert math.isnan(estimate.p_value(-1.0, True)) and math.isnan(MISSING.p_value(0.0, True))
+    assert Estimate(0.1, 0.0, 0.2, 5).p_value(-1.0, True) < 0.001
+
+
 def test_one_seed_has_no_p_value_and_is_not_withdrawn() -> None:
     (claim,) = together([claim_from([0.4])], 7)
     assert math.isnan(claim.estimate.p_value(0.0, True)) and claim.alone == claim.verdict == "held"
@@ -219,7 +233,21 @@ def test_the_scorecard_lists_every_prediction_once(three_seeds: Path) -> None:
     assert (card.loc[card["num_seeds"] == 0, "verdict"] == NOT_RUN).all()
     for key, claim in measured.items():
         assert card.loc[key, "verdict"] == claim.verdict and card.loc[key, "value"] == claim.estimate.value
-    assert scorecard_strings(claims, predictions)["Verdict"].eq(NOT_RUN).sum() == len(card) - len(measured)
+    shown = scorecard_strings(card.reset_index())
+    assert shown["Verdict"].eq(NOT_RUN).sum() == len(card) - len(measured)
+    assert all("exploratory, three seeds" in text for text in shown["Verdict"] if text != NOT_RUN)
+    assert (card["kind"] == "confirmatory").sum() == 0, "three seeds claim nothing"
+    assert count_verdicts(card, "confirmatory") == "none" != count_verdicts(card, "exploratory")
+
+
+def test_only_primary_claims_with_enough_seeds_are_confirmatory() -> None:
+    predictions = read_predictions()
+    keys = ("knock_out", "search_pays", "masked_is_absent")
+    values = {"knock_out": CLEAR, "search_pays": CLEAR, "masked_is_absent": CLEAR[:4]}
+    claims = [replace(claim_from(values[key], key), prediction=predictions[key]) for key in keys]
+    card = scorecard(claims, predictions).set_index("key")
+    assert list(card.loc[list(keys), "kind"]) == ["confirmatory", "exploratory", "exploratory"]
+    assert count_verdicts(card, "confirmatory") == "one held"
 
 
 def test_the_essays_claims_rest_on_predictions_of_the_page(three_seeds: Path) -> None:

@@ -16,7 +16,7 @@ from extrabitter.predictions import Prediction, read_predictions
 from extrabitter.reporting import NOT_MEASURED, percent
 from extrabitter.verdicts import Claim, together
 
-# Of the arms a profile has, the first one here speaks for priming with search.
+# Of the arms a profile has, the first one here speaks in running text for priming with search; claims name theirs.
 PRIMED_SEARCH = (
     "sft_verification_backtracking",
     "sft_all_behaviours",
@@ -34,7 +34,7 @@ _MEASURES = {  # what a measure is called, and the unit of its differences
 
 @dataclass(frozen=True)
 class _Difference:
-    """A claim on a measure's difference between two evaluated arms; `{primed}` and `{control}` are filled in."""
+    """A claim on a measure's difference between two evaluated arms."""
 
     key: str
     statement: str
@@ -64,7 +64,7 @@ _CLAIMS: tuple[_Difference | _Share, ...] = (
     ),
     _Difference(
         "knock_out",
-        "Take the search words away, and the gain goes with them",
+        "Take the search words away, and much of the gain goes with them",
         "grpo_rich",
         "grpo_rich_masked",
     ),
@@ -100,15 +100,15 @@ _CLAIMS: tuple[_Difference | _Share, ...] = (
     _Difference(
         "priming_repairs",
         "Priming with search traces repairs the base that never searches",
-        "grpo_{primed}",
+        "grpo_sft_verification_backtracking",
         "grpo_absent",
         everywhere=True,
     ),
     _Difference(
         "not_just_sft",
         "It is the search in the traces, not just the steps of priming",
-        "grpo_{primed}",
-        "grpo_{control}",
+        "grpo_sft_verification_backtracking",
+        "grpo_sft_direct",
         everywhere=True,
     ),
     _Difference(
@@ -155,13 +155,11 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
     bars = collect_table(results_dir, "base_model", "bars")
     arms = list(completions["arm"].unique())
     predictions = read_predictions()
-    speakers = {"primed": first_present(PRIMED_SEARCH, arms), "control": first_present(PRIMED_CONTROL, arms)}
     claims = []
     for entry in _CLAIMS:
         if isinstance(entry, _Difference):
-            arm, baseline = entry.arm.format(**speakers), entry.baseline.format(**speakers)
-            if entry.everywhere or {arm, baseline} <= set(arms):
-                claims.append(_difference(entry, arm, baseline, completions, losses, predictions))
+            if entry.everywhere or {entry.arm, entry.baseline} <= set(arms):
+                claims.append(_difference(entry, completions, losses, predictions))
         elif entry.everywhere or entry.arm in arms:
             claims.append(_share(entry, completions, summary, predictions))
     marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
@@ -170,13 +168,12 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
 
 def _difference(
     entry: _Difference,
-    arm: str,
-    baseline: str,
     completions: pd.DataFrame,
     losses: pd.DataFrame,
     predictions: Mapping[str, Prediction],
 ) -> Claim:
     what, unit = _MEASURES[entry.measure]
+    arm, baseline = entry.arm, entry.baseline
     first, second = f"“{arm_label(arm)}”", f"“{arm_label(baseline)}”"
     if baseline.startswith("grpo_"):
         effect = f"{what} after RL, {first} minus {second}"

@@ -35,10 +35,11 @@ class Estimate:
     def p_value(self, bound: float, above: bool) -> float:
         """Return the chance of a mean over seeds this far above (or below) `bound` if the truth lay at it.
 
-        Student's t, one-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN
-        with fewer than two seeds, whose interval is over problems.
+        Student's t, one-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN where
+        the interval is not Student's: with fewer than two seeds, or widened on one side.
         """
-        if not self.measured or self.num_seeds < 2:
+        below, over = self.value - self.lower, self.upper - self.value
+        if not self.measured or self.num_seeds < 2 or abs(over - below) > 1e-9:
             return float("nan")
         freedom = self.num_seeds - 1
         error = (self.upper - self.lower) / 2 / float(stats.t.ppf(0.975, freedom))

@@ -2,9 +2,9 @@
 
 Behind a first attempt the model submits or searches. With a chance `share` this choice is taken from it: one of the
 search words is forced, in the model's own proportion, and the model goes on by itself. What is drawn is then a
-mixture of the policy and of the forced one. Weighted by policy over mixture, the gradient is again that of the
-policy's own reward: only the sampling barrier falls. Unweighted it is that of another policy, which searches more:
-the slow gradient falls with it.
+mixture of the policy and of the forced one. Weighted by policy over mixture, the expected gradient is again the
+policy gradient, as small as the chance to search makes it: only the sampling barrier falls. Unweighted, the score of
+the policy is summed over samples of the mixture: no policy's gradient, and not small where search is forced often.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Explored(NamedTuple):
-    """Completions after exploration; `weights` (B * G,) are policy over mixture at each one's choice, of mean 1."""
+    """Completions after exploration; `weights` (B * G,) are policy over mixture at each choice: their mean is 1."""
 
     completion_ids: list[list[int]]
     logprobs: list[list[float]]
@@ -33,9 +33,10 @@ class Explored(NamedTuple):
 
 
 def importance_weights(probabilities: torch.Tensor, searches: torch.Tensor, share: float) -> torch.Tensor:
-    """Return policy over mixture at a choice that came out as `searches`, for its probability under the policy.
+    """Return policy over mixture at choices that came out as `searches`; shapes (N,).
 
-    The mixture searches with chance share + (1 - share) p. Shapes (N,).
+    `probabilities` p are the policy's of searching, given that there is a choice. The mixture searches with
+    chance share + (1 - share) p.
 
     >>> importance_weights(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), 0.2).tolist()
     [0.8333333730697632, 1.25]
@@ -67,9 +68,12 @@ def explore(
     if not rows:
         return Explored(completions, logprobs, weights.tolist())
     contexts = [prompt_ids[row] + completions[row][: places[row]] for row in rows]
-    distribution = next_token_probabilities(model, contexts, tokenizer.pad_token_id, sampling.temperature)
+    distribution = next_token_probabilities(
+        model, contexts, tokenizer.pad_token_id, sampling.temperature
+    ).cpu()
     of_words = distribution[:, search_ids]  # (N, 2)
-    probabilities = of_words.sum(dim=1)
+    # There is a choice where the sampler drew one of these words, so the chance to search is that among them.
+    probabilities = of_words.sum(dim=1) / distribution[:, sorted(choices)].sum(dim=1)
     possible = probabilities > 0
     drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=generator.device).cpu()
     forced = (drawn < share) & possible

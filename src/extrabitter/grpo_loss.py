@@ -86,9 +86,11 @@ def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:
     first = torch.full((len(distinct),), len(rows), device=rows.device)
     first = first.scatter_reduce(0, group, torch.arange(len(rows), device=rows.device), "amin")
     advantages = torch.zeros(len(distinct), dtype=torch.float64, device=rows.device)
+    sizes = advantages.clone()
     advantages.index_add_(0, group, inputs["advantages"].double())
-    # Advantages of equal rows that cancel leave a rounding error of about 1e-7.
-    kept = (advantages.abs() > 1e-6).nonzero()[:, 0]
+    sizes.index_add_(0, group, inputs["advantages"].double().abs())
+    # Advantages of equal rows that cancel leave a rounding error of about 1e-7 of their size.
+    kept = (advantages.abs() > 1e-6 * sizes).nonzero()[:, 0]
     if not len(kept):  # backward needs a graph, if only of zeros
         kept = inputs["completion_mask"][first].sum(dim=1).argmin()[None]
     selected = _select(inputs, first[kept])

@@ -122,7 +122,7 @@ def holm_adjusted(p_values: Sequence[float], num_tests: int) -> npt.NDArray[np.f
     """Return p-values adjusted for `num_tests` tests of one family, in the order given; shape (len(p_values),).
 
     Tests not given count as not rejected. Rejecting what is at most a level keeps the chance of any false
-    rejection below that level. ValueError where fewer tests than p-values are named.
+    rejection at or below that level. ValueError where fewer tests than p-values are named.
     Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
 
     >>> holm_adjusted([0.01, 0.04, 0.03], 3).round(2).tolist()

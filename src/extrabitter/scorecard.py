@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from extrabitter.predictions import Prediction
-from extrabitter.reporting import spell
+from extrabitter.reporting import CLAIM_SEEDS, spell
 from extrabitter.verdicts import Claim
 
-NOT_RUN = "not run yet"
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ ESSAY_CLAIMS = (
         "Longer training, denser rewards and composition of skills, where others find that RL does create.",
     ),
     EssayClaim(
-        "The behaviour is the cause: without it the gain is gone",
+        "The behaviour is the cause: without it a large part of the gain is gone",
         ("knock_out", "masked_is_absent", "search_pays"),
         "Behaviours other than checking and going back, and tasks where a guess is never right by luck.",
     ),
@@ -80,42 +80,67 @@ def essay_table(claims: Sequence[Claim]) -> pd.DataFrame:
 def scorecard(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) -> pd.DataFrame:
     """List every prediction of the page with what came of it, in the page's order.
 
-    Columns: key, primary, seeds (planned), num_seeds (run), value, lower, upper, verdict.
+    Columns: key, primary, effect, seeds (planned), num_seeds (run), value, lower, upper, measured (as text),
+    verdict (of the interval), kind ("confirmatory": primary, with enough seeds; else "exploratory"; or "not run")
+    and judgement (the verdict with its cautions).
     """
     measured = {claim.key: claim for claim in claims if claim.estimate.measured}
-    rows = []
+    rows: list[dict[str, object]] = []
     for key, prediction in predictions.items():
-        claim = measured.get(key)
-        value, lower, upper, num_seeds, verdict = (
-            (None, None, None, 0, NOT_RUN)
-            if claim is None
-            else (
-                claim.estimate.value,
-                claim.estimate.lower,
-                claim.estimate.upper,
-                claim.estimate.num_seeds,
-                claim.verdict,
-            )
-        )
-        rows.append((key, prediction.primary, prediction.seeds, num_seeds, value, lower, upper, verdict))
+        row: dict[str, object] = {
+            "key": key,
+            "primary": prediction.primary,
+            "effect": prediction.effect,
+            "seeds": prediction.seeds,
+        }
+        if claim := measured.get(key):
+            estimate = claim.estimate
+            confirmatory = prediction.primary and estimate.num_seeds >= CLAIM_SEEDS
+            row |= {
+                "num_seeds": estimate.num_seeds,
+                "value": estimate.value,
+                "lower": estimate.lower,
+                "upper": estimate.upper,
+                "measured": claim.measured,
+                "verdict": claim.verdict,
+                "kind": "confirmatory" if confirmatory else "exploratory",
+                "judgement": claim.judgement,
+            }
+        else:
+            row |= {"num_seeds": 0, "value": None, "lower": None, "upper": None, "measured": ""}
+            row |= dict.fromkeys(("verdict", "kind", "judgement"), NOT_RUN)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def scorecard_strings(card: pd.DataFrame) -> pd.DataFrame:
+    """Show a scorecard as ready-made strings, narrow enough for a page."""
+    kinds = card["primary"].map({True: "primary", False: "secondary"})
     return pd.DataFrame(
-        rows, columns=["key", "primary", "seeds", "num_seeds", "value", "lower", "upper", "verdict"]
+        {
+            "Prediction": [
+                f"{key.replace('_', ' ')}\n({kind}; {effect})"
+                for key, kind, effect in zip(card["key"], kinds, card["effect"], strict=True)
+            ],
+            "Measured": card["measured"],
+            "Seeds": [
+                f"{run} of {planned}" for run, planned in zip(card["num_seeds"], card["seeds"], strict=True)
+            ],
+            "Verdict": card["judgement"],
+        }
     )
 
 
-def scorecard_strings(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) -> pd.DataFrame:
-    """Show the scorecard as ready-made strings, narrow enough for a page."""
-    measured = {claim.key: claim for claim in claims if claim.estimate.measured}
-    rows = []
-    for key, prediction in predictions.items():
-        claim = measured.get(key)
-        kind = "primary" if prediction.primary else "secondary"
-        rows.append(
-            (
-                f"{key.replace('_', ' ')}\n({kind}; {prediction.effect})",
-                claim.measured if claim else "",
-                f"{claim.estimate.num_seeds if claim else 0} of {prediction.seeds}",
-                claim.judgement if claim else NOT_RUN,
-            )
-        )
-    return pd.DataFrame(rows, columns=["Prediction", "Measured", "Seeds", "Verdict"])
+def count_verdicts(card: pd.DataFrame, kind: str) -> str:
+    """Count the verdicts of one kind in words: "two held, one is undecided"; "none" where there is none.
+
+    >>> count_verdicts(pd.DataFrame({"kind": ["exploratory"] * 2, "verdict": ["held", "failed"]}), "exploratory")
+    'one held, one failed'
+    """
+    counts = card.loc[card["kind"] == kind, "verdict"].value_counts()
+    said = [
+        f"{spell(int(counts[verdict]), '').rstrip('s ')} {words}"
+        for verdict, words in (("held", "held"), ("failed", "failed"), ("undecided", "undecided"))
+        if counts.get(verdict)
+    ]
+    return ", ".join(said) or "none"

@@ -58,8 +58,13 @@ def behaviour_curves(steps: pd.DataFrame, arms: Sequence[str]) -> Figure:
     return curves(steps, arms, BEHAVIOUR_SHARES)
 
 
-def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[str, str]]) -> Figure:
-    """Draw (column, title) measures against step, one panel each, one colour and line style an arm."""
+def curves(
+    steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[str, str]], each_seed: bool = False
+) -> Figure:
+    """Draw (column, title) measures against step, one panel each, one colour and line style an arm.
+
+    With `each_seed` seeds keep a thin line each, however many: where they part ways, a band would hide it.
+    """
     present = [arm for arm in arms if (steps["arm"] == arm).any()]
     if not present or not measures:
         return empty_figure("No complete GRPO run")
@@ -69,10 +74,10 @@ def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[st
         entries: dict[str, Artist] = {}
         for axes, (column, title) in zip(panels, measures, strict=True):
             for arm in present:
-                line = _arm_curves(axes, steps[steps["arm"] == arm], column, arm)
+                line = _arm_curves(axes, steps[steps["arm"] == arm], column, arm, each_seed)
                 entries.setdefault(arm_label(arm), line)
             axes.set_title(title)
-            if column.startswith("frac") or column in ("hit_rate", "verdict_accuracy", "correct_reward"):
+            if is_share(column):
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
                 # A panel of noughts must not look like one of large shares.
                 axes.set_ylim(top=max(axes.get_ylim()[1], 1.02 if column.startswith("frac_with") else 0.1))
@@ -83,24 +88,32 @@ def curves(steps: pd.DataFrame, arms: Sequence[str], measures: Sequence[tuple[st
     return fig
 
 
-def band_note(num_seeds: int) -> str:
-    """Say what stands around the lines of a figure.
+def band_note(steps: pd.DataFrame, arms: Sequence[str]) -> str:
+    """Say what stands around the lines of a figure of these arms."""
+    seeds = steps[steps["arm"].isin(arms)].groupby("arm")["seed"].nunique()
+    if seeds.empty:
+        return "no complete run"
+    parts = ["lines of one seed"] if seeds.min() == 1 else []
+    parts += ["thin lines: seeds"] if (seeds == 2).any() else []
+    parts += ["bands: 95 % intervals over seeds"] if seeds.max() >= BAND_SEEDS else []
+    return "; ".join(parts)
 
-    >>> band_note(5), band_note(2), band_note(1)
-    ('bands: 95 % intervals over seeds', 'thin lines: seeds', 'lines of one seed')
-    """
-    if num_seeds >= BAND_SEEDS:
-        return "bands: 95 % intervals over seeds"
-    return ("no complete run", "lines of one seed", "thin lines: seeds")[num_seeds]
+
+def is_share(column: str) -> bool:
+    """Tell whether a column of `steps` holds shares, from 0 to 1."""
+    return column.startswith("frac") or column in ("hit_rate", "verdict_accuracy", "correct_reward")
 
 
-def _arm_curves(axes: Axes, steps: pd.DataFrame, column: str, arm: str) -> Artist:
+def _arm_curves(axes: Axes, steps: pd.DataFrame, column: str, arm: str, each_seed: bool) -> Artist:
     look = arm_style(arm)
     runs = steps.pivot_table(index="step", columns="seed", values=column, dropna=False).sort_index()
     smooth = runs.rolling(SMOOTH, min_periods=1).mean()
-    if smooth.shape[1] >= BAND_SEEDS:
-        intervals = [t_interval(row[np.isfinite(row)]) for row in smooth.to_numpy(float)]
-        lower, upper = ([getattr(interval, end) for interval in intervals] for end in ("lower", "upper"))
+    if smooth.shape[1] >= BAND_SEEDS and not each_seed:
+        # A step at which too few seeds have a value has no band: its interval would fill the panel.
+        rows = [row[np.isfinite(row)] for row in smooth.to_numpy(float)]
+        bands = [t_interval(row if len(row) >= BAND_SEEDS else []) for row in rows]
+        ends = np.array([(band.lower, band.upper) for band in bands])
+        lower, upper = (np.clip(ends, 0, 1) if is_share(column) else ends).T
         axes.fill_between(smooth.index, lower, upper, color=look.colour, alpha=0.22, lw=0)
     elif smooth.shape[1] > 1:
         axes.plot(smooth.index, smooth, color=look.colour, lw=0.7, alpha=0.55)
