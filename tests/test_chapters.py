@@ -94,8 +94,8 @@ def test_arms_with_forced_search_are_told_apart_where_they_were_run(tmp_path: Pa
         tables = {"completions": completions, "summary": summary_table(completions)}
         write_run(tmp_path / "results", "behaviour_evaluation", arm, 0, tables)
     glued, shown = run(ROOT / "notebooks/chapters/sampler_or_gradient.ipynb", tmp_path / "results", tmp_path)
-    assert re.search(r"only the sampler's barrier falls, 0\.0 % do", glued["answer"])
-    assert "not run" not in glued["forced_takes_off_verdict"] and "1.0e-07" in glued["chance"]
+    assert re.search(r"only the sampler's barrier falls, 0\.0 % search", glued["answer"])
+    assert "not run" not in glued["forced_takes_off_verdict"] and "1e-07" in glued["chance"]
     assert "latent, search forced and weighted back" in shown
 
 
