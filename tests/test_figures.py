@@ -153,6 +153,17 @@ def test_a_band_is_students_interval_stays_in_a_shares_range_and_is_left_out_of_
     assert not apart.collections and len(apart.lines) == 5
 
 
+@pytest.mark.parametrize("top", [0.0, 0.03, 0.09, 0.4, 1.0])
+def test_ticks_of_shares_are_what_they_say(top: float) -> None:
+    axes = curves_of({0: [0.0, top, top]}, "hit_rate")
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(ticks) >= 2
+    said = [float(axes.yaxis.get_major_formatter()(tick).rstrip("%")) / 100 for tick in ticks]
+    assert said == pytest.approx(ticks)
+
+
 def test_the_note_on_bands_speaks_of_every_arm() -> None:
     rows = [("a", seed) for seed in range(5)] + [("b", seed) for seed in range(2)] + [("c", 0)]
     steps = pd.DataFrame(rows, columns=["arm", "seed"])

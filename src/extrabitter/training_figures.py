@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from extrabitter.figure_style import arm_label, arm_style, empty_figure, legend_above, new_figure, style
 from extrabitter.metrics import t_interval
@@ -79,6 +79,8 @@ def curves(
             axes.set_title(title)
             if is_share(column):
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+                # Whole percentages: ticks at 2.5 % would be written as 2 %.
+                axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
                 # A panel of noughts must not look like one of large shares.
                 axes.set_ylim(top=max(axes.get_ylim()[1], 1.02 if column.startswith("frac_with") else 0.1))
             axes.set_ylim(bottom=0)
