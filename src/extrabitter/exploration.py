@@ -38,8 +38,9 @@ def importance_weights(probabilities: torch.Tensor, searches: torch.Tensor, shar
     `probabilities` p are the policy's of searching, given that there is a choice. The mixture searches with
     chance share + (1 - share) p.
 
-    >>> importance_weights(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), 0.2).tolist()
-    [0.8333333730697632, 1.25]
+    >>> weights = importance_weights(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), 0.2)
+    >>> [round(weight, 4) for weight in weights.tolist()]
+    [0.8333, 1.25]
     """
     return torch.where(searches, probabilities / (share + (1 - share) * probabilities), 1 / (1 - share))
 
