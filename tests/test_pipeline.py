@@ -483,6 +483,18 @@ def published_results(tree: Path, name: str = "mini") -> Path:
     return results
 
 
+def test_a_book_says_what_it_is_made_from_and_a_reference_how_much_is_missing(tree: Path) -> None:
+    assert staging.banner(pipeline.make_book("mini", tree)).startswith("Built from the profile “mini”: ")
+    results = published_results(tree, "reference")
+    book = pipeline.make_book("", tree, published="results/reference")
+    planned = pipeline.make_plan("mini", tree).jobs
+    assert f"0 of {len(planned)} have ended" in staging.banner(book)
+    for key in planned:
+        assert "come in" in staging.banner(book)
+        artifacts.write_status(results / key, artifacts.Status("failed" if key == BROKEN else "ok"))
+    assert staging.banner(book) == ""
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -157,6 +157,12 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
     """Turn a profile into jobs; raise ParameterError with one line for anything in it that cannot be run."""
     profile = load_profile(name, root)
     results_dir = Path("runs") / name
+    jobs = {key: _with_known_time(job, root) for key, job in planned_jobs(profile, results_dir).items()}
+    return Plan(profile, root, results_dir, _inputs_first(name, jobs))
+
+
+def planned_jobs(profile: Profile, results_dir: Path) -> dict[str, Job]:
+    """Return the jobs that a profile asks for, by key; ParameterError with one line for one that cannot be run."""
     jobs: dict[str, Job] = {}
     for stage in STAGES:
         section: Stage | None = getattr(profile.stages, stage)
@@ -164,8 +170,8 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
             for seed in _seeds(profile, stage, arm, own or {}):
                 assert section is not None
                 job = _make_job(profile, results_dir, section, stage, arm, own or {}, seed)
-                jobs[job.key] = _with_known_time(job, root)
-    return Plan(profile, root, results_dir, _inputs_first(name, jobs))
+                jobs[job.key] = job
+    return jobs
 
 
 @dataclass(frozen=True)

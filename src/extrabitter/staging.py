@@ -16,8 +16,9 @@ from pathlib import Path
 import yaml
 
 from extrabitter import page_footers, run_pages
+from extrabitter.artifacts import find_statuses
 from extrabitter.config import STAGES
-from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book
+from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book, planned_jobs
 from extrabitter.provenance import STAGE_NOTEBOOKS
 from extrabitter.run_pages import RunPage
 
@@ -139,10 +140,24 @@ def _append_footers(root: Path, source: Path, book: Book, pages: list[RunPage]) 
             page_footers.append(source / f"{page.name}.ipynb", text)
 
 
+def banner(book: Book) -> str:
+    """Say what a book is made from, for the head of each page; nothing for a whole reference."""
+    profile = book.profile
+    if profile.name != REFERENCE:
+        return f"Built from the profile “{profile.name}”: {profile.description}"
+    planned = len(planned_jobs(profile, book.results_dir))
+    ended = sum(1 for _ in find_statuses(book.plan.root / book.results_dir))
+    if ended >= planned:
+        return ""
+    return (
+        f"Built from the profile “{profile.name}” while its runs come in: {ended} of {planned} have ended. "
+        "What is not run yet is shown as not run."
+    )
+
+
 def _write_config(root: Path, source: Path, book: Book) -> None:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    if book.profile.name != REFERENCE:
-        line = f"Built from the profile “{book.profile.name}”: {book.profile.description}"
+    if line := banner(book):
         # Jupyter Book drops html.announcement where sphinx.config sets theme options: so it is one of them.
         options = (
             config.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
