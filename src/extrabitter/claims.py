@@ -23,7 +23,6 @@ PRIMED_SEARCH = (
     "sft_backtracking",
     "sft_verification",
 )
-PRIMED_CONTROL = ("sft_direct", "sft_filler", "sft_cosmetic")
 
 _MEASURES = {  # what a measure is called, and the unit of its differences
     "pass@1": ("pass@1", "points"),

@@ -30,10 +30,14 @@ CLAIM_SEEDS = 5  # fewer seeds are called exploratory
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
+def number_word(count: int) -> str:
+    """Write a count as a word where it has a short one: "two", "12"."""
+    return _WORDS[count] if count < len(_WORDS) else str(count)
+
+
 def spell(count: int, noun: str) -> str:
     """Count things in words: `spell(1, "seed")` is "one seed", `spell(12, "run")` is "12 runs"."""
-    word = _WORDS[count] if count < len(_WORDS) else str(count)
-    return f"{word} {noun}" if count == 1 else f"{word} {noun}s"
+    return f"{number_word(count)} {noun}" if count == 1 else f"{number_word(count)} {noun}s"
 
 
 def decimal(value: float, digits: int = 2) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from extrabitter.predictions import Prediction
-from extrabitter.reporting import CLAIM_SEEDS, spell
+from extrabitter.reporting import CLAIM_SEEDS, number_word, spell
 from extrabitter.verdicts import Claim
 
 NOT_RUN = "not run"
@@ -132,15 +132,11 @@ def scorecard_strings(card: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_verdicts(card: pd.DataFrame, kind: str) -> str:
-    """Count the verdicts of one kind in words: "two held, one is undecided"; "none" where there is none.
+    """Count the verdicts of one kind in words; "none" where there is none.
 
     >>> count_verdicts(pd.DataFrame({"kind": ["exploratory"] * 2, "verdict": ["held", "failed"]}), "exploratory")
     'one held, one failed'
     """
     counts = card.loc[card["kind"] == kind, "verdict"].value_counts()
-    said = [
-        f"{spell(int(counts[verdict]), '').rstrip('s ')} {words}"
-        for verdict, words in (("held", "held"), ("failed", "failed"), ("undecided", "undecided"))
-        if counts.get(verdict)
-    ]
-    return ", ".join(said) or "none"
+    met = [verdict for verdict in ("held", "failed", "undecided") if verdict in counts]
+    return ", ".join(f"{number_word(int(counts[verdict]))} {verdict}" for verdict in met) or "none"
