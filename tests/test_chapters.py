@@ -12,6 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
+from extrabitter import evaluation
 from synthetic_results import MODELS, completions_table, summary_table, write_results, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +98,22 @@ def test_arms_with_forced_search_are_told_apart_where_they_were_run(tmp_path: Pa
     assert re.search(r"only the sampler's barrier falls, 0\.0 % search", glued["answer"])
     assert "not run" not in glued["forced_takes_off_verdict"] and "1e-07" in glued["chance"]
     assert "latent, search forced and weighted back" in shown
+
+
+def test_the_ledger_is_kept_where_its_arms_were_run(tmp_path: Path) -> None:
+    for band in ("common", "rare"):
+        for model in ("absent", "rich"):
+            for stage in ("base", "grpo"):
+                arm = f"{band}_{stage}_{model}"
+                num_samples = 4 if arm == "rare_base_absent" else 2
+                completions = completions_table(f"{stage}_{model}", 0, 8, num_samples)
+                tables = {"completions": completions, "summary": summary_table(completions)}
+                tables["pass_at_k"] = evaluation.pass_at_k_table(completions, 2)
+                write_run(tmp_path / "results", "behaviour_evaluation", arm, 0, tables)
+    glued, shown = run(ROOT / "notebooks/chapters/sharper_or_broader.ipynb", tmp_path / "results", tmp_path)
+    assert glued["k"] == "'2'" and "points" in glued["null_net"]
+    assert "not run" not in glued["absent_verdict"] + glued["rich_verdict"]
+    assert "absent against itself, no RL" in shown and shown.count("solutions rare") == 3 + 4
 
 
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:

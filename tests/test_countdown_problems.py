@@ -11,6 +11,7 @@ import pytest
 
 from extrabitter.tasks.countdown_problems import (
     MAX_VALUE,
+    MIN_SOLUTION_SHARE,
     SPLITS,
     Attempt,
     Problem,
@@ -165,6 +166,19 @@ def test_distinct_problems_are_distinct_up_to_the_whole_split() -> None:
     assert set(drawn) == set(every)
     with pytest.raises(ValueError, match=f"count: {len(every) + 1} must be <= {len(every)}"):
         generate_problems("validation", len(every) + 1, 3, distinct=True)
+
+
+def test_rare_problems_are_those_that_all_others_leave_out() -> None:
+    rare, common = (set(all_problems("validation", 3, rare)) for rare in (True, False))
+    drawn = generate_problems("validation", len(rare), 3, distinct=True, rare=True)
+    assert set(drawn) == rare and not rare & common
+    assert {p.numbers for p in rare} <= set(multisets("validation", 3))
+    for problem in rare:
+        assert 0 < len(solve(problem)) < MIN_SOLUTION_SHARE[3] * len(attempt_table(problem.numbers))
+    with pytest.raises(
+        ValueError, match=r"count: 5 must be <= 0 \(4-number problems of test, solutions rare\)"
+    ):
+        generate_problems("test", 5, 0, num_numbers=4, rare=True)
 
 
 def test_identifiers_name_problems_and_read_back() -> None:

@@ -15,6 +15,7 @@ INSTRUMENTS = {
     "behaviours",
     "dynamics",
     "estimates",
+    "ledger",
     "metrics",
     "predictions",
     "priming",

@@ -11,6 +11,7 @@ import pandas as pd
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
+from extrabitter.ledger import largest_k, of_net, solved_within
 from extrabitter.metrics import wilson_interval
 from extrabitter.predictions import Prediction, read_predictions
 from extrabitter.reporting import NOT_MEASURED, percent
@@ -53,7 +54,17 @@ class _Share:
     everywhere: bool = False
 
 
-_CLAIMS: tuple[_Difference | _Share, ...] = (
+@dataclass(frozen=True)
+class _Net:
+    """A claim on problems gained minus problems lost within the most samples that both arms have."""
+
+    key: str
+    statement: str
+    arm: str
+    baseline: str
+
+
+_CLAIMS: tuple[_Difference | _Share | _Net, ...] = (
     _Difference(
         "search_pays",
         "After RL, the base that sometimes searches beats the one that never does",
@@ -138,6 +149,18 @@ _CLAIMS: tuple[_Difference | _Share, ...] = (
         "It begins to search when search is forced into some of its rollouts and learnt from as it is",
         "grpo_latent_forced",
     ),
+    _Net(
+        "absent_is_only_sharpened",
+        "Where solutions are rare, RL loses more problems to the base that never searches than it gains",
+        "rare_grpo_absent",
+        "rare_base_absent",
+    ),
+    _Net(
+        "rich_is_broadened",
+        "Where solutions are rare, RL gains more problems for the base that searches than it loses",
+        "rare_grpo_rich",
+        "rare_base_rich",
+    ),
 )
 
 
@@ -159,6 +182,9 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
         if isinstance(entry, _Difference):
             if entry.everywhere or {entry.arm, entry.baseline} <= set(arms):
                 claims.append(_difference(entry, completions, losses, predictions))
+        elif isinstance(entry, _Net):
+            if {entry.arm, entry.baseline} <= set(arms):
+                claims.append(_net(entry, completions, predictions))
         elif entry.everywhere or entry.arm in arms:
             claims.append(_share(entry, completions, summary, predictions))
     marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
@@ -202,6 +228,24 @@ def _share(
         num_problems = _num_problems(completions, entry.arm)
         estimate, effect = _bounded_by_problems(estimate, num_problems), effect + _resolution(num_problems)
     return Claim(entry.key, entry.statement, effect, (entry.arm,), estimate, prediction, "share")
+
+
+def _net(entry: _Net, completions: pd.DataFrame, predictions: Mapping[str, Prediction]) -> Claim:
+    k = largest_k(completions, (entry.arm, entry.baseline))
+    before, after = (
+        solved_within(completions[completions["arm"] == arm], k) for arm in (entry.baseline, entry.arm)
+    )
+    effect = f"problems gained minus lost by RL within {k} samples, “{arm_label(entry.arm)}”"
+    estimate = of_net(before, after)
+    return Claim(
+        entry.key,
+        entry.statement,
+        effect,
+        (entry.arm, entry.baseline),
+        estimate,
+        predictions[entry.key],
+        "points",
+    )
 
 
 def priming_tokens(losses: pd.DataFrame, arm: str) -> str:

@@ -190,6 +190,9 @@ class BehaviourEvaluationParameters(StageParameters):
     checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
     split: Literal["validation", "test"] = Field("test", description="problems to draw from")
     num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
+    solutions: Literal["common", "rare"] = Field(
+        "common", description="problems as in training, or only those left out there: solutions are rare"
+    )
     num_problems: int = Field(200, ge=1, le=100_000, description="held-out problems")
     num_samples: int = Field(8, ge=1, le=4096, description="completions of each problem")
     temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
@@ -208,6 +211,8 @@ class BehaviourEvaluationParameters(StageParameters):
     def _consistent(self) -> BehaviourEvaluationParameters:
         if self.max_k > self.num_samples:
             raise ValueError(f"max_k = {self.max_k}: must be at most num_samples ({self.num_samples})")
+        if self.solutions == "rare" and self.num_numbers != 3:
+            raise ValueError("solutions = 'rare': must be 'common' unless num_numbers is 3")
         return self
 
 

@@ -113,6 +113,7 @@ def _problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
         derive_seed(parameters.seed, "evaluation", parameters.split, parameters.num_numbers),
         num_numbers=parameters.num_numbers,
         distinct=True,
+        rare=parameters.solutions == "rare",
     )
 
 

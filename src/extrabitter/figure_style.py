@@ -8,7 +8,7 @@ colour alone: each arm also has a marker and a line style of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -113,13 +113,39 @@ _WORDS = {
 }
 
 
-def base_of(arm: str) -> str:
-    """Strip the stage from an arm's name, so that one model keeps its name and colour before and after RL.
+_OF_ONE_EXPERIMENT = re.compile(
+    r"ladder_|latent_|\w+_qwen2$|sft_(?!(direct|verification_backtracking)$)",
+)
 
-    >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler")]
-    ['rich', 'rich', 'sft_filler', 'sft_filler']
+
+def base_of(arm: str) -> str:
+    """Strip stage and problems from an arm's name, so that a model keeps its name and colour before and after RL.
+
+    >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler", "rare_grpo_rich")]
+    ['rich', 'rich', 'sft_filler', 'sft_filler', 'rich']
     """
-    return re.sub(r"^(base|grpo)_", "", arm)
+    return re.sub(r"^((rare|common)_)?(base|grpo)_", "", arm)
+
+
+def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
+    """Pair each arm evaluated before RL with the name of the same model's after it, on the usual test problems.
+
+    Arms that have a chapter of their own are left out.
+
+    >>> before_and_after_arms(["base_rich", "grpo_rich", "sft_direct", "rare_base_rich"])
+    [('base_rich', 'grpo_rich'), ('sft_direct', 'grpo_sft_direct')]
+    """
+    before = [arm for arm in evaluated if not (arm.startswith("grpo_") or has_own_chapter(arm))]
+    return [(arm, f"grpo_{base_of(arm)}") for arm in before]
+
+
+def has_own_chapter(arm: str) -> bool:
+    """Tell whether an arm belongs to one later experiment, whose chapter shows it; the others would drown in them.
+
+    >>> [has_own_chapter(arm) for arm in ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler")]
+    [False, True, False, True]
+    """
+    return arm.startswith(("rare_", "common_")) or bool(_OF_ONE_EXPERIMENT.match(base_of(arm)))
 
 
 def arm_label(arm: str) -> str:

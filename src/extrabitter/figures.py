@@ -282,15 +282,24 @@ def behaviour_shares(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     return fig
 
 
-def pass_at_k_curves(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
-    """pass@k against k, before (dashed) and after RL (solid), one panel a pair of evaluation arms."""
-    pairs = [pair for pair in pairs if pass_at_k["arm"].isin(pair).any()]
-    if not pairs:
+def pass_at_k_curves(
+    pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]], titles: Sequence[str] = ()
+) -> Figure:
+    """pass@k against k, before (dashed) and after RL (solid), one panel a pair of evaluation arms.
+
+    A panel's title is the model's name, unless `titles` has one for each pair.
+    """
+    named = [
+        (pair, title)
+        for pair, title in zip(pairs, titles or [arm_label(after) for _, after in pairs], strict=True)
+        if pass_at_k["arm"].isin(pair).any()
+    ]
+    if not named:
         return empty_figure("No complete evaluation")
     with style():
-        fig = new_figure(1.75 * len(pairs) + 1.0)
-        panels = np.atleast_1d(fig.subplots(len(pairs), sharex=True, sharey=True))
-        for axes, (before, after) in zip(panels, pairs, strict=True):
+        fig = new_figure(1.75 * len(named) + 1.0)
+        panels = np.atleast_1d(fig.subplots(len(named), sharex=True, sharey=True))
+        for axes, ((before, after), title) in zip(panels, named, strict=True):
             for arm, line, fill in ((before, "--", 0.12), (after, "-", 0.22)):
                 ks = sorted(pass_at_k.loc[pass_at_k["arm"] == arm, "k"].unique())
                 estimates = [of_pass_at_k(pass_at_k, arm, int(k)) for k in ks]
@@ -306,14 +315,56 @@ def pass_at_k_curves(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) 
                     alpha=fill,
                     lw=0,
                 )
-            axes.set_title(arm_label(after))
+            axes.set_title(title)
             axes.set_ylim(0, 1.02)
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xscale("log", base=2)
-        ticks = sorted(pass_at_k["k"].unique())
+        ticks = sorted(
+            pass_at_k.loc[pass_at_k["arm"].isin([a for pair, _ in named for a in pair]), "k"].unique()
+        )
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.set_xlabel("k, samples allowed")
         fig.supylabel("pass@k", fontsize=11)
         dashed, solid = Line2D([], [], color=INK, ls="--"), Line2D([], [], color=INK, ls="-")
         legend_above(fig, {"before RL": dashed, "after RL": solid})
+    return fig
+
+
+def solved_by_tokens(
+    pass_at_k: pd.DataFrame,
+    summary: pd.DataFrame,
+    panels: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+) -> Figure:
+    """pass@k against the tokens that k samples take on average; before (dashed) and after RL (solid).
+
+    `panels`: title, and pairs of evaluation arms (before, after) in one panel, so that models can be compared at
+    equal cost.
+    """
+    arms = [arm for _, pairs in panels for pair in pairs for arm in pair]
+    if not pass_at_k["arm"].isin(arms).any():
+        return empty_figure("No complete evaluation")
+    with style():
+        fig = new_figure(2.6 * len(panels) + 1.4)
+        entries: dict[str, Artist] = {}
+        for axes, (title, pairs) in zip(
+            np.atleast_1d(fig.subplots(len(panels), sharex=True, sharey=True)), panels, strict=True
+        ):
+            for before, after in pairs:
+                for arm, line in ((before, "--"), (after, "-")):
+                    look = arm_style(arm)
+                    tokens = of_measure(summary, arm, "mean_completion_tokens").value
+                    ks = sorted(pass_at_k.loc[pass_at_k["arm"] == arm, "k"].unique())
+                    values = [of_pass_at_k(pass_at_k, arm, int(k)).value for k in ks]
+                    when = "before" if arm == before else "after"
+                    (drawn,) = axes.plot(
+                        np.multiply(ks, tokens), values, ls=line, marker=look.marker, ms=5, color=look.colour
+                    )
+                    entries.setdefault(f"{arm_label(arm)}, {when} RL", drawn)
+            axes.set_title(title)
+            axes.set_ylim(0, 1.02)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xscale("log")
+        axes.set_xlabel("tokens generated for a problem (mean)")
+        fig.supylabel("solved", fontsize=11)
+        legend_above(fig, entries)
     return fig

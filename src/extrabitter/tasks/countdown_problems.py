@@ -221,39 +221,46 @@ def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
 
 
 @lru_cache(maxsize=8192)
-def problem_targets(numbers: tuple[int, ...]) -> bytes:
-    """Return, ascending, the targets a problem may give with `numbers`, each as often as attempts reach it."""
+def problem_targets(numbers: tuple[int, ...], rare: bool = False) -> bytes:
+    """Return, ascending, the targets a problem may give with `numbers`, each as often as attempts reach it.
+
+    With `rare` the targets that are left out otherwise: fewer than `MIN_SOLUTION_SHARE` of the attempts reach them.
+    """
     table = attempt_table(numbers)
     least = MIN_SOLUTION_SHARE[len(numbers)] * len(table)
-    return bytes(value for value in table.values if len(table.hits(value)) >= least)
+    return bytes(value for value in table.values if (len(table.hits(value)) < least) == rare)
 
 
-def all_problems(split: str, num_numbers: int) -> list[Problem]:
+def all_problems(split: str, num_numbers: int, rare: bool = False) -> list[Problem]:
     """Return every problem of a split, ordered by numbers, then target."""
     return [
         Problem(numbers, target)
         for numbers in multisets(split, num_numbers)
-        for target in sorted(set(problem_targets(numbers)))
+        for target in sorted(set(problem_targets(numbers, rare)))
     ]
 
 
 def generate_problems(
-    split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False
+    split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False, rare: bool = False
 ) -> list[Problem]:
     """Draw problems: a uniform multiset of the split; as target the value of a uniform legal attempt on it.
 
     So every problem has a solution, and targets that many attempts reach are frequent; those that fewer than
-    `MIN_SOLUTION_SHARE` of the attempts reach are left out. With `distinct` no
-    problem comes twice; ValueError when the split has fewer than `count`.
+    `MIN_SOLUTION_SHARE` of the attempts reach are left out, or with `rare` the only ones. With `distinct` no
+    problem comes twice; ValueError when the split has fewer than `count`, or no rare ones.
     """
     choices = multisets(split, num_numbers)
-    if distinct and count > (available := len(all_problems(split, num_numbers))):
-        raise ValueError(f"count: {count} must be <= {available} ({num_numbers}-number problems of {split})")
-    rng = random.Random(derive_seed(seed, "countdown", split, num_numbers))
+    if distinct or rare:
+        available = len(all_problems(split, num_numbers, rare))
+        if available == 0 or (distinct and count > available):
+            kind = f"{num_numbers}-number problems of {split}{', solutions rare' if rare else ''}"
+            raise ValueError(f"count: {count} must be <= {available} ({kind})")
+    parts = ("countdown", split, num_numbers, *(("rare",) if rare else ()))
+    rng = random.Random(derive_seed(seed, *parts))
     problems: dict[Problem, None] | list[Problem] = {} if distinct else []
     while len(problems) < count:
         numbers = choices[int(rng.random() * len(choices))]
-        values = problem_targets(numbers)
+        values = problem_targets(numbers, rare)
         if not values:
             continue
         problem = Problem(numbers, values[int(rng.random() * len(values))])
