@@ -1,9 +1,10 @@
 """Will it choke? What GRPO would find in a checkpoint, measured in minutes, before anything is trained.
 
 For checkpoints of the book's own kind: word-level vocabulary, Countdown grammar. Measured are pass@k, how often a
-group of completions carries signal, each behaviour's probability and what it changes (`interventions`), and whether
-verdicts are true. From these follow priming advice by a stated rule (`priming_advice`) and a cost estimate
-(`training_costs`). No outcome of RL is predicted: no predictor has been calibrated.
+group of completions carries signal, each behaviour's probability and what it changes (`interventions`), what other
+decoders would draw (`decoding`), and whether verdicts are true. From these follow priming advice by a stated rule
+(`priming_advice`) and a cost estimate (`training_costs`). No outcome of RL is predicted: no predictor has been
+calibrated.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from extrabitter.competence import ZERO_PROBABILITY
 from extrabitter.config import GrpoParameters, ProbeSizes
+from extrabitter.decoding import decoding_table
 from extrabitter.evaluation import pass_at_k_table, sample_completions, summary_table
 from extrabitter.interventions import (
     FIRST_WORDS,
@@ -69,10 +71,19 @@ class Probe:
     pass_at_k: pd.DataFrame
     informative_groups: pd.DataFrame
     probe_behaviours: pd.DataFrame
+    decoding: pd.DataFrame
     costs: pd.DataFrame
     advice: Advice
 
-    TABLES = ("completions", "summary", "pass_at_k", "informative_groups", "probe_behaviours", "costs")
+    TABLES = (
+        "completions",
+        "summary",
+        "pass_at_k",
+        "informative_groups",
+        "probe_behaviours",
+        "decoding",
+        "costs",
+    )
 
     def as_json(self) -> dict[str, Any]:
         """Return all but the completions as plain values; missing is None."""
@@ -129,6 +140,7 @@ def probe(parameters: ProbeParameters, model: PreTrainedModel, tokenizer: PreTra
         pass_at_k_table(completions, parameters.num_samples, parameters.seed),
         informative_groups(completions, GROUP_SIZES, parameters.seed),
         behaviours,
+        decoding_table(model, tokenizer, attempts, parameters.seed),
         cost_table(parameters, num_parameters, measured["mean_completion_tokens"]),
         advice,
     )

@@ -34,6 +34,10 @@ def describe(probe: Probe, checkpoint: str) -> str:
             "behaviours: how often, how likely where their first word may stand, what that word changes",
             *_table(_behaviour_rows(probe.probe_behaviours)),
         ],
+        [
+            "chance to begin a search behind a first attempt, by how tokens are drawn; places where it is nought",
+            *_table(_decoding_rows(probe.decoding)),
+        ],
         ["verdicts that are true", *_table(_verdict_rows(measured))],
         [f"advice: {_advice(probe)}", f"  {probe.advice.reason}"],
         [
@@ -110,6 +114,15 @@ def _text_rows(summary: pd.DataFrame) -> Iterable[Sequence[str]]:
     table = summary.set_index("measure").loc[list(labels), ["value", "lower", "upper", "count"]]
     for name, value, lower, upper, count in table.itertuples(name=None):
         yield labels[name], _percent(value), _spread(lower, upper), f"n = {count}"
+
+
+def _decoding_rows(decoding: pd.DataFrame) -> Iterable[Sequence[str]]:
+    if decoding["value"].isna().all():
+        yield ("no first attempt to stand behind",)
+        return
+    yield "", "chance", "interval", "nought"
+    for name, value, lower, upper, unreachable in decoding.itertuples(index=False, name=None):
+        yield name, f"{value:.1e}", f"{lower:.1e} to {upper:.1e}", _percent(unreachable)
 
 
 def _advice(probe: Probe) -> str:

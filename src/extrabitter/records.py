@@ -159,6 +159,13 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("num_problems", "int", "", "problems behind the advantage"),
         Column("num_pairs", "int", "", "pairs of completions behind the advantage"),
     ),
+    "decoding": (
+        Column("decoder", "str", "", "how a token is drawn"),
+        *_interval("chance to begin to search behind an own first attempt, mean over problems"),
+        Column(
+            "frac_unreachable", "float", "", "share of places where this decoder can never begin to search"
+        ),
+    ),
     "costs": (
         Column("length", "str", "", "length of completions that is assumed"),
         Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),

@@ -38,12 +38,17 @@ def draw(
     if sampling.temperature == 0:
         ids = logits.argmax(dim=-1)
         return ids, logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0]
-    probabilities = _filtered(logits / sampling.temperature, sampling).softmax(dim=-1)
+    probabilities = distribution(logits, sampling)
     # Inverse transform: one uniform a row instead of V exponentials. In float64, u * total stays below total.
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     uniform = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=generator)
     ids = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1)
     return ids, probabilities.gather(1, ids[:, None])[:, 0].log()
+
+
+def distribution(logits: Tensor, sampling: SamplingParameters) -> Tensor:
+    """Return the probabilities that tokens are drawn with, rows of `logits` (N, V); temperature must be above 0."""
+    return _filtered(logits / sampling.temperature, sampling).softmax(dim=-1)
 
 
 def _filtered(scores: Tensor, sampling: SamplingParameters) -> Tensor:

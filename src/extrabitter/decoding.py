@@ -1,0 +1,74 @@
+"""Decoding as random search: how likely each way of drawing a token is to begin a search, read off the softmax.
+
+Nothing is sampled but the first attempts, at temperature 1 and without filters: behind them the next word's
+distribution is known, and every decoder is a function of it. So a chance of one in a million is measured as well as
+one in two, and a decoder that cuts the tail off shows an exact nought.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from extrabitter.evaluation import next_word_probabilities
+from extrabitter.metrics import bootstrap_interval
+from extrabitter.models import word_ids
+from extrabitter.sampling import SamplingParameters, distribution
+from extrabitter.seeding import derive_seed
+from extrabitter.tasks import countdown
+from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def _one_token(**values: float) -> SamplingParameters:
+    return SamplingParameters(max_completion_length=1, **values)  # type: ignore[arg-type]
+
+
+PLAIN = "temperature 1"  # as in RL
+DECODERS = {
+    "temperature 0.7": _one_token(temperature=0.7),
+    PLAIN: _one_token(),
+    "temperature 1.5": _one_token(temperature=1.5),
+    "temperature 2": _one_token(temperature=2.0),
+    "top-p 0.99": _one_token(top_p=0.99),
+    "top-p 0.95": _one_token(top_p=0.95),
+    "top-k 20": _one_token(top_k=20),
+    "top-k 5": _one_token(top_k=5),
+    "min-p 0.01": _one_token(min_p=0.01),
+    "min-p 0.1": _one_token(min_p=0.1),
+}
+
+
+def decoding_table(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, attempts: pd.DataFrame, seed: int
+) -> pd.DataFrame:
+    """Return table `decoding`: per decoder the chance that a search begins behind a first attempt.
+
+    `attempts` are `interventions.first_attempts`, columns problem and prefix. The mean is over problems, each the
+    mean of its attempts, with a bootstrap interval over problems. Without attempts the chance is missing.
+    """
+    prompts = [
+        countdown.render_prompt(Problem.from_identifier(identifier)) for identifier in attempts["problem"]
+    ]
+    texts = [f"{prompt} {prefix}" for prompt, prefix in zip(prompts, attempts["prefix"], strict=True)]
+    words = torch.from_numpy(next_word_probabilities(model, tokenizer, texts)).log()  # (N, V)
+    ids = word_ids(tokenizer, SEARCH_WORDS)
+    rows = []
+    for name, sampling in DECODERS.items():
+        chance = distribution(words, sampling)[:, ids].sum(dim=-1).numpy()
+        each = pd.Series(chance, index=attempts["problem"].to_numpy()).groupby(level=0).mean()
+        rng = np.random.default_rng(derive_seed(seed, "decoding", name))
+        unreachable = float((chance == 0).mean()) if len(chance) else np.nan
+        rows.append(
+            {
+                "decoder": name,
+                **bootstrap_interval(each.to_numpy(), rng)._asdict(),
+                "frac_unreachable": unreachable,
+            }
+        )
+    return pd.DataFrame(rows)
