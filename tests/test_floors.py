@@ -21,6 +21,7 @@ INSTRUMENTS = {
     "predictions",
     "priming",
     "rewards",
+    "selection",
     "success_map",
     "theory",
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from extrabitter import claims
 from extrabitter.claims import collect_claims
 from extrabitter.config import ParameterError
 from extrabitter.estimates import Estimate
@@ -86,3 +88,22 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_region_says_itself_in_words(region: Region, words: str) -> None:
     assert region.describe(points) == words
+
+
+def test_a_claim_answers_for_the_bars_of_the_bases_it_goes_back_to() -> None:
+    bars = pd.DataFrame(
+        {"arm": ["absent", "rich", "ladder_1", "rich_qwen2"], "passed": [True, False, True, True]}
+    )
+    marked = {
+        arm: claims._below_bars(bars, [arm])
+        for arm in ("grpo_rich_masked", "grpo_rich_g32", "rare_grpo_rich", "grpo_ladder_1", "grpo_rich_qwen2")
+    }
+    assert marked == {
+        "grpo_rich_masked": True,
+        "grpo_rich_g32": True,
+        "rare_grpo_rich": True,
+        "grpo_ladder_1": False,
+        "grpo_rich_qwen2": False,
+    }
+    assert not claims._below_bars(bars, ["grpo_sft_filler"])
+    assert claims._below_bars(bars.assign(passed=False), ["grpo_sft_filler"])

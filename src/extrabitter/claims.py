@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from extrabitter import dose, selection
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
@@ -64,7 +65,37 @@ class _Net:
     baseline: str
 
 
-_CLAIMS: tuple[_Difference | _Share | _Net, ...] = (
+@dataclass(frozen=True)
+class _Tables:
+    """Collected tables of a results folder that claims are measured on."""
+
+    completions: pd.DataFrame
+    summary: pd.DataFrame
+    losses: pd.DataFrame
+    steps: pd.DataFrame
+    probed: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A claim on an effect that spans many runs; made where at least two seeds have it."""
+
+    key: str
+    statement: str
+    effect: str
+    arms: tuple[str, ...]  # whose bases' bars stand behind it
+    unit: str
+    measure: Callable[[_Tables], Estimate]
+
+
+_LADDER = tuple(f"grpo_{rung}" for rung in dose.RUNGS)
+TAKE_OFF_ARMS = tuple(
+    f"grpo_{rung}{group}" for rung in ("ladder_1", "ladder_3", "rich") for group in ("", "_g32")
+)
+_SELECTION = ("base_latent", "base_rich", "base_ladder_1", "base_ladder_3", "sft_direct")
+COMPLETIONS_PER_STEP = 256  # of every arm behind the claim on take-off
+
+_CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
     _Difference(
         "search_pays",
         "After RL, the base that sometimes searches beats the one that never does",
@@ -161,6 +192,56 @@ _CLAIMS: tuple[_Difference | _Share | _Net, ...] = (
         "rare_grpo_rich",
         "rare_base_rich",
     ),
+    _Computed(
+        "dose_is_a_threshold",
+        "Accuracy after RL rises with the chance to search like a threshold, not like a line",
+        "left-out squared error of the logistic below that of the line, as a share of the line's",
+        _LADDER,
+        "share",
+        lambda tables: dose.of_left_out_gain(dose.readings(tables.steps, tables.summary)),
+    ),
+    _Computed(
+        "threshold_is_narrow",
+        "The threshold is narrow",
+        "decades of chance between 10 % and 90 % of the rise",
+        _LADDER,
+        "number",
+        lambda tables: dose.of_width(dose.readings(tables.steps, tables.summary)),
+    ),
+    _Computed(
+        "threshold_moves_with_steps",
+        "More steps make do with less",
+        "decades by which the threshold falls for each doubling of steps",
+        _LADDER,
+        "number",
+        lambda tables: dose.of_shift(dose.readings(tables.steps, tables.summary)),
+    ),
+    _Computed(
+        "take_off_collapses",
+        "Search takes off when it has been drawn often enough, however that came about",
+        "largest over smallest product of take-off step, chance to search and completions a step",
+        TAKE_OFF_ARMS,
+        "number",
+        lambda tables: dose.of_collapse(
+            dose.take_off(tables.steps, tables.summary, TAKE_OFF_ARMS), COMPLETIONS_PER_STEP
+        ),
+    ),
+    _Computed(
+        "selection_follows_advantage",
+        "What becomes of a behaviour under RL follows the sign of its advantage",
+        "pairs of model and behaviour in which the advantage has the sign of the change",
+        _SELECTION,
+        "share",
+        lambda tables: selection.of_agreement(_selection_hits(tables)),
+    ),
+    _Computed(
+        "advantage_beats_simpler_predictors",
+        "The advantage tells more than simpler predictors do",
+        "pairs that the advantage has right, minus those of the best simpler predictor",
+        _SELECTION,
+        "points",
+        lambda tables: selection.of_lead(_selection_hits(tables)),
+    ),
 )
 
 
@@ -171,32 +252,44 @@ def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
 
 def collect_claims(results_dir: str | Path) -> list[Claim]:
     """Measure every claim on the tables of a results folder, and judge the primary ones together."""
-    completions = collect_table(results_dir, "behaviour_evaluation", "completions")
-    summary = collect_table(results_dir, "behaviour_evaluation", "summary")
-    losses = collect_table(results_dir, "sft_priming", "losses")
+    tables = _Tables(
+        collect_table(results_dir, "behaviour_evaluation", "completions"),
+        collect_table(results_dir, "behaviour_evaluation", "summary"),
+        collect_table(results_dir, "sft_priming", "losses"),
+        collect_table(results_dir, "grpo", "steps"),
+        collect_table(results_dir, "will_it_choke", "probe_behaviours"),
+    )
     bars = collect_table(results_dir, "base_model", "bars")
-    arms = list(completions["arm"].unique())
+    arms = set(tables.completions["arm"].unique())
     predictions = read_predictions()
     claims = []
     for entry in _CLAIMS:
         if isinstance(entry, _Difference):
-            if entry.everywhere or {entry.arm, entry.baseline} <= set(arms):
-                claims.append(_difference(entry, completions, losses, predictions))
+            if entry.everywhere or {entry.arm, entry.baseline} <= arms:
+                claims.append(_difference(entry, tables, predictions))
         elif isinstance(entry, _Net):
-            if {entry.arm, entry.baseline} <= set(arms):
-                claims.append(_net(entry, completions, predictions))
+            if {entry.arm, entry.baseline} <= arms:
+                claims.append(_net(entry, tables, predictions))
+        elif isinstance(entry, _Computed):
+            estimate = entry.measure(tables)
+            if estimate.num_seeds > 1:
+                prediction = predictions[entry.key]
+                claims.append(
+                    Claim(
+                        entry.key, entry.statement, entry.effect, entry.arms, estimate, prediction, entry.unit
+                    )
+                )
         elif entry.everywhere or entry.arm in arms:
-            claims.append(_share(entry, completions, summary, predictions))
+            claims.append(_share(entry, tables, predictions))
     marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
     return together(marked, sum(prediction.primary for prediction in predictions.values()))
 
 
-def _difference(
-    entry: _Difference,
-    completions: pd.DataFrame,
-    losses: pd.DataFrame,
-    predictions: Mapping[str, Prediction],
-) -> Claim:
+def _selection_hits(tables: _Tables) -> pd.DataFrame:
+    return selection.hits(selection.all_pairs(tables.probed, tables.summary, tables.completions))
+
+
+def _difference(entry: _Difference, tables: _Tables, predictions: Mapping[str, Prediction]) -> Claim:
     what, unit = _MEASURES[entry.measure]
     arm, baseline = entry.arm, entry.baseline
     first, second = f"“{arm_label(arm)}”", f"“{arm_label(baseline)}”"
@@ -207,30 +300,26 @@ def _difference(
     else:
         effect = f"{what}, {first} after RL minus {second} before"
     if entry.key == "not_just_sft":  # steps and documents match, tokens do not: the reader has to know
-        seen = [priming_tokens(losses, name.removeprefix("grpo_")) for name in (arm, baseline)]
+        seen = [priming_tokens(tables.losses, name.removeprefix("grpo_")) for name in (arm, baseline)]
         effect += f"; tokens seen in priming: {seen[0]} and {seen[1]}"
-    estimate = of_difference(completions, arm, baseline, entry.measure)
+    estimate = of_difference(tables.completions, arm, baseline, entry.measure)
     return Claim(entry.key, entry.statement, effect, (arm, baseline), estimate, predictions[entry.key], unit)
 
 
-def _share(
-    entry: _Share,
-    completions: pd.DataFrame,
-    summary: pd.DataFrame,
-    predictions: Mapping[str, Prediction],
-) -> Claim:
+def _share(entry: _Share, tables: _Tables, predictions: Mapping[str, Prediction]) -> Claim:
     prediction = predictions[entry.key]
-    estimate = of_measure(summary, entry.arm, "frac_searches")
+    estimate = of_measure(tables.summary, entry.arm, "frac_searches")
     effect = f"completions that search after RL, “{arm_label(entry.arm)}”"
     if (
         prediction.predicted.high is not None
     ):  # a rare event, or none: how much of it would not have been seen?
-        num_problems = _num_problems(completions, entry.arm)
+        num_problems = _num_problems(tables.completions, entry.arm)
         estimate, effect = _bounded_by_problems(estimate, num_problems), effect + _resolution(num_problems)
     return Claim(entry.key, entry.statement, effect, (entry.arm,), estimate, prediction, "share")
 
 
-def _net(entry: _Net, completions: pd.DataFrame, predictions: Mapping[str, Prediction]) -> Claim:
+def _net(entry: _Net, tables: _Tables, predictions: Mapping[str, Prediction]) -> Claim:
+    completions = tables.completions
     k = largest_k(completions, (entry.arm, entry.baseline))
     before, after = (
         solved_within(completions[completions["arm"] == arm], k) for arm in (entry.baseline, entry.arm)
@@ -256,8 +345,12 @@ def priming_tokens(losses: pd.DataFrame, arm: str) -> str:
 
 def _below_bars(bars: pd.DataFrame, arms: Sequence[str]) -> bool:
     """Whether a base that evaluated arms go back to missed a competence bar, with any seed."""
-    names = [base_of(arm) for arm in arms]
-    bases = {"absent" if name.startswith("sft_") else name.partition("_")[0] for name in names}
+    measured = set(bars["arm"])
+    bases = set()
+    for name in map(base_of, arms):
+        own = "absent" if name.startswith("sft_") else name
+        # rich_masked goes back to rich, ladder_1 to a base of its own: the longest name that fits.
+        bases.add(max((base for base in measured if f"{own}_".startswith(f"{base}_")), key=len, default=own))
     return not bars.loc[bars["arm"].isin(bases), "passed"].astype(bool).all()
 
 

@@ -71,6 +71,9 @@ _STYLES = {
     "ladder_03": ArmStyle("#661100", "3", "--"),
     "ladder_1": ArmStyle("#8c6bb1", "<", ":"),
     "ladder_3": ArmStyle("#44aa99", ">", "--"),
+    "ladder_1_g32": ArmStyle("#8c6bb1", "4", "-"),
+    "ladder_3_g32": ArmStyle("#44aa99", "h", "-"),
+    "rich_g32": ArmStyle("#0072b2", "H", "--"),
     "rich_qwen2": ArmStyle("#56b4e9", "p", ":"),
     "absent_qwen2": ArmStyle("#e69f00", "d", ":"),
     "cosmetic": ArmStyle("#e69f00", "P", "-."),
@@ -100,6 +103,9 @@ _WORDS = {
     "ladder_03": "ladder: three in a thousand search",
     "ladder_1": "ladder: one document in a hundred searches",
     "ladder_3": "ladder: three in a hundred search",
+    "ladder_1_g32": "ladder: one in a hundred, groups of 32",
+    "ladder_3_g32": "ladder: three in a hundred, groups of 32",
+    "rich_g32": "rich, groups of 32",
     "rich_qwen2": "rich, as a Qwen2",
     "absent_qwen2": "absent, as a Qwen2",
     "trunk_qwen2": "trunk, as a Qwen2",
@@ -114,7 +120,7 @@ _WORDS = {
 
 
 _OF_ONE_EXPERIMENT = re.compile(
-    r"ladder_|latent_|\w+_qwen2$|sft_(?!(direct|verification_backtracking)$)",
+    r"ladder_|latent_|\w+_qwen2$|\w+_g\d+$|sft_(?!(direct|verification_backtracking)$)",
 )
 
 

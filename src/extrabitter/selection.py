@@ -1,0 +1,134 @@
+"""What RL selects: the sign of a behaviour's interventional advantage against what RL did to its share.
+
+A *pair* is a model before RL and a behaviour. It counts where the behaviour is neither absent nor universal before RL
+and its advantage is known in sign. Three simpler predictors stand beside the advantage: that everything goes the way
+most things go; that what is frequent grows; and the observational contrast, success with the behaviour minus
+success without it in completions as they come, which confuses what a behaviour does with when it is chosen.
+The two whose rule has to be fitted (majority, frequency) are fitted to the very pairs they are scored on: a rival
+gets every help.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from extrabitter.behaviours import MEASURES
+from extrabitter.estimates import Estimate, over_seeds
+from extrabitter.metrics import Interval, bootstrap_interval
+
+RANGE = (0.01, 0.99)  # share of completions before RL, open
+BEHAVIOUR_MEASURES = {
+    "search": "frac_searches",
+    "verification": "frac_with_verification",
+    "backtracking": "frac_with_backtracking",
+    "subgoal_setting": "frac_with_subgoal_setting",
+    "backward_chaining": "frac_with_backward_chaining",
+}
+PREDICTORS = {
+    "advantage": "interventional advantage",
+    "majority": "majority direction",
+    "frequency": "initial rate",
+    "contrast": "observational contrast",
+}
+
+
+def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataFrame) -> pd.DataFrame:
+    """Set each behaviour's advantage beside its share before and after RL; one row a model, seed and behaviour.
+
+    `probed` are collected tables `probe_behaviours` of arms like probe_rich; `summary` and `completions` are those of
+    evaluations. Columns: model, seed, behaviour, before, after, change, advantage, lower, upper, contrast, counts.
+    """
+    shares = summary.set_index(["arm", "seed", "measure"])["value"]
+    rows = []
+    for probe in probed.itertuples(index=False):
+        model, behaviour = str(probe.arm).removeprefix("probe_"), str(probe.behaviour)
+        seed = int(str(probe.seed))
+        before_arm = model if model.startswith("sft_") else f"base_{model}"
+        measure = BEHAVIOUR_MEASURES[behaviour]
+        keys = [(arm, seed, measure) for arm in (before_arm, f"grpo_{model}")]
+        if not all(key in shares.index for key in keys):
+            continue
+        before, after = (float(shares[key]) for key in keys)
+        own = completions[(completions["arm"] == before_arm) & (completions["seed"] == seed)]
+        ends = (float(str(probe.advantage_lower)), float(str(probe.advantage_upper)))
+        rows.append(
+            {
+                "model": model,
+                "seed": seed,
+                "behaviour": behaviour,
+                "before": before,
+                "after": after,
+                "change": after - before,
+                "advantage": float(str(probe.advantage)),
+                "lower": ends[0],
+                "upper": ends[1],
+                "contrast": _contrast(own, measure),
+                "counts": RANGE[0] < before < RANGE[1] and (ends[0] > 0 or ends[1] < 0),
+            }
+        )
+    columns = ["model", "seed", "behaviour", "before", "after", "change", "advantage", "lower", "upper"]
+    return pd.DataFrame(rows, columns=[*columns, "contrast", "counts"])
+
+
+def _contrast(completions: pd.DataFrame, measure: str) -> float:
+    """Success in completions that show a behaviour minus success in those that do not; NaN where all or none do."""
+    shows = np.asarray(MEASURES[measure].numerator(completions), dtype=float) > 0
+    if shows.all() or not shows.any():
+        return float("nan")
+    correct = completions["correct"].to_numpy(float)
+    return float(correct[shows].mean() - correct[~shows].mean())
+
+
+def hits(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Tell of every pair that counts which predictors had its direction right: columns seed, cluster, predictors.
+
+    `cluster` names the model and seed, whose pairs belong together. A change of exactly nought is hit by none.
+    """
+    counted = pairs[pairs["counts"].astype(bool)]
+    direction = np.sign(counted["change"].to_numpy(float))
+    before = counted["before"].to_numpy(float)
+    cuts = [-np.inf, *np.unique(before)]
+    predicted = {
+        "advantage": np.sign(counted["advantage"].to_numpy(float)),
+        "majority": np.full(len(counted), 1.0 if (direction > 0).sum() >= (direction < 0).sum() else -1.0),
+        "frequency": max(
+            (np.where(before > cut, 1.0, -1.0) for cut in cuts),
+            key=lambda rule: int((rule == direction).sum()),
+        ),
+        "contrast": np.sign(counted["contrast"].to_numpy(float)),
+    }
+    table = pd.DataFrame({"seed": counted["seed"].to_numpy()})
+    table["cluster"] = (counted["model"] + " " + counted["seed"].astype(str)).to_numpy()
+    for name, rule in predicted.items():
+        table[name] = (rule == direction) & (direction != 0)
+    return table
+
+
+def of_agreement(found: pd.DataFrame, predictor: str = "advantage") -> Estimate:
+    """Estimate the share of pairs whose direction a predictor had right, over seeds; `found` is of `hits`."""
+    return over_seeds(_by_seed(found, found[predictor].astype(float)))
+
+
+def of_lead(found: pd.DataFrame) -> Estimate:
+    """Estimate the advantage's share minus that of the best rival over all pairs, over seeds."""
+    return over_seeds(
+        _by_seed(found, found["advantage"].astype(float) - found[best_rival(found)].astype(float))
+    )
+
+
+def best_rival(found: pd.DataFrame) -> str:
+    """Return the predictor, other than the advantage, that had the most pairs right."""
+    rivals = [name for name in PREDICTORS if name != "advantage"]
+    return max(rivals, key=lambda name: float(found[name].to_numpy(float).sum()))
+
+
+def over_bases(found: pd.DataFrame, rng: np.random.Generator, predictor: str = "advantage") -> Interval:
+    """Return a predictor's share of pairs with its bootstrap interval, models (with their seed) resampled."""
+    sums = found.groupby("cluster")[predictor].agg(["sum", "size"]).to_numpy(float)
+    return bootstrap_interval(sums, rng, lambda draw: float(draw[:, 0].sum() / draw[:, 1].sum()))
+
+
+def _by_seed(found: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+    means = values.groupby(found["seed"]).mean()
+    return pd.DataFrame({"value": means.to_numpy(float), "lower": np.nan, "upper": np.nan})
