@@ -17,6 +17,8 @@ from extrabitter import artifacts, provenance, records
 from extrabitter.artifacts import Status
 from extrabitter.behaviours import MEASURES, measure_completion, summarise
 from extrabitter.config import stage_parameters
+from extrabitter.decoding import DECODERS
+from extrabitter.probe import PLACES
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
 
@@ -97,6 +99,34 @@ def completions_table(arm: str, seed: int, num_problems: int, num_samples: int) 
     return pd.DataFrame(rows)
 
 
+def probe_tables(seed: int, chance: float) -> dict[str, pd.DataFrame]:
+    """Made-up tables of a probe whose model begins to search with a chance, where searching pays."""
+    ends = {"lower": 0.9 * chance, "upper": min(1.0, 1.1 * chance)}
+    behaviours = pd.DataFrame(
+        {
+            "behaviour": behaviour,
+            "place": PLACES[behaviour],
+            **{f"p0_{way}{end}": chance for way in ("sampled", "forced") for end in ("", "_lower", "_upper")},
+            "frac_functional": 1.0,
+            "success_with": 0.6 + 0.01 * seed,
+            "success_without": 0.3,
+            "advantage": 0.3,
+            "advantage_lower": 0.2,
+            "advantage_upper": 0.4,
+            "num_problems": 40,
+            "num_pairs": 80,
+        }
+        for behaviour in ("search", "verification", "backtracking")
+    )
+    decoding = pd.DataFrame(
+        {"decoder": name, "value": 0.0, "lower": 0.0, "upper": 0.0, "frac_unreachable": 1.0}
+        if name == "top-k 5"
+        else {"decoder": name, "value": chance, **ends, "frac_unreachable": 0.0}
+        for name in DECODERS
+    )
+    return {"probe_behaviours": behaviours, "decoding": decoding}
+
+
 def _runs(seed: int, num_problems: int, num_samples: int) -> list[tuple[str, str, dict[str, pd.DataFrame]]]:
     runs = [
         (
@@ -107,7 +137,7 @@ def _runs(seed: int, num_problems: int, num_samples: int) -> list[tuple[str, str
         for arm in ("trunk", "absent", "rich")
     ]
     runs += [("sft_priming", arm, {"losses": _losses(seed, arm)}) for arm in PRIMED]
-    runs += [("grpo", f"grpo_{model}", {"steps": _steps(seed, model)}) for model in MODELS]
+    runs += [("grpo", f"grpo_{model}", {"steps": steps_table(seed, model, NUM_STEPS)}) for model in MODELS]
     for model in MODELS:
         for arm in (model if model in PRIMED else f"base_{model}", f"grpo_{model}"):
             completions = completions_table(arm, seed, num_problems, num_samples)
@@ -164,35 +194,36 @@ def _documents(seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _steps(seed: int, model: str) -> pd.DataFrame:
+def steps_table(seed: int, model: str, num_steps: int) -> pd.DataFrame:
+    """Made-up table `steps` of GRPO from a model of MODELS."""
     rng = np.random.default_rng(derive_seed(seed, "steps", model))
     (share_0, skill_0), (share_1, skill_1) = MODELS[model]
-    step = np.arange(1, NUM_STEPS + 1)
-    progress = 1 / (1 + np.exp(-(step - NUM_STEPS / 2) / 4))
+    step = np.arange(1, num_steps + 1)
+    progress = 1 / (1 + np.exp(-(step - num_steps / 2) / 4))
     share, skill = share_0 + (share_1 - share_0) * progress, skill_0 + (skill_1 - skill_0) * progress
     attempts = 1 + 1.6 * share
-    reward = 1 - (1 - skill) ** attempts + rng.normal(0, 0.01, NUM_STEPS)
+    reward = 1 - (1 - skill) ** attempts + rng.normal(0, 0.01, num_steps)
     table = {
         "step": step,
-        "loss": rng.normal(0, 0.01, NUM_STEPS),
-        "grad_norm": np.full(NUM_STEPS, 0.3),
-        "learning_rate": np.full(NUM_STEPS, 1.5e-4),
+        "loss": rng.normal(0, 0.01, num_steps),
+        "grad_norm": np.full(num_steps, 0.3),
+        "learning_rate": np.full(num_steps, 1.5e-4),
         "entropy": 1.2 - 0.5 * progress,
         "reward": reward,
         "reward_std": np.sqrt(np.clip(reward * (1 - reward), 0, 1)),
         "correct_reward": reward,
-        "format_reward": np.full(NUM_STEPS, np.nan),
+        "format_reward": np.full(num_steps, np.nan),
         "frac_informative_groups": 1 - reward**8 - (1 - reward) ** 8,
         "mean_completion_tokens": 12 + 25 * (attempts - 1),
         "frac_truncated": 0.05 * share,
-        "frac_well_formed": np.full(NUM_STEPS, 0.99),
+        "frac_well_formed": np.full(num_steps, 0.99),
         "frac_searches": share,
         "mean_attempts": attempts,
         "hit_rate": skill,
         "verdict_accuracy": np.where(share > 0, 0.95, np.nan),
-        "rollout_s": np.full(NUM_STEPS, 1.1),
-        "train_s": np.full(NUM_STEPS, 0.9),
-        "step_s": np.full(NUM_STEPS, 2.0),
+        "rollout_s": np.full(num_steps, 1.1),
+        "train_s": np.full(num_steps, 0.9),
+        "step_s": np.full(num_steps, 2.0),
     }
     for behaviour in records.BEHAVIOURS:
         seen = behaviour in ("verification", "backtracking")
@@ -261,6 +292,8 @@ def _parameters(path: Path, stage: str, arm: str, seed: int) -> dict[str, object
         own |= {"init_from": "base_model/absent", "condition": arm.removeprefix("sft_")}
     if stage == "grpo":
         own |= {"init_from": _checkpoint(arm.removeprefix("grpo_"), seed), "num_steps": NUM_STEPS}
+    if stage == "will_it_choke":
+        own["checkpoint"] = _checkpoint(arm.removeprefix("probe_"), seed)
     if stage == "behaviour_evaluation":
         own["checkpoint"] = _checkpoint(arm.removeprefix("base_"), seed)
     return stage_parameters(stage, own).model_dump()

@@ -8,11 +8,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from extrabitter import evaluation
+import synthetic_results
+from extrabitter import dose, evaluation
 from synthetic_results import MODELS, completions_table, summary_table, write_results, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +116,47 @@ def test_the_ledger_is_kept_where_its_arms_were_run(tmp_path: Path) -> None:
     assert glued["k"] == "'2'" and "points" in glued["null_net"]
     assert "not run" not in glued["absent_verdict"] + glued["rich_verdict"]
     assert "absent against itself, no RL" in shown and shown.count("solutions rare") == 3 + 4
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of every rung and their probes: the base searches as its dose says, RL has it search always."""
+    root = tmp_path_factory.mktemp("ladder")
+    curve = np.arange(1, 81)
+    for seed in (0, 1):
+        for rung, chance in zip(dose.RUNGS, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), strict=True):
+            completions = completions_table("base_rich", seed, 8, 4)
+            before, after = (
+                summary_table(completions),
+                summary_table(completions_table("grpo_rich", seed, 8, 4)),
+            )
+            before.loc[before["measure"] == "search_probability", "value"] = chance
+            steps = synthetic_results.steps_table(seed, "rich", curve[-1])
+            late = 60 - 12 * np.log10(chance / 1e-4)
+            steps["correct_reward"] = 0.3 + 0.6 / (1 + np.exp(-(curve - late) / 3))
+            steps["frac_searches"] = 1 / (1 + np.exp(-(curve - late) / 3))
+            write_run(root, "grpo", f"grpo_{rung}", seed, {"steps": steps})
+            tables = {"completions": completions, "summary": before}
+            write_run(root, "behaviour_evaluation", f"base_{rung}", seed, tables)
+            tables = {"completions": completions_table("grpo_rich", seed, 8, 4), "summary": after}
+            write_run(root, "behaviour_evaluation", f"grpo_{rung}", seed, tables)
+            tables = synthetic_results.probe_tables(seed, chance)
+            write_run(root, "will_it_choke", f"probe_{rung}", seed, tables)
+    return root
+
+
+def test_the_ladder_has_its_threshold_its_take_off_and_its_selection(ladder: Path, tmp_path: Path) -> None:
+    glued, shown = run(ROOT / "notebooks/chapters/how_much_is_enough.ipynb", ladder, tmp_path)
+    assert "half done at a chance of about" in glued["answer"] and "two seeds" in glued["answer"]
+    assert "exploratory, two seeds" in glued["dose_is_a_threshold_verdict"]
+    assert "ladder: one document in a hundred searches" in shown
+    glued, shown = run(ROOT / "notebooks/chapters/the_tail.ipynb", ladder, tmp_path)
+    assert "search took off in" in glued["answer"] and "not run" not in glued["take_off_collapses_verdict"]
+    assert "top-k 5" in shown and "100.0 %" in shown
+    glued, shown = run(ROOT / "notebooks/chapters/what_rl_selects.ipynb", ladder, tmp_path)
+    assert "had the direction right in 100.0 %" in glued["answer"]
+    assert "not run" not in glued["advantage_beats_simpler_predictors_verdict"]
+    assert "interventional advantage" in shown and "majority direction" in shown
 
 
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:

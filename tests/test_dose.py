@@ -54,6 +54,7 @@ def test_a_threshold_beats_the_line_and_a_line_does_not_lose_to_it() -> None:
 def test_width_and_shift_are_those_of_the_curve() -> None:
     read = dose.readings(*tables(moving))
     assert dose.of_width(read).value == pytest.approx(2 * np.log(9) * 0.2, abs=0.35)
+    assert dose.of_midpoint(read).value == pytest.approx(-2.0, abs=0.1)
     # Read over the steps before, the midpoints lag, and less so for late steps.
     assert 0.25 < dose.of_shift(read).value < 0.45
     assert dose.of_shift(read[read["step"] == 80]).num_seeds == 0

@@ -44,7 +44,14 @@ MODELS = {
 MODELS |= {"pretrained", "sft"}
 EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"decoding", "interventions", "natural_evaluation", "natural_probe", "probe_report"}
-FIGURES = {"benchmark_figures", "figure_style", "figures", "theory_figures", "training_figures"}
+FIGURES = {
+    "benchmark_figures",
+    "evidence_figures",
+    "figure_style",
+    "figures",
+    "theory_figures",
+    "training_figures",
+}
 REPORTING = {"benchmark_tables", "completions_browser", "highlighting", "reporting"}
 REPORTING |= {"claims", "published_results", "scorecard", "verdicts"}
 PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}

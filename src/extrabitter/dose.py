@@ -105,6 +105,11 @@ def of_width(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
     return _by_seed(read, lambda run: _fit(run[run["step"] == step]).width)
 
 
+def of_midpoint(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
+    """Estimate where the logistic has risen by half, as the decimal logarithm of the chance."""
+    return _by_seed(read, lambda run: _fit(run[run["step"] == step]).midpoint)
+
+
 def of_shift(read: pd.DataFrame) -> Estimate:
     """Estimate the decades by which the logistic's midpoint falls for each doubling of steps."""
 

@@ -1,0 +1,173 @@
+"""Figures of single experiments: dose, take-off, decoders and selection; table in, Figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from extrabitter.dose import LEAST_RUNGS, fit_logistic
+from extrabitter.figure_style import (
+    GREY,
+    INK,
+    arm_label,
+    arm_style,
+    empty_figure,
+    legend_above,
+    new_figure,
+    style,
+)
+
+_STEP_LOOKS = (("#56b4e9", "o", ":"), ("#009e73", "s", "--"), ("#332288", "^", "-"))
+_BEHAVIOUR_LOOKS = {
+    "search": ("#222222", "o"),
+    "verification": ("#0072b2", "s"),
+    "backtracking": ("#d55e00", "^"),
+    "subgoal_setting": ("#009e73", "D"),
+    "backward_chaining": ("#cc79a7", "v"),
+}
+
+
+def dose_curves(read: pd.DataFrame) -> Figure:
+    """Accuracy in training against the measured chance to search before it, one colour and mark a step.
+
+    `read` is of `dose.readings`. Each mark is a run; a curve is the logistic through all seeds' marks of a step,
+    drawn where there are rungs enough for a fit.
+    """
+    if read.empty:
+        return empty_figure("No complete run of the ladder")
+    with style():
+        fig = new_figure(4.4)
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        steps = sorted(read["step"].unique())
+        for step, (colour, marker, line) in zip(steps, _STEP_LOOKS, strict=False):
+            rows = read[read["step"] == step]
+            x, y = np.log10(rows["chance"].to_numpy(float)), rows["accuracy"].to_numpy(float)
+            marks = axes.scatter(10**x, y, color=colour, marker=marker, s=26)
+            if rows["rung"].nunique() >= LEAST_RUNGS:
+                curve = np.linspace(x.min(), x.max(), 200)
+                axes.plot(10**curve, fit_logistic(x, y)(curve), color=colour, ls=line)
+            entries[f"GRPO step {step}"] = marks
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel("chance to begin a search before RL (measured)")
+        axes.set_ylabel("training problems solved")
+        legend_above(fig, entries)
+    return fig
+
+
+def take_off_times(found: pd.DataFrame) -> Figure:
+    """Step at which search takes off against the chance before RL, log axes; a hollow mark: not within the run.
+
+    `found` is of `dose.take_off`. The grey line has the slope of a constant product of step and chance.
+    """
+    if found.empty:
+        return empty_figure("No complete run")
+    with style():
+        fig = new_figure(3.8 + 0.24 * found["arm"].nunique())
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        for arm in found["arm"].unique():
+            look = arm_style(arm)
+            for _, _, chance, step, last in found[found["arm"] == arm].itertuples(index=False, name=None):
+                off = np.isnan(step)
+                mark = axes.scatter(
+                    chance,
+                    last if off else step,
+                    marker=look.marker,
+                    s=44,
+                    color=look.colour,
+                    facecolors="white" if off and look.marker not in "1234x+" else look.colour,
+                )
+                entries.setdefault(arm_label(arm), mark)
+        reached = found["step"].fillna(found["last_step"]) * found["chance"]
+        ends = np.array([found["chance"].min(), found["chance"].max()])
+        axes.plot(ends, float(np.exp(np.log(reached).mean())) / ends, color=GREY, lw=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("chance to begin a search before RL (measured)")
+        axes.set_ylabel("GRPO step at which most search")
+        entries["constant product of step and chance"] = Line2D([], [], color=GREY, lw=1)
+        legend_above(fig, entries)
+    return fig
+
+
+def decoder_chances(decoding: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Chance to begin a search under each decoder, one row a decoder, one mark an arm; noughts at the left edge.
+
+    `decoding` are collected tables of probes. Marks are means over seeds.
+    """
+    present = [arm for arm in arms if (decoding["arm"] == arm).any()]
+    if not present:
+        return empty_figure("No complete probe")
+    decoders = list(dict.fromkeys(decoding["decoder"]))
+    means = decoding.groupby(["arm", "decoder"])["value"].mean()
+    shown = means[means > 0]
+    floor = 10 ** np.floor(np.log10(shown.min())) / 10 if len(shown) else 1e-9
+    with style():
+        fig = new_figure(0.42 * len(decoders) + 0.9 + 0.26 * len(present))
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        for index, arm in enumerate(present):
+            model = arm.removeprefix("probe_")
+            look = arm_style(model)
+            for row, decoder in enumerate(decoders):
+                value = float(means[arm, decoder])
+                place = row + 0.5 * ((index + 0.5) / len(present) - 0.5)
+                mark = axes.scatter(max(value, floor), place, marker=look.marker, s=34, color=look.colour)
+                entries.setdefault(arm_label(model), mark)
+        axes.set_xscale("log")
+        axes.set_xlim(floor / 1.6, 1.5)
+        axes.axvline(floor * 2.5, color=GREY, lw=1, ls=":")
+        axes.set_yticks(range(len(decoders)), decoders)
+        axes.set_ylim(len(decoders) - 0.5, -0.5)
+        axes.set_xlabel("chance to begin a search (left of the dotted line: nought)")
+        legend_above(fig, entries)
+    return fig
+
+
+def advantage_and_change(pairs: pd.DataFrame) -> Figure:
+    """Change of a behaviour's share under RL against its advantage before; hollow: a pair that does not count.
+
+    `pairs` is of `selection.all_pairs`. In the two shaded quarters the advantage had the direction right.
+    """
+    known = pairs[np.isfinite(pairs["advantage"].to_numpy(float))]
+    if known.empty:
+        return empty_figure("No complete pair of probe and evaluations")
+    with style():
+        fig = new_figure(4.9)
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        for behaviour, (colour, marker) in _BEHAVIOUR_LOOKS.items():
+            rows = known[known["behaviour"] == behaviour]
+            counts = rows["counts"].astype(bool)
+            axes.hlines(rows["change"], rows["lower"], rows["upper"], color=colour, lw=0.8, alpha=0.5)
+            axes.scatter(
+                rows.loc[~counts, "advantage"],
+                rows.loc[~counts, "change"],
+                marker=marker,
+                s=30,
+                color=colour,
+                facecolors="white",
+            )
+            mark = axes.scatter(
+                rows.loc[counts, "advantage"], rows.loc[counts, "change"], marker=marker, s=30, color=colour
+            )
+            entries[behaviour.replace("_", " ")] = mark
+        axes.set_xlim(-1.02, 1.02)
+        axes.set_ylim(-1.05, 1.05)
+        axes.fill_between([0, 1.02], 0, 1.05, color="#e9f2ec", zorder=0)
+        axes.fill_between([-1.02, 0], -1.05, 0, color="#e9f2ec", zorder=0)
+        axes.axhline(0, color=INK, lw=0.8)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_xlabel("advantage before RL (success forced, minus otherwise)")
+        axes.set_ylabel("change of its share under RL")
+        legend_above(fig, entries)
+    return fig
