@@ -22,6 +22,7 @@ STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256s
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
 	@echo '          PROFILE            smoke: to see that it works | laptop: one seed of every arm | bases: the bank, an hour'
+	@echo '                             reference: the evidence, five seeds, a working day'
 	@echo 'make plan [PROFILE=laptop]   what `make book` would run, and how long it takes'
 	@echo 'make published               build the book from committed results, without training'
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones'

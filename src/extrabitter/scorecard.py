@@ -35,9 +35,14 @@ ESSAY_CLAIMS = (
         "Behaviours other than checking and going back, and tasks where a guess is never right by luck.",
     ),
     EssayClaim(
+        "RL re-ranks: whoever draws often enough from the base finds what RL finds",
+        ("absent_is_only_sharpened", "rich_is_broadened"),
+        "Longer training, and whether a model that lost problems was narrowed or has specialised.",
+    ),
+    EssayClaim(
         "As sharpened here: a behaviour survives RL if it is there, pays, and is not outcompeted first",
         ("selection_follows_advantage", "advantage_beats_simpler_predictors", "tight_cap_kills_search"),
-        "Everything, until these are run.",
+        "Models whose behaviours come apart more than search, checking and going back do here.",
     ),
     EssayClaim(
         "Priming repairs a base that lacks the behaviour, and right answers are not what it needs",
