@@ -13,6 +13,7 @@ BASEMENT = {"__init__", "artifacts", "config", "provenance", "records", "seeding
 TASKS = {"tasks"}
 INSTRUMENTS = {
     "behaviours",
+    "calibration",
     "dose",
     "dynamics",
     "estimates",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from extrabitter import dose, selection
+from extrabitter import calibration, dose, selection
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
@@ -74,6 +74,7 @@ class _Tables:
     losses: pd.DataFrame
     steps: pd.DataFrame
     probed: pd.DataFrame
+    probed_pass_at_k: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,16 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
         "points",
         lambda tables: selection.of_lead(_selection_hits(tables)),
     ),
+    _Computed(
+        "probe_ranks_bases",
+        "A probe ranks models by what RL will reach",
+        "rank correlation of forecast and outcome, each model predicted by the others",
+        _SELECTION,
+        "number",
+        lambda tables: calibration.of_rank_correlation(
+            calibration.outcomes(tables.probed, tables.probed_pass_at_k, tables.summary)
+        ),
+    ),
 )
 
 
@@ -258,6 +269,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
         collect_table(results_dir, "sft_priming", "losses"),
         collect_table(results_dir, "grpo", "steps"),
         collect_table(results_dir, "will_it_choke", "probe_behaviours"),
+        collect_table(results_dir, "will_it_choke", "pass_at_k"),
     )
     bars = collect_table(results_dir, "base_model", "bars")
     arms = set(tables.completions["arm"].unique())

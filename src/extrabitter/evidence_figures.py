@@ -171,3 +171,32 @@ def advantage_and_change(pairs: pd.DataFrame) -> Figure:
         axes.set_ylabel("change of its share under RL")
         legend_above(fig, entries)
     return fig
+
+
+def forecasts(forecast: pd.DataFrame) -> Figure:
+    """Accuracy after RL against its forecast before, one mark a model and seed; the diagonal is agreement.
+
+    Columns: model, forecast, outcome. Rows without a forecast are left out.
+    """
+    known = forecast.dropna(subset="forecast")
+    if known.empty:
+        return empty_figure("Too few models were probed and trained for a forecast")
+    with style():
+        fig = new_figure(3.8 + 0.22 * known["model"].nunique())
+        axes = fig.subplots()
+        entries: dict[str, Artist] = {}
+        for model, rows in known.groupby("model", sort=False):
+            look = arm_style(str(model))
+            mark = axes.scatter(
+                rows["forecast"], rows["outcome"], marker=look.marker, s=34, color=look.colour
+            )
+            entries[arm_label(str(model))] = mark
+        axes.axline((0, 0), slope=1, color=GREY, lw=1)
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(0, 1.02)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel("forecast from the probe, model left out")
+        axes.set_ylabel("solved after RL")
+        legend_above(fig, entries)
+    return fig
