@@ -54,13 +54,29 @@ def test_predictors_are_scored_on_the_pairs_that_count() -> None:
     assert selection.best_rival(found) in ("majority", "frequency")
 
 
-def test_agreement_and_lead_are_over_seeds() -> None:
+def test_agreement_is_over_models_and_the_lead_over_seeds() -> None:
     found = selection.hits(PAIRS)
     agreement, lead = selection.of_agreement(found), selection.of_lead(found)
-    assert agreement.num_seeds == 2 and agreement.value == pytest.approx((1 + 0) / 2)
+    assert agreement.num_seeds == 2 and agreement.value == 0.75
+    assert agreement.lower < 0.75 < agreement.upper <= 1
     assert lead.value == pytest.approx(((1 - 2 / 3) + (0 - 1)) / 2)
-    interval = selection.over_bases(found, np.random.default_rng(0))
-    assert interval.value == 0.75 and interval.lower < 0.75 <= interval.upper
+
+
+def test_models_that_all_agree_are_not_certainty() -> None:
+    found = pd.DataFrame({"cluster": [f"m{i % 6} 0" for i in range(30)], "seed": 0, "advantage": True})
+    share = selection.of_agreement(found)
+    assert share.value == 1.0 and share.lower == pytest.approx(6 / (6 + 1.96**2), abs=1e-3)
+    # Its p-value is that of its interval, so that Holm's method can judge it.
+    assert share.p_value(share.lower, above=True) == pytest.approx(0.025)
+    assert share.p_value(0.5, above=True) < 0.025 < share.p_value(0.8, above=True)
+
+
+def test_a_claim_needs_seeds_with_every_model() -> None:
+    rows = [(model, seed, 0.2, 0.5, 0.3, 0.1, 0.1) for model in selection.MODELS for seed in (0, 1)]
+    pairs = made_up(rows)
+    assert set(selection.whole_seeds(pairs)["seed"]) == {0, 1}
+    assert set(selection.whole_seeds(pairs.iloc[:-1])["seed"]) == {0}
+    assert selection.whole_seeds(pairs[pairs["model"] != "rich"]).empty
 
 
 def test_what_did_not_move_is_hit_by_no_predictor() -> None:
@@ -108,4 +124,6 @@ def test_pairs_come_from_probe_and_evaluations() -> None:
     assert pairs.at[("rich", "search"), "contrast"] == pytest.approx(2 / 3 - 1)
     assert pairs.at[("rich", "verification"), "contrast"] == pytest.approx(0.5 - 1)
     assert np.isnan(pairs.at[("sft_filler", "search"), "contrast"])
-    assert pairs["change"].to_list() == pytest.approx([0.4] * 4) and pairs["counts"].all()
+    assert pairs["change"].to_list() == pytest.approx([0.4] * 4)
+    # Search is made of checking: where that counts, it does not count again.
+    assert pairs["counts"].to_list() == [False, True, False, True]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -98,9 +98,9 @@ class Run:
     path: Path
     manifest: dict[str, Any]
 
-    def table(self, name: str) -> pd.DataFrame:
-        """Read one of the run's tables."""
-        return records.read_table(self.path / f"{name}.parquet", name)
+    def table(self, name: str, without: Collection[str] = ()) -> pd.DataFrame:
+        """Read one of the run's tables, but for the columns named in `without`."""
+        return records.read_table(self.path / f"{name}.parquet", name, without)
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,21 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def collect_table(root: str | Path, stage: str, name: str) -> pd.DataFrame:
-    """Stack one table over all complete runs of a stage, with columns arm and seed in front.
+def collect_table(root: str | Path, stage: str, name: str, without: Collection[str] = ()) -> pd.DataFrame:
+    """Stack one table, but for columns `without`, over all complete runs of a stage; arm and seed in front.
 
     Runs that do not have the table are left out; without any, the result is empty but has its columns.
     """
     frames = []
     for run in find_runs(root, stage):
         if f"{name}.parquet" in run.manifest["files"]:
-            df = run.table(name)
+            df = run.table(name, without)
             df.insert(0, "arm", run.arm)
             df.insert(1, "seed", run.seed)
             frames.append(df)
     if not frames:
-        return pd.DataFrame(columns=["arm", "seed", *(column.name for column in records.SCHEMAS[name])])
+        columns = [column.name for column in records.SCHEMAS[name] if column.name not in without]
+        return pd.DataFrame(columns=["arm", "seed", *columns])
     return pd.concat(frames, ignore_index=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from extrabitter import calibration, dose, selection
-from extrabitter.artifacts import collect_table
+from extrabitter.artifacts import collect_table, find_runs
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
 from extrabitter.figure_style import arm_label, base_of
 from extrabitter.ledger import largest_k, of_net, solved_within
@@ -25,6 +26,8 @@ PRIMED_SEARCH = (
     "sft_backtracking",
     "sft_verification",
 )
+
+TEXTS = ("prompt", "completion", "reason")  # columns of completions that no claim needs
 
 _MEASURES = {  # what a measure is called, and the unit of its differences
     "pass@1": ("pass@1", "points"),
@@ -75,26 +78,53 @@ class _Tables:
     steps: pd.DataFrame
     probed: pd.DataFrame
     probed_pass_at_k: pd.DataFrame
+    batch_sizes: Mapping[str, int]  # completions a step, by GRPO arm
+
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        """Accuracy at several steps of the ladder's runs."""
+        return dose.readings(self.steps, self.summary)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Models and behaviours of the seeds that have all of them."""
+        return selection.whole_seeds(selection.all_pairs(self.probed, self.summary, self.completions))
 
 
 @dataclass(frozen=True)
 class _Computed:
-    """A claim on an effect that spans many runs; made where at least two seeds have it."""
+    """A claim on an effect that spans many runs; made where a seed has all of them."""
 
     key: str
     statement: str
     effect: str
-    arms: tuple[str, ...]  # whose bases' bars stand behind it
+    arms: Callable[[_Tables], Sequence[str]]  # whose bases' bars stand behind it
     unit: str
     measure: Callable[[_Tables], Estimate]
 
 
-_LADDER = tuple(f"grpo_{rung}" for rung in dose.RUNGS)
 TAKE_OFF_ARMS = tuple(
-    f"grpo_{rung}{group}" for rung in ("ladder_1", "ladder_3", "rich") for group in ("", "_g32")
+    f"grpo_{name}"
+    for name in (
+        *("ladder_1", "ladder_3", "rich"),
+        *("ladder_1_g32", "ladder_3_g32", "rich_g32"),
+        *("ladder_3_b64", "rich_b64"),
+    )
 )
-_SELECTION = ("base_latent", "base_rich", "base_ladder_1", "base_ladder_3", "sft_direct")
-COMPLETIONS_PER_STEP = 256  # of every arm behind the claim on take-off
+
+
+def _ladder_arms(_: _Tables) -> Sequence[str]:
+    return [f"grpo_{rung}" for rung in dose.RUNGS]
+
+
+def _selected_arms(tables: _Tables) -> Sequence[str]:
+    models = tables.pairs.loc[tables.pairs["counts"].astype(bool), "model"].unique()
+    return [f"grpo_{model}" for model in models]
+
+
+def _probed_arms(tables: _Tables) -> Sequence[str]:
+    return [f"grpo_{str(arm).removeprefix('probe_')}" for arm in tables.probed["arm"].unique()]
+
 
 _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
     _Difference(
@@ -183,7 +213,7 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
     ),
     _Net(
         "absent_is_only_sharpened",
-        "Where solutions are rare, RL loses more problems to the base that never searches than it gains",
+        "Where solutions are rare, RL loses more problems for the base that never searches than it gains",
         "rare_grpo_absent",
         "rare_base_absent",
     ),
@@ -197,57 +227,57 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
         "dose_is_a_threshold",
         "Accuracy after RL rises with the chance to search like a threshold, not like a line",
         "left-out squared error of the logistic below that of the line, as a share of the line's",
-        _LADDER,
+        _ladder_arms,
         "share",
-        lambda tables: dose.of_left_out_gain(dose.readings(tables.steps, tables.summary)),
+        lambda tables: dose.of_left_out_gain(tables.readings),
     ),
     _Computed(
         "threshold_is_narrow",
         "The threshold is narrow",
         "decades of chance between 10 % and 90 % of the rise",
-        _LADDER,
+        _ladder_arms,
         "number",
-        lambda tables: dose.of_width(dose.readings(tables.steps, tables.summary)),
+        lambda tables: dose.of_width(tables.readings),
     ),
     _Computed(
         "threshold_moves_with_steps",
         "More steps make do with less",
         "decades by which the threshold falls for each doubling of steps",
-        _LADDER,
+        _ladder_arms,
         "number",
-        lambda tables: dose.of_shift(dose.readings(tables.steps, tables.summary)),
+        lambda tables: dose.of_shift(tables.readings),
     ),
     _Computed(
         "take_off_collapses",
-        "Search takes off when it has been drawn often enough, however that came about",
+        "Search takes off when it has been drawn often enough, whatever the chance, the group and the batch",
         "largest over smallest product of take-off step, chance to search and completions a step",
-        TAKE_OFF_ARMS,
+        lambda _: TAKE_OFF_ARMS,
         "number",
         lambda tables: dose.of_collapse(
-            dose.take_off(tables.steps, tables.summary, TAKE_OFF_ARMS), COMPLETIONS_PER_STEP
+            dose.take_off(tables.steps, tables.summary, tables.batch_sizes, TAKE_OFF_ARMS), TAKE_OFF_ARMS
         ),
     ),
     _Computed(
         "selection_follows_advantage",
         "What becomes of a behaviour under RL follows the sign of its advantage",
         "pairs of model and behaviour in which the advantage has the sign of the change",
-        _SELECTION,
+        _selected_arms,
         "share",
-        lambda tables: selection.of_agreement(_selection_hits(tables)),
+        lambda tables: selection.of_agreement(selection.hits(tables.pairs)),
     ),
     _Computed(
         "advantage_beats_simpler_predictors",
         "The advantage tells more than simpler predictors do",
         "pairs that the advantage has right, minus those of the best simpler predictor",
-        _SELECTION,
+        _selected_arms,
         "points",
-        lambda tables: selection.of_lead(_selection_hits(tables)),
+        lambda tables: selection.of_lead(selection.hits(tables.pairs)),
     ),
     _Computed(
         "probe_ranks_bases",
         "A probe ranks models by what RL will reach",
         "rank correlation of forecast and outcome, each model predicted by the others",
-        _SELECTION,
+        _probed_arms,
         "number",
         lambda tables: calibration.of_rank_correlation(
             calibration.outcomes(tables.probed, tables.probed_pass_at_k, tables.summary)
@@ -264,12 +294,16 @@ def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
 def collect_claims(results_dir: str | Path) -> list[Claim]:
     """Measure every claim on the tables of a results folder, and judge the primary ones together."""
     tables = _Tables(
-        collect_table(results_dir, "behaviour_evaluation", "completions"),
+        collect_table(results_dir, "behaviour_evaluation", "completions", without=TEXTS),
         collect_table(results_dir, "behaviour_evaluation", "summary"),
         collect_table(results_dir, "sft_priming", "losses"),
         collect_table(results_dir, "grpo", "steps"),
         collect_table(results_dir, "will_it_choke", "probe_behaviours"),
         collect_table(results_dir, "will_it_choke", "pass_at_k"),
+        {
+            run.arm: run.manifest["parameters"]["per_device_train_batch_size"]
+            for run in find_runs(results_dir, "grpo")
+        },
     )
     bars = collect_table(results_dir, "base_model", "bars")
     arms = set(tables.completions["arm"].unique())
@@ -284,21 +318,23 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
                 claims.append(_net(entry, tables, predictions))
         elif isinstance(entry, _Computed):
             estimate = entry.measure(tables)
-            if estimate.num_seeds > 1:
-                prediction = predictions[entry.key]
+            if estimate.measured:
+                behind = tuple(entry.arms(tables))
                 claims.append(
                     Claim(
-                        entry.key, entry.statement, entry.effect, entry.arms, estimate, prediction, entry.unit
+                        entry.key,
+                        entry.statement,
+                        entry.effect,
+                        behind,
+                        estimate,
+                        predictions[entry.key],
+                        entry.unit,
                     )
                 )
         elif entry.everywhere or entry.arm in arms:
             claims.append(_share(entry, tables, predictions))
     marked = [replace(claim, below_bars=_below_bars(bars, claim.arms)) for claim in claims]
     return together(marked, sum(prediction.primary for prediction in predictions.values()))
-
-
-def _selection_hits(tables: _Tables) -> pd.DataFrame:
-    return selection.hits(selection.all_pairs(tables.probed, tables.summary, tables.completions))
 
 
 def _difference(entry: _Difference, tables: _Tables, predictions: Mapping[str, Prediction]) -> Claim:

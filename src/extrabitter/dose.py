@@ -7,23 +7,24 @@ one rung of the ladder out at a time. Fits are made seed by seed, so that interv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import product
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import least_squares
 
 from extrabitter.estimates import MISSING, Estimate, over_seeds
 
 RUNGS = ("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3", "rich")
 READ_AT = (20, 40, 80)  # GRPO steps
 WINDOW = 10  # steps before and with the one that is read
-LEAST_RUNGS = 5  # a logistic has four parameters
+LEAST_RISE = 0.1  # of accuracy over the rungs; below, a curve has no middle and no width
 TAKEN_OFF = 0.5  # share of completions that search
 SMOOTH = 5  # steps, for the take-off
+NUM_MIDPOINTS = 241
+SCALES = np.geomspace(0.05, 2.0, 48)  # decades
 
 Values = npt.NDArray[np.float64]
 
@@ -43,6 +44,13 @@ class Logistic:
             (np.asarray(x, float) - self.midpoint) / self.scale
         )
 
+    def identified(self, x: npt.ArrayLike) -> bool:
+        """Whether points at x determine midpoint and scale: a rise to speak of, its middle among them, no bound hit."""
+        xs = np.asarray(x, float)
+        rises = float(self(xs.max()) - self(xs.min())) >= LEAST_RISE
+        inside = xs.min() < self.midpoint < xs.max()
+        return rises and inside and SCALES[0] < self.scale < SCALES[-1]
+
     @property
     def width(self) -> float:
         """Decades between 10 % and 90 % of the rise.
@@ -54,25 +62,33 @@ class Logistic:
 
 
 def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike) -> Logistic:
-    """Fit a rising logistic to points by least squares; the best of several starts.
+    """Fit a rising logistic to points by least squares, on a grid of midpoints and scales and a finer one at its best.
 
-    Ends stay in [0, 1], the midpoint within a decade of the data, the scale between a twentieth of a decade and two
-    decades: sharper or flatter than that cannot be told from a step or a line by rungs half a decade apart.
+    For each of them the best ends in [0, 1] follow in closed form. Midpoints reach half a decade beyond the data;
+    scales are those of `SCALES`: sharper or flatter cannot be told from a step or a line by rungs half a decade apart.
     """
     xs, ys = np.asarray(x, float), np.asarray(y, float)
-    bounds = ([0.0, 0.0, xs.min() - 1, 0.05], [1.0, 1.0, xs.max() + 1, 2.0])
+    midpoints, scales = np.linspace(xs.min() - 0.5, xs.max() + 0.5, NUM_MIDPOINTS), SCALES
+    fit = _best_of_grid(xs, ys, midpoints, scales)
+    step, ratio = midpoints[1] - midpoints[0], scales[1] / scales[0]
+    finer = np.clip(np.geomspace(fit.scale / ratio, fit.scale * ratio, 41), SCALES[0], SCALES[-1])
+    return _best_of_grid(xs, ys, np.linspace(fit.midpoint - step, fit.midpoint + step, 41), finer)
 
-    def residuals(values: Values) -> Values:
-        low, rise, midpoint, scale = values
-        return low + rise * _sigmoid((xs - midpoint) / scale) - ys
 
-    starts = product((ys.min(),), (np.ptp(ys),), np.linspace(xs.min(), xs.max(), 5), (0.1, 0.4))
-    fits = [
-        least_squares(residuals, np.clip(start, *(np.add(bounds, [[1e-9], [-1e-9]]))), bounds=bounds)
-        for start in starts
-    ]
-    low, rise, midpoint, scale = min(fits, key=lambda fit: fit.cost).x
-    return Logistic(float(low), float(low + rise), float(midpoint), float(scale))
+def _best_of_grid(xs: Values, ys: Values, midpoints: Values, scales: Values) -> Logistic:
+    shape = _sigmoid((xs - midpoints[:, None, None]) / scales[:, None])  # (M, S, N): what is between the ends
+    # Ends by least squares; where the lower one would leave [0, 1], the rise is the best that goes with the edge.
+    mean_shape, mean_y = shape.mean(axis=-1), ys.mean()
+    centred = shape - mean_shape[..., None]
+    rise = (centred * (ys - mean_y)).sum(axis=-1) / np.maximum((centred**2).sum(axis=-1), 1e-12)
+    rise = np.clip(rise, 0.0, 1.0)
+    low = np.clip(mean_y - rise * mean_shape, 0.0, 1.0 - rise)
+    rest = ((ys - low[..., None]) * shape).sum(axis=-1) / np.maximum((shape**2).sum(axis=-1), 1e-12)
+    rise = np.clip(rest, 0.0, 1.0 - low)
+    errors = ((low[..., None] + rise[..., None] * shape - ys) ** 2).sum(axis=-1)
+    row, column = np.unravel_index(int(errors.argmin()), errors.shape)
+    bottom = float(low[row, column])
+    return Logistic(bottom, bottom + float(rise[row, column]), float(midpoints[row]), float(scales[column]))
 
 
 def readings(steps: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
@@ -101,89 +117,98 @@ def of_left_out_gain(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
 
 
 def of_width(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
-    """Estimate the decades between 10 % and 90 % of the logistic's rise."""
-    return _by_seed(read, lambda run: _fit(run[run["step"] == step]).width)
+    """Estimate the decades between 10 % and 90 % of the logistic's rise; a seed that does not tell has none."""
+    return _by_seed(read, lambda run: fit.width if (fit := _identified(run[run["step"] == step])) else np.nan)
 
 
 def of_midpoint(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
-    """Estimate where the logistic has risen by half, as the decimal logarithm of the chance."""
-    return _by_seed(read, lambda run: _fit(run[run["step"] == step]).midpoint)
+    """Estimate where the logistic has risen by half, as the decimal logarithm of the chance; as of_width."""
+    return _by_seed(
+        read, lambda run: fit.midpoint if (fit := _identified(run[run["step"] == step])) else np.nan
+    )
 
 
 def of_shift(read: pd.DataFrame) -> Estimate:
-    """Estimate the decades by which the logistic's midpoint falls for each doubling of steps."""
+    """Estimate the decades by which the midpoint falls for each doubling of steps, from steps that have one."""
 
     def shift(run: pd.DataFrame) -> float:
-        steps = sorted(run["step"].unique())
-        if len(steps) < 2:
+        fits = {step: _identified(group) for step, group in run.groupby("step")}
+        found = {float(str(step)): fit.midpoint for step, fit in fits.items() if fit}
+        if len(found) < 2:
             return float("nan")
-        midpoints = [_fit(run[run["step"] == step]).midpoint for step in steps]
-        return -float(np.polyfit(np.log2(steps), midpoints, 1)[0])
+        return -float(np.polyfit(np.log2(list(found)), list(found.values()), 1)[0])
 
     return _by_seed(read, shift)
 
 
-def take_off(steps: pd.DataFrame, summary: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+def take_off(
+    steps: pd.DataFrame, summary: pd.DataFrame, batch_sizes: Mapping[str, int], arms: Sequence[str]
+) -> pd.DataFrame:
     """Find when search takes off: the first step at which the mean over `SMOOTH` steps passes `TAKEN_OFF`.
 
-    Columns: arm, seed, chance (before RL), step (missing where search did not take off), last_step. Arms are those
-    of GRPO; the base of `grpo_rich_g32` is `rich`.
+    `batch_sizes`: completions a step of each arm. Columns: arm, seed, chance (before RL), step (missing where search
+    did not take off), last_step, product (chance x completions drawn until then, or until the end). Arms are those of
+    GRPO; grpo_rich_g32 and grpo_rich_b64 start from rich.
     """
     chances = summary[summary["measure"] == "search_probability"].set_index(["arm", "seed"])["value"]
     rows = []
     for arm in arms:
-        base = arm.removeprefix("grpo_").partition("_g")[0]
+        base = re.sub(r"_[gb]\d+$", "", arm.removeprefix("grpo_"))
         for seed, run in steps[steps["arm"] == arm].groupby("seed"):
             if (f"base_{base}", seed) not in chances.index:
                 continue
+            chance = float(chances[f"base_{base}", seed])
             share = run.set_index("step")["frac_searches"].sort_index().rolling(SMOOTH).mean()
             above = share.index[share >= TAKEN_OFF]
-            first = float(above.min()) if len(above) else np.nan
-            rows.append((arm, seed, float(chances[f"base_{base}", seed]), first, int(share.index.max())))
-    return pd.DataFrame(rows, columns=["arm", "seed", "chance", "step", "last_step"])
+            first, last = (float(above.min()) if len(above) else np.nan), int(share.index.max())
+            drawn = (last if np.isnan(first) else first) * batch_sizes[arm]
+            rows.append((arm, seed, chance, first, last, chance * drawn))
+    return pd.DataFrame(rows, columns=["arm", "seed", "chance", "step", "last_step", "product"])
 
 
-def of_collapse(found: pd.DataFrame, completions_per_step: int) -> Estimate:
-    """Estimate the largest over the smallest product of take-off step, chance and completions a step, within a seed.
+def of_collapse(found: pd.DataFrame, arms: Sequence[str]) -> Estimate:
+    """Estimate the largest over the smallest `product` of `take_off` within a seed that has all the arms.
 
-    `found` is of `take_off`. A run that did not take off counts with its last step, so that its product, and the
-    ratio, is at least what is shown. Seeds with fewer than two arms are left out.
+    A run that did not take off has at least the product that is shown: it can raise the largest and cannot be the
+    smallest. The ratio is then a lower bound, and with any such run the interval has no upper end.
     """
-
-    def ratio(run: pd.DataFrame) -> float:
-        products = run["step"].fillna(run["last_step"]) * run["chance"] * completions_per_step
-        return float(products.max() / products.min()) if len(products) > 1 else float("nan")
-
-    return _by_seed(found, ratio)
+    rows, bounded = [], True
+    for _, run in found.groupby("seed"):
+        off = run[run["step"].notna()]
+        if set(run["arm"]) != set(arms) or off.empty:
+            continue
+        bounded &= len(off) == len(run)
+        rows.append((max(1.0, float(run["product"].max() / off["product"].min())), np.nan, np.nan))
+    estimate = over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+    return estimate if bounded or not estimate.measured else replace(estimate, upper=np.inf)
 
 
 def _by_seed(table: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> Estimate:
-    rows = []
-    for _, run in table.groupby("seed"):
-        try:
-            rows.append((measure(run), np.nan, np.nan))
-        except _TooFewRungs:
-            continue
+    """Estimate over the seeds that have every rung."""
+    rows = [
+        (measure(run), np.nan, np.nan) for _, run in table.groupby("seed") if set(run["rung"]) == set(RUNGS)
+    ]
     return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"])) if rows else MISSING
 
 
-class _TooFewRungs(ValueError):
-    """A seed has too few rungs for a fit."""
-
-
-def _points(run: pd.DataFrame, least: int) -> tuple[Values, Values]:
-    if len(run) < least:
-        raise _TooFewRungs
+def _points(run: pd.DataFrame) -> tuple[Values, Values]:
     return np.log10(run["chance"].to_numpy(float)), run["accuracy"].to_numpy(float)
 
 
-def _fit(run: pd.DataFrame) -> Logistic:
-    return fit_logistic(*_points(run, LEAST_RUNGS))
+def _identified(run: pd.DataFrame) -> Logistic | None:
+    """Fit a logistic to one step's readings; None where there are none, or they do not determine it."""
+    x, y = _points(run)
+    if len(x) < len(RUNGS):
+        return None
+    fit = fit_logistic(x, y)
+    return fit if fit.identified(x) else None
 
 
 def _left_out_gain(run: pd.DataFrame) -> float:
-    x, y = _points(run, LEAST_RUNGS + 1)
-    errors: dict[str, float] = {"line": 0.0, "logistic": 0.0}
+    x, y = _points(run)
+    if len(x) < len(RUNGS):
+        return float("nan")
+    errors = {"line": 0.0, "logistic": 0.0}
     for left_out in range(len(x)):
         kept = np.arange(len(x)) != left_out
         line = np.polyval(np.polyfit(x[kept], y[kept], 1), x[left_out])

@@ -6,6 +6,7 @@ Arms are compared by seed and by problem: the same seed asks every arm the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,17 @@ NUM_RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; NaN where nothing was measured."""
+    """A value and its 95 % interval; NaN where nothing was measured.
+
+    The interval is Student's over seeds ("t"), or has a normal tail on each side by itself ("normal"), as one that is
+    bootstrapped over clusters and widened where they all agree.
+    """
 
     value: float
     lower: float
     upper: float
     num_seeds: int
+    tails: Literal["t", "normal"] = "t"
 
     @property
     def measured(self) -> bool:
@@ -35,10 +41,13 @@ class Estimate:
     def p_value(self, bound: float, above: bool) -> float:
         """Return the chance of a mean over seeds this far above (or below) `bound` if the truth lay at it.
 
-        Student's t, one-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN where
-        the interval is not Student's: with fewer than two seeds, or widened on one side.
+        One-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN with fewer than two
+        seeds, and where an interval over seeds was widened on one side.
         """
         below, over = self.value - self.lower, self.upper - self.value
+        if self.tails == "normal" and self.measured:
+            distance, room = (self.value - bound, below) if above else (bound - self.value, over)
+            return float(stats.norm.sf(distance / max(room, 1e-12) * stats.norm.ppf(0.975)))
         if not self.measured or self.num_seeds < 2 or abs(over - below) > 1e-9:
             return float("nan")
         freedom = self.num_seeds - 1

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from extrabitter.dose import LEAST_RUNGS, fit_logistic
+from extrabitter.dose import RUNGS, fit_logistic
 from extrabitter.figure_style import (
     GREY,
     INK,
@@ -37,7 +37,7 @@ def dose_curves(read: pd.DataFrame) -> Figure:
     """Accuracy in training against the measured chance to search before it, one colour and mark a step.
 
     `read` is of `dose.readings`. Each mark is a run; a curve is the logistic through all seeds' marks of a step,
-    drawn where there are rungs enough for a fit.
+    drawn where every rung is there.
     """
     if read.empty:
         return empty_figure("No complete run of the ladder")
@@ -50,7 +50,7 @@ def dose_curves(read: pd.DataFrame) -> Figure:
             rows = read[read["step"] == step]
             x, y = np.log10(rows["chance"].to_numpy(float)), rows["accuracy"].to_numpy(float)
             marks = axes.scatter(10**x, y, color=colour, marker=marker, s=26)
-            if rows["rung"].nunique() >= LEAST_RUNGS:
+            if set(rows["rung"]) == set(RUNGS):
                 curve = np.linspace(x.min(), x.max(), 200)
                 axes.plot(10**curve, fit_logistic(x, y)(curve), color=colour, ls=line)
             entries[f"GRPO step {step}"] = marks
@@ -66,7 +66,8 @@ def dose_curves(read: pd.DataFrame) -> Figure:
 def take_off_times(found: pd.DataFrame) -> Figure:
     """Step at which search takes off against the chance before RL, log axes; a hollow mark: not within the run.
 
-    `found` is of `dose.take_off`. The grey line has the slope of a constant product of step and chance.
+    `found` is of `dose.take_off`. The grey line goes through
+    the middle of the runs that took off, with the slope of a constant product of step and chance.
     """
     if found.empty:
         return empty_figure("No complete run")
@@ -75,26 +76,29 @@ def take_off_times(found: pd.DataFrame) -> Figure:
         axes = fig.subplots()
         entries: dict[str, Artist] = {}
         for arm in found["arm"].unique():
-            look = arm_style(arm)
-            for _, _, chance, step, last in found[found["arm"] == arm].itertuples(index=False, name=None):
-                off = np.isnan(step)
-                mark = axes.scatter(
-                    chance,
-                    last if off else step,
+            look, runs = arm_style(arm), found[found["arm"] == arm]
+            off = runs["step"].notna()
+            for rows, column, face in ((runs[off], "step", look.colour), (runs[~off], "last_step", "white")):
+                axes.plot(
+                    rows["chance"],
+                    rows[column],
+                    ls="",
                     marker=look.marker,
-                    s=44,
+                    ms=7,
                     color=look.colour,
-                    facecolors="white" if off and look.marker not in "1234x+" else look.colour,
+                    mfc=face,
                 )
-                entries.setdefault(arm_label(arm), mark)
-        reached = found["step"].fillna(found["last_step"]) * found["chance"]
-        ends = np.array([found["chance"].min(), found["chance"].max()])
-        axes.plot(ends, float(np.exp(np.log(reached).mean())) / ends, color=GREY, lw=1)
+            entries[arm_label(arm)] = Line2D([], [], color=look.colour, marker=look.marker, ls="")
+        reached = found[found["step"].notna()]
+        if len(reached):
+            ends = np.array([found["chance"].min(), found["chance"].max()])
+            middle = float(np.exp(np.log(reached["step"] * reached["chance"]).mean()))
+            axes.plot(ends, middle / ends, color=GREY, lw=1)
+            entries["constant product of step and chance"] = Line2D([], [], color=GREY, lw=1)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("chance to begin a search before RL (measured)")
         axes.set_ylabel("GRPO step at which most search")
-        entries["constant product of step and chance"] = Line2D([], [], color=GREY, lw=1)
         legend_above(fig, entries)
     return fig
 
@@ -108,7 +112,7 @@ def decoder_chances(decoding: pd.DataFrame, arms: Sequence[str]) -> Figure:
     if not present:
         return empty_figure("No complete probe")
     decoders = list(dict.fromkeys(decoding["decoder"]))
-    means = decoding.groupby(["arm", "decoder"])["value"].mean()
+    means = decoding[decoding["arm"].isin(present)].groupby(["arm", "decoder"])["value"].mean()
     shown = means[means > 0]
     floor = 10 ** np.floor(np.log10(shown.min())) / 10 if len(shown) else 1e-9
     with style():

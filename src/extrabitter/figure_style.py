@@ -71,8 +71,10 @@ _STYLES = {
     "ladder_03": ArmStyle("#661100", "3", "--"),
     "ladder_1": ArmStyle("#8c6bb1", "<", ":"),
     "ladder_3": ArmStyle("#44aa99", ">", "--"),
-    "ladder_1_g32": ArmStyle("#8c6bb1", "4", "-"),
+    "ladder_1_g32": ArmStyle("#8c6bb1", "d", "-"),
     "ladder_3_g32": ArmStyle("#44aa99", "h", "-"),
+    "rich_b64": ArmStyle("#0072b2", "P", ":"),
+    "ladder_3_b64": ArmStyle("#44aa99", "X", ":"),
     "rich_g32": ArmStyle("#0072b2", "H", "--"),
     "rich_qwen2": ArmStyle("#56b4e9", "p", ":"),
     "absent_qwen2": ArmStyle("#e69f00", "d", ":"),
@@ -106,6 +108,8 @@ _WORDS = {
     "ladder_1_g32": "ladder: one in a hundred, groups of 32",
     "ladder_3_g32": "ladder: three in a hundred, groups of 32",
     "rich_g32": "rich, groups of 32",
+    "rich_b64": "rich, a quarter of the completions",
+    "ladder_3_b64": "ladder: three in a hundred, a quarter of the completions",
     "rich_qwen2": "rich, as a Qwen2",
     "absent_qwen2": "absent, as a Qwen2",
     "trunk_qwen2": "trunk, as a Qwen2",
@@ -119,9 +123,14 @@ _WORDS = {
 }
 
 
-_OF_ONE_EXPERIMENT = re.compile(
-    r"ladder_|latent_|\w+_qwen2$|\w+_g\d+$|sft_(?!(direct|verification_backtracking)$)",
-)
+# Models of one later experiment, whose chapter shows them.
+_OF_ONE_EXPERIMENT = {
+    *("latent_weighted", "latent_forced"),
+    *("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3"),
+    *("ladder_1_g32", "ladder_3_g32", "rich_g32", "ladder_3_b64", "rich_b64"),
+    *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_cosmetic"),
+    *("sft_subgoal_setting", "sft_backward_chaining"),
+}
 
 
 def base_of(arm: str) -> str:
@@ -151,7 +160,7 @@ def has_own_chapter(arm: str) -> bool:
     >>> [has_own_chapter(arm) for arm in ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler")]
     [False, True, False, True]
     """
-    return arm.startswith(("rare_", "common_")) or bool(_OF_ONE_EXPERIMENT.match(base_of(arm)))
+    return arm.startswith(("rare_", "common_")) or base_of(arm) in _OF_ONE_EXPERIMENT
 
 
 def arm_label(arm: str) -> str:

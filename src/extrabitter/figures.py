@@ -354,6 +354,8 @@ def solved_by_tokens(
                     look = arm_style(arm)
                     tokens = of_measure(summary, arm, "mean_completion_tokens").value
                     ks = sorted(pass_at_k.loc[pass_at_k["arm"] == arm, "k"].unique())
+                    if not ks:
+                        continue
                     values = [of_pass_at_k(pass_at_k, arm, int(k)).value for k in ks]
                     when = "before" if arm == before else "after"
                     (drawn,) = axes.plot(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -185,11 +186,11 @@ _IS_DTYPE = {
 }
 
 
-def validate_table(name: str, df: pd.DataFrame) -> None:
-    """Check a table against its schema; raise TableError with one line: table, column, what is wrong."""
+def validate_table(name: str, df: pd.DataFrame, without: Collection[str] = ()) -> None:
+    """Check a table, but for columns `without`, against its schema; raise TableError: table, column, what is wrong."""
     if name not in SCHEMAS:
         raise TableError(f"table {name!r}: unknown; must be one of {', '.join(SCHEMAS)}")
-    columns = SCHEMAS[name]
+    columns = [column for column in SCHEMAS[name] if column.name not in without]
     expected, present = [column.name for column in columns], [str(column) for column in df.columns]
     for column_name in expected:
         if column_name not in present:
@@ -225,18 +226,22 @@ def write_table(path: str | Path, name: str, df: pd.DataFrame) -> Path:
     return path
 
 
-def read_table(path: str | Path, name: str) -> pd.DataFrame:
-    """Read a table and check it; raise TableError with one line when it is absent, unreadable or wrong."""
+def read_table(path: str | Path, name: str, without: Collection[str] = ()) -> pd.DataFrame:
+    """Read a table and check it; raise TableError with one line when it is absent, unreadable or wrong.
+
+    Columns named in `without` are neither read nor checked: texts are most of a completions table.
+    """
     path = Path(path)
     if not path.is_file():
         raise TableError(f"table {name}: no file {path}")
     try:
-        df = pd.read_parquet(path)
+        kept = [column.name for column in SCHEMAS[name] if column.name not in without] if without else None
+        df = pd.read_parquet(path, columns=kept)
     except (OSError, ValueError) as error:  # pyarrow raises both for a damaged file
         first_line = str(error).splitlines()[0]
         raise TableError(f"table {name}: {path} is not readable as parquet ({first_line})") from None
     try:
-        validate_table(name, df)
+        validate_table(name, df, without)
     except TableError as error:
         raise TableError(f"{error} ({path})") from None
     return df

@@ -90,7 +90,11 @@ def decimal_interval(estimate: Estimate, digits: int = 2) -> str:
 def _with_interval(estimate: Estimate, value: str, factor: float, digits: int) -> str:
     if not estimate.measured:
         return NOT_MEASURED
+    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
+        return value
     lower, upper = (decimal(factor * end, digits) for end in (estimate.lower, estimate.upper))
+    if math.isinf(estimate.upper):
+        return f"{value} (at least {lower})" if math.isfinite(estimate.lower) else value
     return f"{value} ({lower} to {upper})"
 
 

@@ -35,7 +35,7 @@ ESSAY_CLAIMS = (
         "Behaviours other than checking and going back, and tasks where a guess is never right by luck.",
     ),
     EssayClaim(
-        "RL re-ranks: whoever draws often enough from the base finds what RL finds",
+        "RL re-ranks: it narrows a base without search, and broadens one that has it",
         ("absent_is_only_sharpened", "rich_is_broadened"),
         "Longer training, and whether a model that lost problems was narrowed or has specialised.",
     ),

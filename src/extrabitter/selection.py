@@ -1,7 +1,8 @@
 """What RL selects: the sign of a behaviour's interventional advantage against what RL did to its share.
 
 A *pair* is a model before RL and a behaviour. It counts where the behaviour is neither absent nor universal before RL
-and its advantage is known in sign. Three simpler predictors stand beside the advantage: that everything goes the way
+and its advantage is known in sign. Search as a whole counts only where neither checking nor going back does: it is
+made of them. Three simpler predictors stand beside the advantage: that everything goes the way
 most things go; that what is frequent grows; and the observational contrast, success with the behaviour minus
 success without it in completions as they come, which confuses what a behaviour does with when it is chosen.
 The two whose rule has to be fitted (majority, frequency) are fitted to the very pairs they are scored on: a rival
@@ -14,9 +15,25 @@ import numpy as np
 import pandas as pd
 
 from extrabitter.behaviours import MEASURES
-from extrabitter.estimates import Estimate, over_seeds
-from extrabitter.metrics import Interval, bootstrap_interval
+from extrabitter.dose import RUNGS
+from extrabitter.estimates import MISSING, Estimate, over_seeds
+from extrabitter.metrics import bootstrap_interval, wilson_interval
+from extrabitter.seeding import derive_seed
 
+# What a seed has to have for a claim; a seed without one of them is missing.
+MODELS = (
+    "absent",
+    "latent",
+    *RUNGS,
+    "sft_direct",
+    "sft_filler",
+    "sft_verification_backtracking",
+    "sft_all_behaviours",
+    "sft_incorrect",
+    "sft_cosmetic",
+    "sft_subgoal_setting",
+    "sft_backward_chaining",
+)
 RANGE = (0.01, 0.99)  # share of completions before RL, open
 BEHAVIOUR_MEASURES = {
     "search": "frac_searches",
@@ -40,6 +57,7 @@ def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataF
     evaluations. Columns: model, seed, behaviour, before, after, change, advantage, lower, upper, contrast, counts.
     """
     shares = summary.set_index(["arm", "seed", "measure"])["value"]
+    own = dict(iter(completions.groupby(["arm", "seed"])))
     rows = []
     for probe in probed.itertuples(index=False):
         model, behaviour = str(probe.arm).removeprefix("probe_"), str(probe.behaviour)
@@ -50,8 +68,9 @@ def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataF
         if not all(key in shares.index for key in keys):
             continue
         before, after = (float(shares[key]) for key in keys)
-        own = completions[(completions["arm"] == before_arm) & (completions["seed"] == seed)]
-        ends = (float(str(probe.advantage_lower)), float(str(probe.advantage_upper)))
+        advantage, lower, upper = (
+            float(str(value)) for value in (probe.advantage, probe.advantage_lower, probe.advantage_upper)
+        )
         rows.append(
             {
                 "model": model,
@@ -60,15 +79,20 @@ def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataF
                 "before": before,
                 "after": after,
                 "change": after - before,
-                "advantage": float(str(probe.advantage)),
-                "lower": ends[0],
-                "upper": ends[1],
-                "contrast": _contrast(own, measure),
-                "counts": RANGE[0] < before < RANGE[1] and (ends[0] > 0 or ends[1] < 0),
+                "advantage": advantage,
+                "lower": lower,
+                "upper": upper,
+                "contrast": _contrast(own[before_arm, seed], measure),
+                "counts": RANGE[0] < before < RANGE[1] and (lower > 0 or upper < 0),
             }
         )
     columns = ["model", "seed", "behaviour", "before", "after", "change", "advantage", "lower", "upper"]
-    return pd.DataFrame(rows, columns=[*columns, "contrast", "counts"])
+    pairs = pd.DataFrame(rows, columns=[*columns, "contrast", "counts"])
+    parts = pairs[pairs["behaviour"].isin(("verification", "backtracking")) & pairs["counts"].astype(bool)]
+    counted = set(zip(parts["model"], parts["seed"], strict=True))
+    twice = [key in counted for key in zip(pairs["model"], pairs["seed"], strict=True)]
+    pairs.loc[(pairs["behaviour"] == "search") & np.array(twice, dtype=bool), "counts"] = False
+    return pairs
 
 
 def _contrast(completions: pd.DataFrame, measure: str) -> float:
@@ -106,29 +130,43 @@ def hits(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_agreement(found: pd.DataFrame, predictor: str = "advantage") -> Estimate:
-    """Estimate the share of pairs whose direction a predictor had right, over seeds; `found` is of `hits`."""
-    return over_seeds(_by_seed(found, found[predictor].astype(float)))
+    """Estimate the share of pairs whose direction a predictor had right; `found` is of `hits`.
+
+    The bootstrap resamples models, each with its seed. Where all of them agree it sees no spread: the interval is then
+    as wide as Wilson's for as many trials as there are models.
+    """
+    if found.empty:
+        return MISSING
+    sums = found.groupby("cluster")[predictor].agg(["sum", "size"]).to_numpy(float)
+    rng = np.random.default_rng(derive_seed(0, "selection", predictor))
+    drawn = bootstrap_interval(sums, rng, lambda draw: float(draw[:, 0].sum() / draw[:, 1].sum()))
+    wilson = wilson_interval(drawn.value * len(sums), len(sums))
+    return Estimate(
+        drawn.value,
+        min(drawn.lower, wilson.lower),
+        max(drawn.upper, wilson.upper),
+        found["seed"].nunique(),
+        tails="normal",
+    )
 
 
 def of_lead(found: pd.DataFrame) -> Estimate:
-    """Estimate the advantage's share minus that of the best rival over all pairs, over seeds."""
-    return over_seeds(
-        _by_seed(found, found["advantage"].astype(float) - found[best_rival(found)].astype(float))
-    )
+    """Estimate the advantage's share minus that of the best rival over all pairs; interval over seeds."""
+    if found.empty:
+        return MISSING
+    lead = found["advantage"].astype(float) - found[best_rival(found)].astype(float)
+    means = lead.groupby(found["seed"]).mean()
+    by_seed = pd.DataFrame({"value": means.to_numpy(float), "lower": np.nan, "upper": np.nan})
+    return over_seeds(by_seed)
+
+
+def whole_seeds(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the seeds of `all_pairs` that have every model of `MODELS`."""
+    whole = [seed for seed, run in pairs.groupby("seed") if set(MODELS) <= set(run["model"])]
+    return pairs[pairs["seed"].isin(whole) & pairs["model"].isin(MODELS)]
 
 
 def best_rival(found: pd.DataFrame) -> str:
     """Return the predictor, other than the advantage, that had the most pairs right."""
     rivals = [name for name in PREDICTORS if name != "advantage"]
     return max(rivals, key=lambda name: float(found[name].to_numpy(float).sum()))
-
-
-def over_bases(found: pd.DataFrame, rng: np.random.Generator, predictor: str = "advantage") -> Interval:
-    """Return a predictor's share of pairs with its bootstrap interval, models (with their seed) resampled."""
-    sums = found.groupby("cluster")[predictor].agg(["sum", "size"]).to_numpy(float)
-    return bootstrap_interval(sums, rng, lambda draw: float(draw[:, 0].sum() / draw[:, 1].sum()))
-
-
-def _by_seed(found: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
-    means = values.groupby(found["seed"]).mean()
-    return pd.DataFrame({"value": means.to_numpy(float), "lower": np.nan, "upper": np.nan})
