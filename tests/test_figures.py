@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
-from extrabitter import figures, training_figures
+from extrabitter import figure_style, figures, training_figures
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import of_measure
 from extrabitter.figure_style import WIDTH_IN, arm_label, arm_style, style
@@ -181,6 +181,24 @@ def test_every_axis_of_values_is_named(folders: dict[str, Path]) -> None:
         assert all(
             axes.get_ylabel() or axes.get_title("left") or not len(axes.get_yticks()) for axes in fig.axes
         ), name
+
+
+def test_an_arm_after_rl_starts_where_its_own_base_was_evaluated() -> None:
+    evaluated = [
+        "base_rich",
+        "base_rich_qwen2",
+        "grpo_rich_masked",
+        "grpo_rich_qwen2",
+        "grpo_absent",
+        "grpo_sft_direct",
+    ]
+    assert figure_style.before_and_after_arms(evaluated) == [
+        ("base_rich", "grpo_rich"),
+        ("base_rich_qwen2", "grpo_rich_qwen2"),
+        ("base_rich", "grpo_rich_masked"),
+        ("base_absent", "grpo_absent"),
+        ("sft_direct", "grpo_sft_direct"),
+    ]
 
 
 def test_a_model_keeps_its_looks_before_and_after_rl() -> None:

@@ -22,6 +22,15 @@ def test_table_comes_back_as_written_with_columns_in_the_schemas_order(tmp_path:
     assert [entry.name for entry in tmp_path.iterdir()] == ["pass_at_k.parquet"]
 
 
+def test_columns_that_are_not_asked_for_are_neither_read_nor_checked(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", pass_at_k())
+    found = read_table(path, "pass_at_k", without=("lower", "upper"))
+    assert found.to_dict("list") == {"k": [1, 2], "value": [0.2, 0.3]}
+    pass_at_k().drop(columns="value").to_parquet(path)
+    with pytest.raises(TableError, match="value"):
+        read_table(path, "pass_at_k", without=("lower",))
+
+
 def test_same_table_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_table(tmp_path / "a.parquet", "pass_at_k", pass_at_k())
     second = write_table(tmp_path / "b.parquet", "pass_at_k", pass_at_k())

@@ -64,6 +64,8 @@ def completions_of(results: Path) -> pd.DataFrame:
         (reporting.percent_interval(Estimate(0.5, 0.4, 0.6, 3)), "50.0 % (40.0 to 60.0)"),
         (reporting.points_interval(Estimate(-0.1, -0.2, 0.05, 1)), "−10.0 points (−20.0 to 5.0)"),
         (reporting.percent_interval(MISSING), "not measured"),
+        (reporting.decimal_interval(Estimate(2.0, 1.5, math.inf, 3)), "2.00 (at least 1.50)"),
+        (reporting.percent_interval(Estimate(0.5, math.nan, math.nan, 1)), "50.0 %"),
         (reporting.spell(1, "seed"), "one seed"),
         (reporting.spell(0, "run"), "no runs"),
         (reporting.spell(51, "run"), "51 runs"),

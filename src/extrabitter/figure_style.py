@@ -145,13 +145,25 @@ def base_of(arm: str) -> str:
 def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
     """Pair each arm evaluated before RL with the name of the same model's after it, on the usual test problems.
 
-    Arms that have a chapter of their own are left out.
+    An arm after RL whose start has no evaluation of its own begins where the base in its name does. Arms that have a
+    chapter of their own are left out.
 
-    >>> before_and_after_arms(["base_rich", "grpo_rich", "sft_direct", "rare_base_rich"])
-    [('base_rich', 'grpo_rich'), ('sft_direct', 'grpo_sft_direct')]
+    >>> before_and_after_arms(["base_rich", "grpo_rich", "sft_direct", "rare_base_rich", "grpo_rich_permuted"])
+    [('base_rich', 'grpo_rich'), ('sft_direct', 'grpo_sft_direct'), ('base_rich', 'grpo_rich_permuted')]
     """
-    before = [arm for arm in evaluated if not (arm.startswith("grpo_") or has_own_chapter(arm))]
-    return [(arm, f"grpo_{base_of(arm)}") for arm in before]
+    arms = [arm for arm in evaluated if not has_own_chapter(arm)]
+    before = [arm for arm in arms if not arm.startswith("grpo_")]
+    pairs = [(arm, f"grpo_{base_of(arm)}") for arm in before]
+    paired = {after for _, after in pairs}
+    for after in arms:
+        if after.startswith("grpo_") and after not in paired:
+            starts = [start for start in before if f"{after}_".startswith(f"grpo_{base_of(start)}_")]
+            pairs.append((max(starts, key=len, default=_start(base_of(after))), after))
+    return pairs
+
+
+def _start(model: str) -> str:
+    return model if model.startswith("sft_") else f"base_{model}"
 
 
 def has_own_chapter(arm: str) -> bool:
