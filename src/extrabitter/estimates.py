@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from extrabitter.behaviours import MEASURES
@@ -91,29 +92,38 @@ def of_difference(completions: pd.DataFrame, arm: str, baseline: str, measure: s
 
     `completions` are collected tables. Seeds that only one of the two arms completed are left out.
     """
-    first, second = completions[completions["arm"] == arm], completions[completions["arm"] == baseline]
-    rows = [
-        _paired(first[first["seed"] == seed], second[second["seed"] == seed], measure, int(seed))
-        for seed in sorted(set(first["seed"]) & set(second["seed"]))
+    first, second = (
+        {int(str(seed)): rows for seed, rows in completions[completions["arm"] == name].groupby("seed")}
+        for name in (arm, baseline)
+    )
+    seeds = sorted(set(first) & set(second))
+    parts = [
+        pd.merge(
+            _sums(first[seed], measure), _sums(second[seed], measure), on="problem", suffixes=("_1", "_2")
+        ).to_numpy(float)
+        for seed in seeds
     ]
+    values = [_difference_of_ratios(part.sum(axis=0)) for part in parts]
+    known = np.flatnonzero(np.isfinite(values))
+    # Resampling takes longer than all else, and only a single seed's interval is over problems.
+    ends = _resampled(parts[known[0]], seeds[known[0]]) if len(known) == 1 else (np.nan, np.nan)
+    rows = [(value, *ends) for value in values]
     return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame, measure: str, seed: int) -> tuple[float, float, float]:
-    parts = pd.merge(_sums(first, measure), _sums(second, measure), on="problem", suffixes=("_1", "_2"))
-    if len(parts) == 0:
-        return (np.nan, np.nan, np.nan)
+def _difference_of_ratios(sums: NDArray[np.float64]) -> float:
+    """Return top_1 / bottom_1 - top_2 / bottom_2; NaN where a denominator is nought."""
+    top_1, bottom_1, top_2, bottom_2 = sums
+    return float(top_1 / bottom_1 - top_2 / bottom_2) if bottom_1 and bottom_2 else float("nan")
+
+
+def _resampled(parts: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the ends of the bootstrap interval over problems; `parts` has a row of four sums a problem."""
     rng = np.random.default_rng(derive_seed(seed, "paired difference"))
     weights = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=NUM_RESAMPLES)  # (R, P)
-    top_1, bottom_1, top_2, bottom_2 = parts.to_numpy(float).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = top_1.sum() / bottom_1.sum() - top_2.sum() / bottom_2.sum()
-        draws = weights @ top_1 / (weights @ bottom_1) - weights @ top_2 / (weights @ bottom_2)
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or len(draws) == 0:
-        return (np.nan, np.nan, np.nan)
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return float(value), float(lower), float(upper)
+    draws = np.array([_difference_of_ratios(sums) for sums in weights @ parts])
+    lower, upper = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    return float(lower), float(upper)
 
 
 def _sums(completions: pd.DataFrame, measure: str) -> pd.DataFrame:
