@@ -210,7 +210,7 @@ def before_and_after(
             else:
                 axes.text(
                     0.99,
-                    row,
+                    row + 1.6 * AFTER,  # below the mark of before, which may stand at the edge
                     "not run, or failed",
                     color=GREY,
                     ha="right",
