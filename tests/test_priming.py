@@ -22,6 +22,8 @@ SHOWN = {
     "all_behaviours": set(BEHAVIOURS),
     "incorrect": set(BEHAVIOURS),
     "cosmetic": {"verification", "backtracking"},
+    "mixed": set(BEHAVIOURS),
+    "mixed_cosmetic": set(BEHAVIOURS),
     "subgoal_setting": {"subgoal_setting"},
     "backward_chaining": {"backward_chaining"},
 }
@@ -43,8 +45,22 @@ def test_a_condition_shows_its_behaviours_and_no_others(condition: str) -> None:
     assert table["well_formed"].all()
     for behaviour in BEHAVIOURS:
         assert (table[f"{behaviour}_count"].sum() > 0) == (behaviour in SHOWN[condition])
-        if condition != "cosmetic":
+        if "cosmetic" not in condition:
             assert (table[f"{behaviour}_count"] == table[f"{behaviour}_functional_count"]).all()
+
+
+@pytest.mark.parametrize("condition", ["mixed", "mixed_cosmetic"])
+def test_each_behaviour_has_a_coin_of_its_own_in_mixed_documents(condition: str) -> None:
+    table = measured(condition)
+    shown = pd.DataFrame({b: table[f"{b}_count"] > 0 for b in BEHAVIOURS})
+    # Only a first attempt that misses, and is not given up, shows backtracking.
+    for behaviour in ("verification", "subgoal_setting", "backward_chaining"):
+        assert abs(shown[behaviour].mean() - 0.5) < 4 * 0.5 / COUNT**0.5
+    assert shown["backtracking"].mean() > 0.15
+    together = shown["verification"] & shown["subgoal_setting"] & shown["backward_chaining"]
+    assert abs(together.mean() - 0.125) < 4 * 0.33 / COUNT**0.5
+    true = table["num_true_verdicts"].sum() / table["num_verdicts"].sum()
+    assert true == 1 if condition == "mixed" else 0.3 < true < 0.7
 
 
 def test_conditions_share_problems_and_first_guesses() -> None:

@@ -44,7 +44,7 @@ class NaturalProbeParameters(ProbeParameters):
     few_shot: int = Field(0, ge=0, le=32, description="worked training problems in the prompt")
     shots_show: str = Field(
         "direct",
-        pattern=f"^({'|'.join(CONDITIONS)})$",
+        pattern=f"^({'|'.join(name for name, shown in CONDITIONS.items() if not shown.switched)})$",
         description="what these show: a key of priming.CONDITIONS",
     )
     num_problems: int = Field(20, ge=2, le=100_000, description="validation problems")

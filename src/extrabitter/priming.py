@@ -31,11 +31,13 @@ class PrimingCondition:
     """How a condition's traces are written.
 
     With `matched_length` each document gets filler words in front until it is as long as the document that
-    the condition of that name writes for the same problem.
+    the condition of that name writes for the same problem. With `switched` each document shows each of the
+    condition's behaviours by a coin of its own, so that a primed model has all of them in part, and RL may choose.
     """
 
     trace: TraceCondition
     matched_length: str = ""
+    switched: bool = False
 
 
 # Its attempts are longer, so that fewer of them fit under the cap.
@@ -55,6 +57,9 @@ CONDITIONS: dict[str, PrimingCondition] = {
     "incorrect": PrimingCondition(replace(_ALL_BEHAVIOURS, ending="wrong")),
     # The words of verification_backtracking, with a coin for a judge.
     "cosmetic": PrimingCondition(replace(_SEARCH, verdicts="random")),
+    # Every behaviour in half the documents, with true verdicts and with a coin for a judge.
+    "mixed": PrimingCondition(_ALL_BEHAVIOURS, switched=True),
+    "mixed_cosmetic": PrimingCondition(replace(_ALL_BEHAVIOURS, verdicts="random"), switched=True),
     "subgoal_setting": PrimingCondition(TraceCondition(subgoal_setting=True)),
     "backward_chaining": PrimingCondition(TraceCondition(backward_chaining=True)),
 }
@@ -102,6 +107,18 @@ def _condition(name: str) -> PrimingCondition:
 
 def _write(problem: Problem, condition: PrimingCondition, solution_probability: float, seed: int) -> str:
     written = replace(condition.trace, solution_probability=solution_probability)
+    if condition.switched:
+        coins = random.Random(derive_seed(seed, "switches"))
+        verification, backtracking, subgoal_setting, backward_chaining = (
+            coins.random() < 0.5 for _ in range(4)
+        )
+        written = replace(
+            written,
+            verification=verification,
+            backtracking=backtracking,
+            subgoal_setting=subgoal_setting,
+            backward_chaining=backward_chaining,
+        )
     trace = write_trace(problem, written, random.Random(seed))
     text = render_trace(trace, problem)
     if not condition.matched_length:

@@ -24,6 +24,7 @@ from extrabitter.seeding import derive_seed
 MODELS = (
     "absent",
     "latent",
+    "cosmetic",
     *RUNGS,
     "sft_direct",
     "sft_filler",
@@ -31,6 +32,8 @@ MODELS = (
     "sft_all_behaviours",
     "sft_incorrect",
     "sft_cosmetic",
+    "sft_mixed",
+    "sft_mixed_cosmetic",
     "sft_subgoal_setting",
     "sft_backward_chaining",
 )
