@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
-from extrabitter import figure_style, figures, training_figures
+from extrabitter import arms, figures, training_figures
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import of_measure
 from extrabitter.figure_style import WIDTH_IN, arm_label, arm_style, style
@@ -192,7 +192,7 @@ def test_an_arm_after_rl_starts_where_its_own_base_was_evaluated() -> None:
         "grpo_absent",
         "grpo_sft_direct",
     ]
-    assert figure_style.before_and_after_arms(evaluated) == [
+    assert arms.before_and_after_arms(evaluated) == [
         ("base_rich", "grpo_rich"),
         ("base_rich_qwen2", "grpo_rich_qwen2"),
         ("base_rich", "grpo_rich_masked"),

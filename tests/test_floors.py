@@ -12,6 +12,7 @@ from extrabitter.provenance import PACKAGE, REPOSITORY, import_closure, notebook
 BASEMENT = {"__init__", "artifacts", "config", "provenance", "records", "seeding"}
 TASKS = {"tasks"}
 INSTRUMENTS = {
+    "arms",
     "behaviours",
     "calibration",
     "dose",

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from extrabitter.estimates import Estimate, over_seeds
+from extrabitter.estimates import Estimate, over_seed_values
 
 FEATURES = ("success_without", "success_with", "log_chance", "pass@1")
 RIVALS = {"pass@1 before": ("pass@1",), "pass@8 before": ("pass@8",), "chance to search": ("log_chance",)}
@@ -27,9 +27,7 @@ LEAST_BASES = 4  # with fewer, leaving one out leaves nothing to learn from
 Array = NDArray[np.float64]
 
 
-def outcomes(
-    probed: pd.DataFrame, pass_at_k: pd.DataFrame, summary: pd.DataFrame, after: str = "grpo_"
-) -> pd.DataFrame:
+def outcomes(probed: pd.DataFrame, pass_at_k: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """Set what a probe found beside what RL reached; one row a model and seed.
 
     `probed` are collected tables `probe_behaviours`, `pass_at_k` those of probes, `summary` those of evaluations.
@@ -44,7 +42,7 @@ def outcomes(
         model = arm.removeprefix("probe_")
         search = found[found["behaviour"] == "search"]
         keys = [(arm, seed, 1), (arm, seed, 8)]
-        if (f"{after}{model}", seed) not in reached.index or search.empty:
+        if (f"grpo_{model}", seed) not in reached.index or search.empty:
             continue
         if not all(key in solved.index for key in keys):
             continue
@@ -62,7 +60,7 @@ def outcomes(
                 "log_chance": float(np.log10(max(float(row["p0_forced"]), LEAST_CHANCE))),
                 "pass@1": first,
                 "pass@8": eighth,
-                "outcome": float(reached[f"{after}{model}", seed]),
+                "outcome": float(reached[f"grpo_{model}", seed]),
             }
         )
     return pd.DataFrame(rows, columns=["model", "seed", *FEATURES, "pass@8", "outcome"])
@@ -95,18 +93,18 @@ def left_out(table: pd.DataFrame, features: Sequence[str] = FEATURES) -> pd.Seri
 
 def of_rank_correlation(table: pd.DataFrame, features: Sequence[str] = FEATURES) -> Estimate:
     """Estimate Spearman's correlation of left-out predictions and outcomes, over seeds; within a seed over models."""
-    rows = []
-    predicted = left_out(table, features)
-    for _, run in table.assign(predicted=predicted).dropna(subset="predicted").groupby("seed"):
-        if len(run) >= LEAST_BASES:
-            rows.append((float(spearmanr(run["predicted"], run["outcome"]).statistic), np.nan, np.nan))
-    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+    forecast = table.assign(predicted=left_out(table, features)).dropna(subset="predicted")
+    return over_seed_values(
+        float(spearmanr(run["predicted"], run["outcome"]).statistic)
+        for _, run in forecast.groupby("seed")
+        if len(run) >= LEAST_BASES
+    )
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Score the probe and each rival: columns predictor, features, error (mean absolute, left out), correlation."""
+    """Score the probe and each rival: columns predictor, error (mean absolute, left out), correlation."""
     rows = []
     for name, features in ((PROBE, FEATURES), *RIVALS.items()):
         error = (left_out(table, features) - table["outcome"]).abs().mean()
-        rows.append((name, " ".join(features), float(error), of_rank_correlation(table, features)))
-    return pd.DataFrame(rows, columns=["predictor", "features", "error", "correlation"])
+        rows.append((name, float(error), of_rank_correlation(table, features)))
+    return pd.DataFrame(rows, columns=["predictor", "error", "correlation"])

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from extrabitter import calibration, dose, selection
-from extrabitter.artifacts import collect_table, find_runs
+from extrabitter.arms import base_of
+from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
-from extrabitter.figure_style import arm_label, base_of
+from extrabitter.figure_style import arm_label
 from extrabitter.ledger import largest_k, of_net, solved_within
 from extrabitter.metrics import wilson_interval
 from extrabitter.predictions import Prediction, read_predictions
@@ -89,6 +90,11 @@ class _Tables:
     def pairs(self) -> pd.DataFrame:
         """Models and behaviours of the seeds that have all of them."""
         return selection.whole_seeds(selection.all_pairs(self.probed, self.summary, self.completions))
+
+    @cached_property
+    def hits(self) -> pd.DataFrame:
+        """Which predictors had the direction of those pairs right."""
+        return selection.hits(self.pairs)
 
 
 @dataclass(frozen=True)
@@ -263,7 +269,7 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
         "pairs of model and behaviour in which the advantage has the sign of the change",
         _selected_arms,
         "share",
-        lambda tables: selection.of_agreement(selection.hits(tables.pairs)),
+        lambda tables: selection.of_agreement(tables.hits),
     ),
     _Computed(
         "advantage_beats_simpler_predictors",
@@ -271,7 +277,7 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
         "pairs that the advantage has right, minus those of the best simpler predictor",
         _selected_arms,
         "points",
-        lambda tables: selection.of_lead(selection.hits(tables.pairs)),
+        lambda tables: selection.of_lead(tables.hits),
     ),
     _Computed(
         "probe_ranks_bases",
@@ -300,10 +306,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
         collect_table(results_dir, "grpo", "steps"),
         collect_table(results_dir, "will_it_choke", "probe_behaviours"),
         collect_table(results_dir, "will_it_choke", "pass_at_k"),
-        {
-            run.arm: run.manifest["parameters"]["per_device_train_batch_size"]
-            for run in find_runs(results_dir, "grpo")
-        },
+        dose.batch_sizes(results_dir),
     )
     bars = collect_table(results_dir, "base_model", "bars")
     arms = set(tables.completions["arm"].unique())

@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from extrabitter.arms import base_of
 from extrabitter.artifacts import Run, find_runs
-from extrabitter.figure_style import arm_label, base_of
+from extrabitter.figure_style import arm_label
 from extrabitter.highlighting import TITLES, completion_markup, plain_text, shown_segments, verdict_note
 from extrabitter.records import BEHAVIOURS
 from extrabitter.reporting import inert

@@ -7,6 +7,7 @@ one in two, and a decoder that cuts the tail off shows an exact nought.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,21 +15,18 @@ import pandas as pd
 import torch
 
 from extrabitter.evaluation import next_word_probabilities
+from extrabitter.interventions import after_prompt
 from extrabitter.metrics import bootstrap_interval
 from extrabitter.models import word_ids
 from extrabitter.sampling import SamplingParameters, distribution
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
 from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def _one_token(**values: float) -> SamplingParameters:
-    return SamplingParameters(max_completion_length=1, **values)  # type: ignore[arg-type]
-
-
+_one_token = partial(SamplingParameters, max_completion_length=1)
 PLAIN = "temperature 1"  # as in RL
 DECODERS = {
     "temperature 0.7": _one_token(temperature=0.7),
@@ -52,10 +50,10 @@ def decoding_table(
     `attempts` are `interventions.first_attempts`, columns problem and prefix. The mean is over problems, each the
     mean of its attempts, with a bootstrap interval over problems. Without attempts the chance is missing.
     """
-    prompts = [
-        countdown.render_prompt(Problem.from_identifier(identifier)) for identifier in attempts["problem"]
+    texts = [
+        after_prompt(Problem.from_identifier(identifier), prefix)
+        for identifier, prefix in zip(attempts["problem"], attempts["prefix"], strict=True)
     ]
-    texts = [f"{prompt} {prefix}" for prompt, prefix in zip(prompts, attempts["prefix"], strict=True)]
     words = torch.from_numpy(next_word_probabilities(model, tokenizer, texts)).log()  # (N, V)
     ids = word_ids(tokenizer, SEARCH_WORDS)
     rows = []

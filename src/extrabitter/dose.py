@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from extrabitter.estimates import MISSING, Estimate, over_seeds
+from extrabitter.artifacts import find_runs
+from extrabitter.estimates import Estimate, over_seed_values
 
 RUNGS = ("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3", "rich")
 READ_AT = (20, 40, 80)  # GRPO steps
@@ -91,13 +93,19 @@ def _best_of_grid(xs: Values, ys: Values, midpoints: Values, scales: Values) -> 
     return Logistic(bottom, bottom + float(rise[row, column]), float(midpoints[row]), float(scales[column]))
 
 
+def batch_sizes(results_dir: str | Path) -> dict[str, int]:
+    """Read completions a step of each GRPO arm off the manifests of a results folder."""
+    name = "per_device_train_batch_size"
+    return {run.arm: run.manifest["parameters"][name] for run in find_runs(results_dir, "grpo")}
+
+
 def readings(steps: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """Read accuracy off training at the steps of `READ_AT`, beside the measured chance before RL.
 
     Columns: seed, rung, chance, step, accuracy (mean over the `WINDOW` steps that end there). From collected tables
     `steps` of GRPO and `summary` of evaluations; a rung needs both. A run that ended before a step has no reading.
     """
-    chances = summary[summary["measure"] == "search_probability"].set_index(["arm", "seed"])["value"]
+    chances = _chances(summary)
     rows = []
     for rung in RUNGS:
         for seed, run in steps[steps["arm"] == f"grpo_{rung}"].groupby("seed"):
@@ -118,14 +126,12 @@ def of_left_out_gain(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
 
 def of_width(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
     """Estimate the decades between 10 % and 90 % of the logistic's rise; a seed that does not tell has none."""
-    return _by_seed(read, lambda run: fit.width if (fit := _identified(run[run["step"] == step])) else np.nan)
+    return _of_fit(read, step, lambda fit: fit.width)
 
 
 def of_midpoint(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
     """Estimate where the logistic has risen by half, as the decimal logarithm of the chance; as of_width."""
-    return _by_seed(
-        read, lambda run: fit.midpoint if (fit := _identified(run[run["step"] == step])) else np.nan
-    )
+    return _of_fit(read, step, lambda fit: fit.midpoint)
 
 
 def of_shift(read: pd.DataFrame) -> Estimate:
@@ -150,7 +156,7 @@ def take_off(
     did not take off), last_step, product (chance x completions drawn until then, or until the end). Arms are those of
     GRPO; grpo_rich_g32 and grpo_rich_b64 start from rich.
     """
-    chances = summary[summary["measure"] == "search_probability"].set_index(["arm", "seed"])["value"]
+    chances = _chances(summary)
     rows = []
     for arm in arms:
         base = re.sub(r"_[gb]\d+$", "", arm.removeprefix("grpo_"))
@@ -172,23 +178,37 @@ def of_collapse(found: pd.DataFrame, arms: Sequence[str]) -> Estimate:
     A run that did not take off has at least the product that is shown: it can raise the largest and cannot be the
     smallest. The ratio is then a lower bound, and with any such run the interval has no upper end.
     """
-    rows, bounded = [], True
+    ratios, bounded = [], True
     for _, run in found.groupby("seed"):
         off = run[run["step"].notna()]
         if set(run["arm"]) != set(arms) or off.empty:
             continue
         bounded &= len(off) == len(run)
-        rows.append((max(1.0, float(run["product"].max() / off["product"].min())), np.nan, np.nan))
-    estimate = over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+        ratios.append(max(1.0, float(run["product"].max() / off["product"].min())))
+    estimate = over_seed_values(ratios)
     return estimate if bounded or not estimate.measured else replace(estimate, upper=np.inf)
 
 
 def _by_seed(table: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> Estimate:
     """Estimate over the seeds that have every rung."""
-    rows = [
-        (measure(run), np.nan, np.nan) for _, run in table.groupby("seed") if set(run["rung"]) == set(RUNGS)
-    ]
-    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"])) if rows else MISSING
+    return over_seed_values(
+        measure(run) for _, run in table.groupby("seed") if set(run["rung"]) == set(RUNGS)
+    )
+
+
+def _of_fit(read: pd.DataFrame, step: int, measure: Callable[[Logistic], float]) -> Estimate:
+    """Estimate a property of one step's logistic; a seed whose readings do not determine it has none."""
+
+    def of_run(run: pd.DataFrame) -> float:
+        fit = _identified(run[run["step"] == step])
+        return measure(fit) if fit else float("nan")
+
+    return _by_seed(read, of_run)
+
+
+def _chances(summary: pd.DataFrame) -> pd.Series:
+    """Chance to begin a search, by evaluated arm and seed."""
+    return summary[summary["measure"] == "search_probability"].set_index(["arm", "seed"])["value"]
 
 
 def _points(run: pd.DataFrame) -> tuple[Values, Values]:

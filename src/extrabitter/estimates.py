@@ -5,6 +5,7 @@ Arms are compared by seed and by problem: the same seed asks every arm the same 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +76,12 @@ def over_seeds(by_seed: pd.DataFrame) -> Estimate:
         return Estimate(float(row["value"]), float(row["lower"]), float(row["upper"]), 1)
     mean, lower, upper = t_interval(rows["value"].to_numpy(float))
     return Estimate(float(mean), float(lower), float(upper), len(rows))
+
+
+def over_seed_values(values: Iterable[float]) -> Estimate:
+    """Combine one value a seed, none with an interval of its own; NaN where a seed has none."""
+    rows = [(value, np.nan, np.nan) for value in values]
+    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
 
 
 def of_measure(summary: pd.DataFrame, arm: str, measure: str) -> Estimate:

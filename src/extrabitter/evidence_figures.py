@@ -66,8 +66,8 @@ def dose_curves(read: pd.DataFrame) -> Figure:
 def take_off_times(found: pd.DataFrame) -> Figure:
     """Step at which search takes off against the chance before RL, log axes; a hollow mark: not within the run.
 
-    `found` is of `dose.take_off`. The grey line goes through
-    the middle of the runs that took off, with the slope of a constant product of step and chance.
+    `found` is of `dose.take_off`. The grey line goes through the middle of the runs that took off, with the slope of a
+    constant product of step and chance.
     """
     if found.empty:
         return empty_figure("No complete run")

@@ -7,14 +7,15 @@ colour alone: each arm also has a marker and a line style of its own.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+
+from extrabitter.arms import base_of
 
 WIDTH_IN = 5.0
 INK = "#222222"
@@ -123,59 +124,6 @@ _WORDS = {
     "sft_mixed": "absent, primed with each habit by half",
     "sft_mixed_cosmetic": "absent, primed with each by half, verdicts empty",
 }
-
-
-# Models of one later experiment, whose chapter shows them.
-_OF_ONE_EXPERIMENT = {
-    *("latent_weighted", "latent_forced"),
-    *("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3"),
-    *("ladder_1_g32", "ladder_3_g32", "rich_g32", "ladder_3_b64", "rich_b64"),
-    *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_cosmetic", "sft_mixed", "sft_mixed_cosmetic"),
-    "cosmetic",
-    *("sft_subgoal_setting", "sft_backward_chaining"),
-}
-
-
-def base_of(arm: str) -> str:
-    """Strip stage and problems from an arm's name, so that a model keeps its name and colour before and after RL.
-
-    >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler", "rare_grpo_rich")]
-    ['rich', 'rich', 'sft_filler', 'sft_filler', 'rich']
-    """
-    return re.sub(r"^((rare|common)_)?(base|grpo)_", "", arm)
-
-
-def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
-    """Pair each arm evaluated before RL with the name of the same model's after it, on the usual test problems.
-
-    An arm after RL whose start has no evaluation of its own begins where the base in its name does. Arms that have a
-    chapter of their own are left out.
-
-    >>> before_and_after_arms(["base_rich", "grpo_rich", "sft_direct", "rare_base_rich", "grpo_rich_permuted"])
-    [('base_rich', 'grpo_rich'), ('sft_direct', 'grpo_sft_direct'), ('base_rich', 'grpo_rich_permuted')]
-    """
-    arms = [arm for arm in evaluated if not has_own_chapter(arm)]
-    before = [arm for arm in arms if not arm.startswith("grpo_")]
-    pairs = [(arm, f"grpo_{base_of(arm)}") for arm in before]
-    paired = {after for _, after in pairs}
-    for after in arms:
-        if after.startswith("grpo_") and after not in paired:
-            starts = [start for start in before if f"{after}_".startswith(f"grpo_{base_of(start)}_")]
-            pairs.append((max(starts, key=len, default=_start(base_of(after))), after))
-    return pairs
-
-
-def _start(model: str) -> str:
-    return model if model.startswith("sft_") else f"base_{model}"
-
-
-def has_own_chapter(arm: str) -> bool:
-    """Tell whether an arm belongs to one later experiment, whose chapter shows it; the others would drown in them.
-
-    >>> [has_own_chapter(arm) for arm in ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler")]
-    [False, True, False, True]
-    """
-    return arm.startswith(("rare_", "common_")) or base_of(arm) in _OF_ONE_EXPERIMENT
 
 
 def arm_label(arm: str) -> str:

@@ -93,7 +93,7 @@ def intervene(
         problems = [problem for problem, keep in zip(problems, missed, strict=True) if keep]
         prefixes = [prefix for prefix, keep in zip(prefixes, missed, strict=True) if keep]
         prefixes = _with_verdicts(model, tokenizer, problems, prefixes)
-    texts = [_after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    texts = [after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
     distribution = next_word_probabilities(model, tokenizer, texts)  # (N, V)
     probability = distribution[:, ids].sum(axis=1)
     rng = np.random.default_rng(derive_seed(seed, "words", behaviour))
@@ -115,7 +115,8 @@ def intervene(
     return Intervention(behaviour, pd.Series(probability, index=index, dtype=float), *arms)
 
 
-def _after_prompt(problem: Problem, prefix: str) -> str:
+def after_prompt(problem: Problem, prefix: str) -> str:
+    """Return a problem's prompt with the beginning of a completion behind it."""
     return f"{countdown.render_prompt(problem)} {prefix}".strip()
 
 
@@ -126,7 +127,7 @@ def _with_verdicts(
     prefixes: Sequence[str],
 ) -> list[str]:
     """Put the true verdict behind attempts that missed, if the model rather checks than restarts there."""
-    texts = [_after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    texts = [after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
     check, back = next_word_probabilities(model, tokenizer, texts)[:, word_ids(tokenizer, SEARCH_WORDS)].T
     return [
         f"{prefix} check {problem.target} no" if checks else prefix

@@ -14,9 +14,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from extrabitter.arms import arm_before
 from extrabitter.behaviours import MEASURES
 from extrabitter.dose import RUNGS
-from extrabitter.estimates import MISSING, Estimate, over_seeds
+from extrabitter.estimates import MISSING, Estimate, over_seed_values
 from extrabitter.metrics import bootstrap_interval, wilson_interval
 from extrabitter.seeding import derive_seed
 
@@ -65,9 +66,9 @@ def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataF
     for probe in probed.itertuples(index=False):
         model, behaviour = str(probe.arm).removeprefix("probe_"), str(probe.behaviour)
         seed = int(str(probe.seed))
-        before_arm = model if model.startswith("sft_") else f"base_{model}"
+        start = arm_before(model)
         measure = BEHAVIOUR_MEASURES[behaviour]
-        keys = [(arm, seed, measure) for arm in (before_arm, f"grpo_{model}")]
+        keys = [(arm, seed, measure) for arm in (start, f"grpo_{model}")]
         if not all(key in shares.index for key in keys):
             continue
         before, after = (float(shares[key]) for key in keys)
@@ -85,7 +86,7 @@ def all_pairs(probed: pd.DataFrame, summary: pd.DataFrame, completions: pd.DataF
                 "advantage": advantage,
                 "lower": lower,
                 "upper": upper,
-                "contrast": _contrast(own[before_arm, seed], measure),
+                "contrast": _contrast(own[start, seed], measure),
                 "counts": RANGE[0] < before < RANGE[1] and (lower > 0 or upper < 0),
             }
         )
@@ -158,9 +159,7 @@ def of_lead(found: pd.DataFrame) -> Estimate:
     if found.empty:
         return MISSING
     lead = found["advantage"].astype(float) - found[best_rival(found)].astype(float)
-    means = lead.groupby(found["seed"]).mean()
-    by_seed = pd.DataFrame({"value": means.to_numpy(float), "lower": np.nan, "upper": np.nan})
-    return over_seeds(by_seed)
+    return over_seed_values(lead.groupby(found["seed"]).mean())
 
 
 def whole_seeds(pairs: pd.DataFrame) -> pd.DataFrame:
