@@ -71,7 +71,7 @@ def test_a_written_trace_reads_back_as_it_was_written_for_every_switch(
     try:
         trace = write_trace(problem, condition, Random(seed))
     except ValueError as error:
-        assert "no attempt left for ending" in str(error)
+        assert "has no attempt for ending" in str(error)
         return
     text = render_trace(trace, problem)
     assert parse_trace(text, problem) == trace
@@ -203,8 +203,17 @@ def test_the_submitted_attempt_is_right_or_wrong_as_asked() -> None:
 
 def test_an_ending_that_cannot_be_is_refused() -> None:
     unsolvable = Problem((1, 1, 1), 60)
-    with pytest.raises(ValueError, match="problem 1-1-1:60: no attempt left for ending 'right'"):
+    with pytest.raises(ValueError, match="problem 1-1-1:60: has no attempt for ending 'right'"):
         write_trace(unsolvable, TraceCondition(ending="right"), Random(0))
+
+
+def test_a_trace_that_tried_all_that_would_do_ends_at_the_last_of_them() -> None:
+    problem, condition = Problem((15, 15, 15), 15), TraceCondition(True, True, ending="wrong")
+    traces = [write_trace(problem, condition, Random(seed)) for seed in range(300)]
+    assert {len(trace.attempts) for trace in traces} == {1, 2}
+    for trace in traces:
+        assert verify_completion(render_trace(trace, problem), problem).reason == "wrong_value"
+        assert all(not attempt.check.says_yes for attempt in trace.attempts)
 
 
 def test_the_ending_leaves_the_number_of_attempts_as_it_came() -> None:

@@ -48,8 +48,9 @@ class TraceCondition:
     when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and
     ends at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes
     or no. `ending` "right" or "wrong" redraws the submitted attempt if it is not so, and leaves the number of
-    attempts as it came. With `restart_probability` a later attempt that shares its first steps with an earlier
-    one restarts from the numbers after those steps instead of the given ones.
+    attempts as it came, unless none is left to draw: the trace then ends at the last attempt that fits. With
+    `restart_probability` a later attempt that shares its first steps with an earlier one restarts from the numbers
+    after those steps instead of the given ones.
     """
 
     verification: bool = False
@@ -174,8 +175,11 @@ def _draw_attempts(
         for index in (hits if condition.ending == "right" else range(size))
         if index not in chosen and (index in hits) == (condition.ending == "right")
     ]
-    if not wanted:
-        raise ValueError(f"problem {problem.identifier}: no attempt left for ending {condition.ending!r}")
+    if not wanted:  # all that would do have been tried: the trace ends at the last of them
+        fitting = [n for n, index in enumerate(chosen) if (index in hits) == (condition.ending == "right")]
+        if not fitting:
+            raise ValueError(f"problem {problem.identifier}: has no attempt for ending {condition.ending!r}")
+        return chosen[: fitting[-1] + 1], says_yes[: fitting[-1] + 1]
     chosen[-1] = wanted[int(rng.random() * len(wanted))]
     if condition.verdicts == "true":
         says_yes[-1] = condition.ending == "right"
