@@ -2,6 +2,8 @@
 
     snakemake --cores all --config profile=laptop       the same runs and book as `make book`
     snakemake -n --config profile=smoke                 what would run
+    snakemake --executor slurm --jobs 20 --default-resources slurm_account=me slurm_partition=gpu \
+        --config profile=gpu                            each run a job of a cluster, with its stage's resources
 
 `make book` adds a summary, the time left, and a second try for runs that failed; here a failed run is a finished
 job, shown as failed in the book, until its `seed=<k>.status.json` is deleted.
@@ -74,6 +76,10 @@ rule run:
     params:
         digest=lambda wildcards: DIGESTS[job(wildcards).key],
     threads: BOOK.profile.threads
+    resources:
+        gpu=lambda wildcards: job(wildcards).resources.gpus,
+        mem_mb=lambda wildcards: job(wildcards).resources.memory_mb,
+        runtime=lambda wildcards: job(wildcards).resources.minutes,
     message: "{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
     shell:
         "{EXTRABITTER} run-job {OPTIONS} {wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"

@@ -28,7 +28,11 @@ def test_each_stage_accepts_its_required_parameters_alone(stage: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "values", "line"),
     [
-        ("grpo", {"learnin_rate": 1e-4}, "grpo: learnin_rate = 0.0001: unknown name; allowed: arm, beta, "),
+        (
+            "grpo",
+            {"learnin_rate": 1e-4},
+            "grpo: learnin_rate = 0.0001: unknown name; did you mean learning_rate? allowed: ",
+        ),
         ("grpo", {"num_steps": "ten"}, "grpo: num_steps = 'ten': must be a valid integer"),
         ("grpo", {"num_steps": 2.5}, "grpo: num_steps = 2.5: must be a valid integer"),
         ("grpo", {"num_steps": True}, "grpo: num_steps = True: must be a valid integer"),

@@ -29,6 +29,7 @@ INSTRUMENTS = {
 }
 INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
+INSTRUMENTS |= {"natural_measures", "wording"}
 INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
     "batching",
@@ -43,7 +44,7 @@ MODELS = {
     "rollouts",
     "sampling",
 }
-MODELS |= {"pretrained", "sft"}
+MODELS |= {"distributed", "pretrained", "sft", "smollm2"}
 EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"decoding", "interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {

@@ -17,14 +17,15 @@ from extrabitter import cli, natural, pretrained
 from extrabitter.census import take_census
 from extrabitter.census_scores import read_scores
 from extrabitter.models import CheckpointError
-from extrabitter.natural import NaturalCountdown, extract_answer, verify_completion
-from extrabitter.natural_evaluation import natural_summary, render, sample_natural
+from extrabitter.natural import extract_answer, verify_completion
+from extrabitter.natural_evaluation import natural_summary, sample_natural
 from extrabitter.priming import CONDITIONS
 from extrabitter.records import BEHAVIOURS
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.stated_equations import MAX_CHARACTERS
 from extrabitter.tasks import countdown
 from extrabitter.tasks.countdown import Problem, TraceCondition
+from extrabitter.wording import English
 
 PROBLEM = Problem((3, 8, 9), 33)
 SAMPLING = SamplingParameters(max_completion_length=24)
@@ -160,19 +161,15 @@ def test_a_trace_in_words_is_judged_like_the_trace_and_shows_its_behaviours() ->
         expected = countdown.verify_completion(countdown.render_trace(trace, problem), problem).reason
         assert verify_completion(words, problem).reason == expected
         reasons.add(expected)
-        census = NaturalCountdown.parse_trace(words, problem)
+        census = take_census(words, problem.numbers, problem.target)
         assert census.shows("verification")
         assert census.shows("backtracking") == (len(trace.attempts) > 1)
     assert reasons == {"correct", "wrong_value"}
 
 
-def test_the_task_has_the_interface_of_a_task() -> None:
-    task = NaturalCountdown()
-    (problem,) = task.generate_problems("validation", 1, 0)
-    trace = task.write_trace(problem, TraceCondition(ending="right"), random.Random(0))
-    assert task.verify_completion(task.render_trace(trace, problem), problem).correct
-    assert task.render_prompt(problem) in task.render_prompt(problem, cue=True)
-    assert task.solve(problem) and task.name == "natural_countdown"
+def test_filler_is_dots_in_front() -> None:
+    trace = countdown.parse_trace(". . 8 * 3 = 24 , 24 + 9 = 33 answer", PROBLEM)
+    assert natural.render_solution(trace, PROBLEM).startswith("... ... 8 * 3 = 24")
 
 
 # Models in the formats of others: tiny, random, with a tokenizer of subwords.
@@ -221,10 +218,11 @@ def test_a_model_of_others_is_loaded_prompted_and_measured(
     assert loaded.record["dtype"] == "float32" and loaded.record["device"] == "cpu"
     assert loaded.record["has_chat_template"] and loaded.tokenizer.pad_token_id is not None
     shots = natural.examples(1, 1, CONDITIONS["direct"].trace)
-    completions = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, style, shots)
+    wording = English(style, shots)
+    completions = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, wording)
     assert completions["problem"].tolist() == ["3-8-9:33"] * 3 + ["1-2-5:8"] * 3
     assert completions["truncated"].any() and not completions["correct"].any()
-    again = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, style, shots)
+    again = sample_natural(loaded, [PROBLEM, Problem((1, 2, 5), 8)], 3, SAMPLING, 0, wording)
     assert again["completion"].tolist() == completions["completion"].tolist()
     summary = natural_summary(completions).set_index("measure")
     assert {f"frac_with_{behaviour}" for behaviour in BEHAVIOURS} < set(summary.index)
@@ -232,7 +230,10 @@ def test_a_model_of_others_is_loaded_prompted_and_measured(
 
 
 def test_the_chat_template_writes_special_tokens_once(tokenizer) -> None:
-    text, ids = render(tokenizer, PROBLEM, "chat")
+    conversation = English("chat").prompt(PROBLEM)
+    text = pretrained.render_chat(tokenizer, conversation)
+    first, ids = pretrained.encode_prompts(tokenizer, ["1 + 2", conversation])
+    assert tokenizer.decode(first) == "1 + 2"
     assert text.startswith("<|im_start|>user\nUsing the numbers") and text.endswith("<|im_start|>assistant\n")
     starts = tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert ids.count(starts) == 2
@@ -245,16 +246,16 @@ def test_chat_without_a_template_and_with_a_broken_one_are_one_line(tokenizer) -
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
     with pytest.raises(CheckpointError, match="no chat template; use 'plain'"):
-        render(bare, PROBLEM, "chat")
+        pretrained.encode_prompts(bare, [English("chat").prompt(PROBLEM)])
     bare.chat_template = "{{ raise_exception('no\nsystem') }}"
     with pytest.raises(CheckpointError, match=r"the chat template fails \(no\)"):
-        render(bare, PROBLEM, "chat")
+        pretrained.encode_prompts(bare, [English("chat").prompt(PROBLEM)])
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(tmp_path: Path, tokenizer) -> None:
     folder = save(tmp_path / "m", tokenizer, max_position_embeddings=64)
     with pytest.raises(CheckpointError, match="more than the model's 64"):
-        sample_natural(pretrained.load_pretrained(str(folder)), [PROBLEM], 1, SAMPLING, 0, "plain")
+        sample_natural(pretrained.load_pretrained(str(folder)), [PROBLEM], 1, SAMPLING, 0, English("plain"))
 
 
 def test_dtype_and_device_are_resolved_or_refused(tmp_path: Path, tokenizer) -> None:

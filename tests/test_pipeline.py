@@ -273,7 +273,7 @@ def stages_with(stage: str, arm: str, **values: Any) -> dict[str, Any]:
         ),
         (
             {"stages": stages_with("grpo", "grpo_absent", learnin_rate=1)},
-            "profile mini: grpo.grpo_absent: learnin_rate = 1: unknown name; allowed: arm, beta",
+            "profile mini: grpo.grpo_absent: learnin_rate = 1: unknown name; did you mean learning_rate? allowed: ",
         ),
         (
             {"stages": stages_with("grpo", "grpo_absent", num_steps="ten")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -16,6 +17,8 @@ import pandas as pd
 from extrabitter import provenance, records
 from extrabitter.config import STAGES, StageParameters
 
+# A model of a hub by its name, owner/model; a folder that is there goes before it.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
@@ -34,6 +37,8 @@ class RunFolder:
     final: Path
     path: Path
     started: float = field(default_factory=time.monotonic)
+    # What was resolved while it ran, such as a hub model's commit; it goes into the manifest.
+    model: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, stage: str, parameters: StageParameters) -> RunFolder:
@@ -72,6 +77,7 @@ class RunFolder:
             "seed": self.parameters.seed,
             "parameters": self.parameters.model_dump(),
             **_provenance(self.stage, self.parameters),
+            "model": self.model,
             "wall_s": round(time.monotonic() - self.started, 3),
             "peak_rss_mb": round(provenance.peak_rss_mb(), 1),
             "files": _file_hashes(self.path),
@@ -210,6 +216,13 @@ def find_checkpoint(name: str, text: str) -> Path:
     return folder
 
 
+def is_hub_id(parameters: StageParameters, text: str) -> bool:
+    """Tell whether a checkpoint is asked for by its name on a hub: never where it has to speak our grammar."""
+    candidates = (Path(text), provenance.REPOSITORY / text)
+    english = getattr(parameters, "prompt", "grammar") != "grammar"
+    return english and bool(HUB_ID.fullmatch(text)) and not any(path.is_dir() for path in candidates)
+
+
 def write_checksums(folder: Path) -> None:
     """Write the hashes of a checkpoint folder's files, which find_checkpoint holds against them."""
     hashes = _file_hashes(folder)
@@ -259,7 +272,8 @@ def _provenance(stage: str, parameters: StageParameters) -> dict[str, Any]:
     notebook = root / provenance.STAGE_NOTEBOOKS / f"{stage}.ipynb"
     predictions = root / "book" / "predictions.md"
     source = getattr(parameters, "init_from", "") or getattr(parameters, "checkpoint", "")
-    weights = find_checkpoint("init_from", source) / "model.safetensors" if source else None
+    local = source and not is_hub_id(parameters, source)
+    weights = find_checkpoint("init_from", source) / "model.safetensors" if local else None
     return {
         **provenance.git_state(),
         "code_sha256": provenance.code_digest(notebook) if notebook.is_file() else "",

@@ -21,7 +21,7 @@ numbers. A text cut in the middle of an attempt did not make that attempt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,18 @@ from extrabitter.tasks.countdown_problems import TRUE_EQUATIONS, Problem
 from extrabitter.tasks.countdown_traces import TraceAttempt
 from extrabitter.tasks.countdown_verifier import Replay, judge_trace, replay_attempts
 
-__all__ = ["BEHAVIOURS", "MEASURES", "Measure", "measure_completion", "summarise"]
+__all__ = [
+    "BEHAVIOURS",
+    "MEASURES",
+    "Measure",
+    "column",
+    "constant",
+    "measure_completion",
+    "positive",
+    "summarise",
+]
+
+SEARCH_COUNTS = ("backtracking_count", "verification_count")  # a completion with either of them searches
 
 
 def measure_completion(text: str, problem: Problem, truncated: bool) -> dict[str, bool | int | str]:
@@ -139,56 +150,59 @@ class Measure(NamedTuple):
     denominator: Column
 
 
-def _column(name: str) -> Column:
+def column(name: str) -> Column:
+    """Return the reader of one column."""
     return lambda completions: completions[name].astype(float)
 
 
-def _positive(*names: str) -> Column:
+def positive(*names: str) -> Column:
+    """Return what tells the rows in which any of these columns is above zero."""
     return lambda completions: (completions[list(names)] > 0).any(axis=1).astype(float)
 
 
-def _one(completions: pd.DataFrame) -> pd.Series:
+def constant(completions: pd.DataFrame) -> pd.Series:
+    """Return one for each row."""
     return pd.Series(1.0, index=completions.index)
 
 
 def _searches(completions: pd.DataFrame) -> pd.Series:
-    return _positive("backtracking_count", "verification_count")(completions)
+    return positive(*SEARCH_COUNTS)(completions)
 
 
 MEASURES: dict[str, Measure] = {
-    "pass@1": Measure(_column("correct"), _one),
-    "first_attempt_hit_rate": Measure(_column("first_attempt_hit"), _one),
-    "mean_attempts": Measure(_column("num_attempts"), _one),
-    "hit_rate": Measure(_column("num_hits"), _column("num_attempts")),
-    "repeated_attempt_rate": Measure(_column("num_repeated_attempts"), _column("num_attempts")),
-    "verdict_accuracy": Measure(_column("num_true_verdicts"), _column("num_verdicts")),
-    "yes_verdict_accuracy": Measure(_column("num_true_yes_verdicts"), _column("num_yes_verdicts")),
-    "hit_verdict_accuracy": Measure(_column("num_true_hit_verdicts"), _column("num_hit_verdicts")),
-    "miss_verdict_accuracy": Measure(_column("num_true_miss_verdicts"), _column("num_miss_verdicts")),
-    "frac_right_steps": Measure(_column("num_right_steps"), _column("num_steps")),
-    "frac_searches": Measure(_searches, _one),
+    "pass@1": Measure(column("correct"), constant),
+    "first_attempt_hit_rate": Measure(column("first_attempt_hit"), constant),
+    "mean_attempts": Measure(column("num_attempts"), constant),
+    "hit_rate": Measure(column("num_hits"), column("num_attempts")),
+    "repeated_attempt_rate": Measure(column("num_repeated_attempts"), column("num_attempts")),
+    "verdict_accuracy": Measure(column("num_true_verdicts"), column("num_verdicts")),
+    "yes_verdict_accuracy": Measure(column("num_true_yes_verdicts"), column("num_yes_verdicts")),
+    "hit_verdict_accuracy": Measure(column("num_true_hit_verdicts"), column("num_hit_verdicts")),
+    "miss_verdict_accuracy": Measure(column("num_true_miss_verdicts"), column("num_miss_verdicts")),
+    "frac_right_steps": Measure(column("num_right_steps"), column("num_steps")),
+    "frac_searches": Measure(_searches, constant),
     # Which completions search is the model's own choice, so their difference is no effect of searching.
     "success_given_search": Measure(lambda df: df["correct"] * _searches(df), _searches),
     "success_given_direct": Measure(
         lambda df: df["correct"] * (1 - _searches(df)), lambda df: 1 - _searches(df)
     ),
-    "frac_well_formed": Measure(_column("well_formed"), _one),
-    "frac_answered": Measure(_column("answered"), _one),
-    "frac_truncated": Measure(_column("truncated"), _one),
-    "mean_completion_tokens": Measure(_column("num_completion_tokens"), _one),
+    "frac_well_formed": Measure(column("well_formed"), constant),
+    "frac_answered": Measure(column("answered"), constant),
+    "frac_truncated": Measure(column("truncated"), constant),
+    "mean_completion_tokens": Measure(column("num_completion_tokens"), constant),
 }
 for _behaviour in BEHAVIOURS:
     _count, _functional = f"{_behaviour}_count", f"{_behaviour}_functional_count"
-    MEASURES[f"mean_{_count}"] = Measure(_column(_count), _one)
-    MEASURES[f"frac_with_{_behaviour}"] = Measure(_positive(_count), _one)
+    MEASURES[f"mean_{_count}"] = Measure(column(_count), constant)
+    MEASURES[f"frac_with_{_behaviour}"] = Measure(positive(_count), constant)
     # Of the times it occurs, not of the completions.
-    MEASURES[f"frac_functional_{_behaviour}"] = Measure(_column(_functional), _column(_count))
+    MEASURES[f"frac_functional_{_behaviour}"] = Measure(column(_functional), column(_count))
 
 
-def summarise(completions: pd.DataFrame) -> dict[str, float]:
-    """Return each of MEASURES over all rows of table `completions`; NaN where nothing is to be divided by."""
+def summarise(completions: pd.DataFrame, measures: Mapping[str, Measure] = MEASURES) -> dict[str, float]:
+    """Return each measure over all rows of a table of completions; NaN where nothing is to be divided by."""
     summary = {}
-    for name, measure in MEASURES.items():
+    for name, measure in measures.items():
         count = float(measure.denominator(completions).sum())
         summary[name] = float(measure.numerator(completions).sum()) / count if count else np.nan
     return summary

@@ -8,6 +8,7 @@ the book's claims are argued in the notebooks, beside the number.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -38,6 +39,42 @@ class StageParameters(StrictModel):
     threads: int = Field(
         1, ge=1, le=64, description="CPU threads of this job; reruns agree only at the same number"
     )
+
+
+class LanguageParameters(StageParameters):
+    """How a stage speaks to its model: in the grammar of our own bases, or to any causal language model in English."""
+
+    prompt: Literal["grammar", "plain", "chat"] = Field(
+        "grammar",
+        description="grammar: our own bases | natural English: plain text, or the tokenizer's chat template",
+    )
+    few_shot: int = Field(0, ge=0, le=32, description="English: worked training problems in the prompt")
+    shots_show: str = Field("direct", description="English: what these show, a key of priming.CONDITIONS")
+    revision: str = Field("", description="English: branch, tag or commit of a hub id; empty: main")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="English: numbers of the forward pass; auto: float32 on a CPU, bfloat16 on a GPU"
+    )
+    device: str = Field("auto", description="English: auto, cpu or cuda[:n]")
+    num_numbers: int = Field(3, ge=2, le=4, description="given numbers in a problem; 2: English only")
+
+    @model_validator(mode="after")
+    def _speaks_one_language(self) -> LanguageParameters:
+        if self.prompt == "grammar":
+            english = ("few_shot", "shots_show", "revision", "dtype", "device")
+            for name in english:
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} = {value!r}: only with prompt 'plain' or 'chat'")
+            if self.num_numbers < 3:
+                raise ValueError(
+                    f"num_numbers = {self.num_numbers}: must be at least 3 with prompt 'grammar'"
+                )
+            return self
+        grammar = ("masked_words", "forced_words", "cue", "forced_search_share", "solutions")
+        for name in grammar:
+            field = type(self).model_fields.get(name)
+            if field is not None and (value := getattr(self, name)) != field.default:
+                raise ValueError(f"{name} = {value!r}: only with prompt 'grammar'")
+        return self
 
 
 class BaseModelParameters(StageParameters):
@@ -102,7 +139,7 @@ class BaseModelParameters(StageParameters):
         return self
 
 
-class SftPrimingParameters(StageParameters):
+class SftPrimingParameters(LanguageParameters):
     """Prime a model with supervised fine-tuning on written traces."""
 
     stage: ClassVar[str] = "sft_priming"
@@ -119,7 +156,7 @@ class SftPrimingParameters(StageParameters):
     max_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of prompt + completion, in tokens")
 
 
-class GrpoParameters(StageParameters):
+class GrpoParameters(LanguageParameters):
     """Train a model by GRPO on the verifier's 0/1 reward."""
 
     stage: ClassVar[str] = "grpo"
@@ -129,7 +166,21 @@ class GrpoParameters(StageParameters):
     num_generations: int = Field(
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
     )
-    per_device_train_batch_size: int = Field(256, ge=2, description="completions in a step: G x prompts")
+    per_device_train_batch_size: int = Field(
+        256, ge=1, description="completions that a process trains on at once; all of a step's on a CPU"
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=4096, description="such batches in a step; memory against time"
+    )
+    num_processes: int = Field(
+        1, ge=1, le=64, description="processes that share a step, one a GPU, started by accelerate"
+    )
+    accelerate_config: str = Field(
+        "", description="accelerate's YAML, e.g. for several machines; empty: num_processes on this one"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them"
+    )
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
     learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
@@ -156,22 +207,46 @@ class GrpoParameters(StageParameters):
     rollouts: Literal["batched", "generate", "vllm"] = Field(
         "batched", description="sampler of the completions"
     )
+    vllm_server: str = Field(
+        "",
+        description="address of TRL's vLLM server, e.g. http://node1:8000; empty: vLLM on the training GPUs",
+    )
+    vllm_gpu_memory_utilization: float = Field(
+        0.3, gt=0, le=1, description="share of each training GPU's memory that vLLM may take"
+    )
     torch_compile: bool = Field(
         False, description="compile the training forward; off, with one line said, without a C++ compiler"
     )
     save_steps: str = Field(
         "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
     )
-    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
     logging_steps: int = Field(5, ge=1, description="steps between printed lines")
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions of an optimiser step over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
     @model_validator(mode="after")
     def _consistent(self) -> GrpoParameters:
-        if self.per_device_train_batch_size % self.num_generations:
+        # Each process measures and rewards whole groups of its own.
+        own = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if own % self.num_generations:
             raise ValueError(
-                f"per_device_train_batch_size = {self.per_device_train_batch_size}: must be a "
-                f"multiple of num_generations ({self.num_generations})"
+                f"per_device_train_batch_size = {self.per_device_train_batch_size}: times "
+                f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must be a multiple of "
+                f"num_generations ({self.num_generations})"
             )
+        if self.num_processes > 1 and self.save_steps:
+            raise ValueError(
+                f"save_steps = {self.save_steps!r}: must be empty where num_processes is above 1"
+            )
+        if self.accelerate_config and self.num_processes == 1:
+            raise ValueError(
+                f"accelerate_config = {self.accelerate_config!r}: must be empty where num_processes is 1"
+            )
+        if self.vllm_server and self.rollouts != "vllm":
+            raise ValueError(f"vllm_server = {self.vllm_server!r}: only with rollouts 'vllm'")
         if self.forced_search_share and self.rollouts != "batched":
             raise ValueError(
                 f"forced_search_share = {self.forced_search_share}: needs rollouts 'batched', not {self.rollouts!r}"
@@ -182,14 +257,13 @@ class GrpoParameters(StageParameters):
         return self
 
 
-class BehaviourEvaluationParameters(StageParameters):
+class BehaviourEvaluationParameters(LanguageParameters):
     """Sample a checkpoint on held-out problems and measure success and behaviours."""
 
     stage: ClassVar[str] = "behaviour_evaluation"
 
     checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
     split: Literal["validation", "test"] = Field("test", description="problems to draw from")
-    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
     solutions: Literal["common", "rare"] = Field(
         "common", description="problems as in training, or only those left out there: solutions are rare"
     )
@@ -290,7 +364,9 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
-        line = f"{field} = {first['input']!r}: unknown name; allowed: {', '.join(known)}"
+        similar = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        meant = f"did you mean {similar[0]}? " if similar else ""
+        line = f"{field} = {first['input']!r}: unknown name; {meant}allowed: {', '.join(known)}"
     elif first["type"] == "missing":
         line = f"{field}: missing; it must be given"
     elif first["type"] == "value_error":

@@ -15,7 +15,7 @@ import yaml
 
 from extrabitter.artifacts import write_json
 from extrabitter.natural import plain_prompt, render_solution
-from extrabitter.priming import CONDITIONS, priming_documents
+from extrabitter.priming import CONDITIONS, priming_traces
 from extrabitter.provenance import git_state
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
@@ -32,7 +32,7 @@ FIELDS = {
     "prompt": "the problem in the grammar of the book's own models",
     "prompt_in_words": "the problem in natural English",
     "completion": "a worked solution in the grammar",
-    "completion_in_words": "the same in natural English; filler has no words and is left out",
+    "completion_in_words": "the same in natural English; filler is dots, as many as words in the grammar",
 }
 
 
@@ -71,16 +71,14 @@ def _problem_row(problem: Problem) -> dict[str, Any]:
 
 def _traces(condition: str, count: int, seed: int, num_numbers: int) -> pd.DataFrame:
     rows = []
-    for document in priming_documents(condition, count, derive_seed(seed, "export"), num_numbers):
-        problem = Problem(tuple(document["numbers"]), document["target"])
-        trace = countdown.parse_trace(document["completion"], problem)
+    for problem, trace in priming_traces(condition, count, derive_seed(seed, "export"), num_numbers):
         rows.append(
             {
                 "problem": problem.identifier,
-                "numbers": document["numbers"],
-                "target": document["target"],
-                "prompt": document["prompt"],
-                "completion": document["completion"],
+                "numbers": list(problem.numbers),
+                "target": problem.target,
+                "prompt": countdown.render_prompt(problem),
+                "completion": countdown.render_trace(trace, problem),
                 "prompt_in_words": plain_prompt(problem),
                 "completion_in_words": f" {render_solution(trace, problem)}",
             }

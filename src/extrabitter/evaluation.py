@@ -6,14 +6,14 @@ Everything that is sampled here is measured by the same parser and verifier that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
-from extrabitter.behaviours import MEASURES, measure_completion
+from extrabitter.behaviours import MEASURES, Measure, measure_completion
 from extrabitter.config import BehaviourEvaluationParameters
 from extrabitter.metrics import bootstrap_interval, pass_at_k
 from extrabitter.models import next_token_probabilities, word_ids
@@ -85,28 +85,31 @@ def evaluate(
 
     The problems depend on the seed's label only, never on the arm: all arms of a seed answer the same ones.
     """
-    problems = _problems(parameters)
-    sampling = SamplingParameters(
+    return sample_completions(
+        model,
+        tokenizer,
+        evaluation_problems(parameters),
+        parameters.num_samples,
+        sampling_parameters(parameters),
+        derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
+        cue=parameters.cue,
+        forced_words=parameters.forced_words.split(),
+    )
+
+
+def sampling_parameters(parameters: BehaviourEvaluationParameters) -> SamplingParameters:
+    """Return how the tokens of an evaluation are drawn."""
+    return SamplingParameters(
         temperature=parameters.temperature,
         top_k=parameters.top_k,
         top_p=parameters.top_p,
         min_p=parameters.min_p,
         max_completion_length=parameters.max_completion_length,
     )
-    seed = derive_seed(parameters.seed, "evaluation sampling", parameters.arm)
-    return sample_completions(
-        model,
-        tokenizer,
-        problems,
-        parameters.num_samples,
-        sampling,
-        seed,
-        cue=parameters.cue,
-        forced_words=parameters.forced_words.split(),
-    )
 
 
-def _problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
+def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
+    """Return the held-out problems of an evaluation, each once."""
     return countdown.generate_problems(
         parameters.split,
         parameters.num_problems,
@@ -117,7 +120,9 @@ def _problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
     )
 
 
-def summary_table(completions: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summary_table(
+    completions: pd.DataFrame, seed: int = 0, measures: Mapping[str, Measure] = MEASURES
+) -> pd.DataFrame:
     """Return table `summary`: each measure, its 95 % interval and the number of things it is an average of.
 
     A measure is a ratio of two sums over completions (say hits / attempts). Its interval is a bootstrap that
@@ -130,7 +135,7 @@ def summary_table(completions: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     shares = np.full(num_problems, 1 / num_problems)
     weights = rng.multinomial(num_problems, shares, size=NUM_RESAMPLES)  # (resamples, problems)
     rows = []
-    for name, measure in MEASURES.items():
+    for name, measure in measures.items():
         parts = pd.DataFrame({"problem": completions["problem"], "top": measure.numerator(completions)})
         parts["bottom"] = measure.denominator(completions)
         sums = parts.groupby("problem", sort=True)[["top", "bottom"]].sum()
@@ -183,7 +188,7 @@ def search_probability_summary(
 ) -> pd.DataFrame:
     """Return one more row of table `summary`, measure `search_probability`: mean over problems, bootstrap interval."""
     seed = derive_seed(parameters.seed, "search probability", parameters.arm)
-    each = search_probability(model, tokenizer, _problems(parameters), seed, cue=parameters.cue)
+    each = search_probability(model, tokenizer, evaluation_problems(parameters), seed, cue=parameters.cue)
     value, lower, upper = bootstrap_interval(each, np.random.default_rng(derive_seed(seed, "bootstrap")))
     row = {
         "measure": "search_probability",

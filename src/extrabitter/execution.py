@@ -141,7 +141,8 @@ def _check_inputs(plan: Plan, job: Job) -> None:
         given = getattr(job.parameters, name, "")
         if given:
             with contextlib.chdir(plan.root):
-                artifacts.find_checkpoint(name, given)
+                if not artifacts.is_hub_id(job.parameters, given):
+                    artifacts.find_checkpoint(name, given)
 
 
 def _papermill(

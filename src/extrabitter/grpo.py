@@ -21,6 +21,7 @@ os.environ.setdefault(
     "TRL_EXPERIMENTAL_SILENCE", "1"
 )  # rollout_func is experimental; its contract is under test
 
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -30,11 +31,13 @@ from extrabitter.exploration import WeightedGRPOTrainer, explore
 from extrabitter.grpo_loss import TrimmedGRPOTrainer
 from extrabitter.grpo_steps import RewardFunction, StepTable
 from extrabitter.models import mask_tokens, masked_token_ids
+from extrabitter.pretrained import autocast_dtype, encode_prompts, on_cpu
 from extrabitter.rewards import correct_reward, format_reward
 from extrabitter.rollouts import generate
 from extrabitter.sampling import SamplingParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks.countdown import generate_problems, render_prompt
+from extrabitter.tasks.countdown import generate_problems
+from extrabitter.wording import Prompt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +67,8 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         # The data: G completions of each prompt, one optimiser step on each batch of them.
         num_generations=parameters.num_generations,  # Source: DeepSeekMath 64; ours 8, because of the CPU
         per_device_train_batch_size=parameters.per_device_train_batch_size,
-        gradient_accumulation_steps=1,
-        steps_per_generation=1,
+        gradient_accumulation_steps=parameters.gradient_accumulation_steps,
+        steps_per_generation=parameters.gradient_accumulation_steps,  # each step on completions of its own
         max_completion_length=parameters.max_completion_length,
         max_steps=parameters.num_steps,
         shuffle_dataset=False,  # ours: problems are drawn by label, and arms of one seed see the same ones
@@ -76,7 +79,9 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         min_p=None,
         repetition_penalty=1.0,
         use_vllm=parameters.rollouts == "vllm",
-        vllm_mode="colocate",
+        vllm_mode="server" if parameters.vllm_server else "colocate",
+        vllm_server_base_url=parameters.vllm_server or None,
+        vllm_gpu_memory_utilization=parameters.vllm_gpu_memory_utilization,
         vllm_importance_sampling_correction=True,  # corrects for vLLM's kernels; not read by the other samplers
         # The optimiser.
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
@@ -90,12 +95,13 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         max_grad_norm=1.0,  # ours, TRL's default made explicit
         disable_dropout=True,
         # The machine.
-        use_cpu=not torch.cuda.is_available(),
-        bf16=False,  # ours: float32 throughout, a million parameters do not need less
-        fp16=False,
+        use_cpu=on_cpu(parameters),
+        # Ours: weights and optimiser in float32; the forward pass too, unless a larger model asks for less.
+        bf16=autocast_dtype(parameters) == "bfloat16",
+        fp16=autocast_dtype(parameters) == "float16",
         tf32=False,  # the same; transformers would switch it on beside torch_compile
         torch_compile=parameters.torch_compile and can_compile(),
-        activation_checkpointing=False,
+        activation_checkpointing=parameters.activation_checkpointing,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         seed=derive_seed(parameters.seed, "grpo", "trainer"),
@@ -160,7 +166,7 @@ def build_trainer(
     rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
     if parameters.permute_rewards:
         rewards = [permuted(reward, parameters.seed, parameters.num_generations) for reward in rewards]
-    prompts_per_step = parameters.per_device_train_batch_size // parameters.num_generations
+    prompts_per_step = parameters.completions_per_step // parameters.num_generations
     problems = generate_problems(
         "train",
         parameters.num_steps * prompts_per_step,
@@ -176,7 +182,11 @@ def build_trainer(
         args=build_config(parameters, output_dir),
         train_dataset=Dataset.from_list(
             [
-                {"prompt": render_prompt(problem), "numbers": list(problem.numbers), "target": problem.target}
+                {
+                    "prompt": table.wording.prompt(problem),
+                    "numbers": list(problem.numbers),
+                    "target": problem.target,
+                }
                 for problem in problems
             ]
         ),
@@ -188,20 +198,22 @@ def build_trainer(
     return trainer
 
 
-def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[str], GRPOTrainer], dict[str, Any]]:
+def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
     """Return a `rollout_func` for TRL that samples with `extrabitter.rollouts`.
 
     TRL passes each prompt once per generation, repeated (its docstring says without duplicates).
     """
-    seed = derive_seed(parameters.seed, "grpo", "rollouts")
+    rank = PartialState().process_index
+    # Processes draw apart; the first of them draws as a single one does.
+    seed = derive_seed(parameters.seed, "grpo", "rollouts", *((rank,) if rank else ()))
     sampling = SamplingParameters(parameters.max_completion_length, temperature=parameters.temperature)
     generators: dict[torch.device, torch.Generator] = {}
 
-    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+    def rollout(prompts: list[Prompt], trainer: GRPOTrainer) -> dict[str, Any]:
         device, tokenizer = trainer.model.device, trainer.processing_class
         if device not in generators:
             generators[device] = torch.Generator(device).manual_seed(seed)
-        prompt_ids = tokenizer(prompts)["input_ids"]
+        prompt_ids = encode_prompts(tokenizer, prompts)
         rollouts = generate(
             trainer.model,
             prompt_ids,

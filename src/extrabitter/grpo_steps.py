@@ -1,4 +1,7 @@
-"""What a GRPO run records: one row of table `steps` each optimiser step, reward parts and behaviours apart."""
+"""What a GRPO run records: one row of table `steps` each optimiser step, reward parts and behaviours apart.
+
+Where several processes share a step, each sees its own completions, and the row is made of all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from extrabitter.behaviours import measure_completion, summarise
+from extrabitter.behaviours import summarise
 from extrabitter.config import GrpoParameters
 from extrabitter.records import SCHEMAS, validate_table
 from extrabitter.tasks.countdown import Problem
+from extrabitter.wording import Prompt, choose_wording, spoken
 
 RewardFunction = Callable[..., list[float]]
 
@@ -23,6 +28,7 @@ class StepTable(TrainerCallback):
 
     def __init__(self, parameters: GrpoParameters, on_save: Callable[[int], None] | None = None) -> None:
         self.parameters, self.on_save = parameters, on_save
+        self.wording = choose_wording(parameters)
         self.save_steps = {int(step) for step in parameters.save_steps.split()}
         self.rows: list[dict[str, float]] = []
         self.row: dict[str, float] = {}
@@ -32,12 +38,12 @@ class StepTable(TrainerCallback):
     def recorded(self, reward: RewardFunction) -> RewardFunction:
         """Return `reward`, of which this table sees what goes in and what comes out."""
 
-        def recorded_reward(completions: list[str], **columns: Any) -> list[float]:
+        def recorded_reward(completions: list[Prompt], **columns: Any) -> list[float]:
             if not self.parts:
                 self.sampled = time.perf_counter()
                 self.row = self._measured(completions, **columns)
-            values = reward(completions=completions, **columns)
-            self.parts[reward.__name__] = np.array(values)
+            values = reward(completions=completions, wording=self.wording, **columns)
+            self.parts[reward.__name__] = np.array(gather_object(values))
             self.rewarded = time.perf_counter()
             return values
 
@@ -46,7 +52,7 @@ class StepTable(TrainerCallback):
 
     def _measured(
         self,
-        completions: list[str],
+        completions: list[Prompt],
         completion_ids: list[list[int]],
         numbers: list[list[int]],
         target: list[int],
@@ -56,11 +62,12 @@ class StepTable(TrainerCallback):
         lengths = [len(ids) for ids in completion_ids]
         truncated = [ids[-1] != self.eos_token_id for ids in completion_ids]
         rows = [
-            measure_completion(text, Problem(tuple(sorted(given)), goal), cut)
-            for text, given, goal, cut in zip(completions, numbers, target, truncated, strict=True)
+            self.wording.measure(spoken(completion), Problem(tuple(sorted(given)), goal), cut)
+            for completion, given, goal, cut in zip(completions, numbers, target, truncated, strict=True)
         ]
         measured = pd.DataFrame(rows).assign(num_completion_tokens=lengths, truncated=truncated)
-        return summarise(measured)
+        everywhere = pd.DataFrame(gather_object(measured.to_dict("records")))
+        return summarise(everywhere, self.wording.measures)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
@@ -96,7 +103,7 @@ class StepTable(TrainerCallback):
         self.row |= {key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "entropy")}
         self.rows.append(self.row)
         step, last = state.global_step, self.parameters.num_steps
-        if step % self.parameters.logging_steps == 0 or step == last:
+        if state.is_world_process_zero and (step % self.parameters.logging_steps == 0 or step == last):
             print(
                 f"step {step}/{last}  reward {self.row['reward']:.3f}  searches {self.row['frac_searches']:.3f}  "
                 f"tokens {self.row['mean_completion_tokens']:.0f}  {self.row['step_s']:.1f} s a step",
@@ -108,7 +115,8 @@ class StepTable(TrainerCallback):
     def dataframe(self) -> pd.DataFrame:
         """Return table `steps`, validated."""
         columns = {column.name: column.dtype for column in SCHEMAS["steps"]}
-        steps = pd.DataFrame(self.rows)[list(columns)].astype({"step": "int64"})
+        # What free text does not tell, such as the hit rate, is missing.
+        steps = pd.DataFrame(self.rows).reindex(columns=list(columns)).astype({"step": "int64"})
         steps = steps.astype({name: "float64" for name, dtype in columns.items() if dtype == "float"})
         validate_table("steps", steps)
         return steps

@@ -15,9 +15,8 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from extrabitter.census import Census, take_census
 from extrabitter.seeding import derive_seed
 from extrabitter.stated_equations import MAX_CHARACTERS, normalise
 from extrabitter.tasks import Verdict, countdown
@@ -148,7 +147,7 @@ def render_solution(trace: Trace, problem: Problem) -> str:
     """Return a trace of `tasks.countdown` in words, handed in at its end; ValueError if it makes no attempt."""
     if not trace.attempts:
         raise ValueError(f"trace of {problem.identifier}: has no attempt to put into words")
-    sentences = []
+    sentences = ["..."] * trace.num_filler
     for position, attempt in enumerate(trace.attempts):
         if position:
             start = " and ".join(map(str, attempt.numbers))
@@ -187,26 +186,3 @@ def _as_one(trace: Trace, problem: Problem) -> str:
             written[tuple(sorted(value for value, _ in left))] = list(left)
     text = left[-1][1]
     return text[1:-1] if text.startswith("(") else text
-
-
-class NaturalCountdown:
-    """The task behind the interface of `tasks`: Countdown's problems, in natural English."""
-
-    name = "natural_countdown"
-    vocabulary: tuple[str, ...] = ()  # any: a tokenizer brings its own
-    generate_problems = staticmethod(countdown.generate_problems)
-    solve = staticmethod(countdown.solve)
-    verify_completion = staticmethod(verify_completion)
-    write_trace = staticmethod(countdown.write_trace)
-    render_trace = staticmethod(render_solution)
-
-    @staticmethod
-    def render_prompt(problem: Any, cue: bool = False) -> str:
-        """Return the plain prompt without examples; a cue in words asks for search."""
-        prompt = plain_prompt(problem)
-        return f"{prompt} I will try several ways and check each one." if cue else prompt
-
-    @staticmethod
-    def parse_trace(text: str, problem: Any) -> Census:
-        """Read a completion's behaviours; never raises."""
-        return take_census(text, problem.numbers, problem.target)

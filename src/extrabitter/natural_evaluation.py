@@ -8,52 +8,25 @@ beside every figure made of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 
-from extrabitter.census import take_census
+from extrabitter.config import BehaviourEvaluationParameters
 from extrabitter.decoder import is_supported
-from extrabitter.metrics import bootstrap_interval
+from extrabitter.evaluation import evaluation_problems, sampling_parameters, summary_table
 from extrabitter.models import CheckpointError
-from extrabitter.natural import chat_messages, cut_completion, plain_prompt, verify_completion
-from extrabitter.records import BEHAVIOURS
-from extrabitter.reflection_keywords import count_keywords
+from extrabitter.natural import cut_completion
+from extrabitter.natural_measures import NATURAL_MEASURES, measure_natural
+from extrabitter.pretrained import encode_prompts, render_chat
 from extrabitter.rollouts import SamplingParameters, generate
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks.countdown import Problem
+from extrabitter.wording import Wording, choose_wording
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from extrabitter.pretrained import Pretrained
-
-PromptStyle = Literal["plain", "chat"]
-
-
-def render(
-    tokenizer: PreTrainedTokenizerBase,
-    problem: Problem,
-    style: PromptStyle,
-    shots: Sequence[tuple[str, str]] = (),
-) -> tuple[str, list[int]]:
-    """Return a prompt and its token ids; CheckpointError where the tokenizer has no chat template for "chat"."""
-    if style == "plain":
-        text = plain_prompt(problem, shots)
-        return text, list(tokenizer(text)["input_ids"])
-    if not tokenizer.chat_template:
-        raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
-    try:
-        text = tokenizer.apply_chat_template(
-            chat_messages(problem, shots), tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # a template is a program of the model's, and may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"prompt = 'chat': the chat template fails ({reason})") from error
-    # The template writes special tokens itself.
-    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def sample_natural(
@@ -62,8 +35,7 @@ def sample_natural(
     num_samples: int,
     sampling: SamplingParameters,
     seed: int,
-    style: PromptStyle,
-    shots: Sequence[tuple[str, str]] = (),
+    wording: Wording,
 ) -> pd.DataFrame:
     """Sample `num_samples` completions of each problem: one row a completion, with verdict and behaviours.
 
@@ -71,8 +43,10 @@ def sample_natural(
     prompt and a completion together are longer than the model reads.
     """
     model, tokenizer, _ = pretrained
-    prompts = [render(tokenizer, problem, style, shots) for problem in problems]
-    longest = max((len(ids) for _, ids in prompts), default=0) + sampling.max_completion_length
+    prompts = [wording.prompt(problem) for problem in problems]
+    prompt_ids = encode_prompts(tokenizer, prompts)
+    texts = [prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt) for prompt in prompts]
+    longest = max(map(len, prompt_ids), default=0) + sampling.max_completion_length
     limit = getattr(model.config, "max_position_embeddings", None) or longest
     if longest > limit:
         raise CheckpointError(
@@ -83,7 +57,7 @@ def sample_natural(
     device = model.device if is_supported(model) else torch.device("cpu")
     rollouts = generate(
         model,
-        [ids for _, ids in prompts],
+        prompt_ids,
         num_samples,
         sampling,
         eos_token_id=tokenizer.eos_token_id,
@@ -101,7 +75,7 @@ def sample_natural(
                 "num_numbers": len(problem.numbers),
                 "target": problem.target,
                 "sample": sample,
-                "prompt": prompts[problem_index][0],
+                "prompt": texts[problem_index],
                 "completion": text,
                 "num_completion_tokens": len(ids),
                 "truncated": bool(truncated) and text == written,
@@ -111,44 +85,18 @@ def sample_natural(
     return pd.DataFrame(rows)
 
 
-def measure_natural(text: str, problem: Problem) -> dict[str, bool | int | str]:
-    """Return verdict, equations, behaviours and keywords of a completion in natural English; never raises."""
-    verdict = verify_completion(text, problem)
-    census = take_census(text, problem.numbers, problem.target)
-    return {
-        "correct": verdict.correct,
-        "reason": verdict.reason,
-        "answered": verdict.reason not in ("no_answer", "open_answer", "not_read"),
-        "num_equations": census.num_equations,
-        "num_true_equations": census.num_true_equations,
-        "num_attempts": census.num_attempts,
-        **{f"{behaviour}_count": census.count(behaviour) for behaviour in BEHAVIOURS},
-        "keyword_count": count_keywords(text),
-    }
+def evaluate_natural(parameters: BehaviourEvaluationParameters, pretrained: Pretrained) -> pd.DataFrame:
+    """Return table `natural_completions` of a run of stage `behaviour_evaluation`, on the same problems as any arm."""
+    return sample_natural(
+        pretrained,
+        evaluation_problems(parameters),
+        parameters.num_samples,
+        sampling_parameters(parameters),
+        derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
+        choose_wording(parameters),
+    )
 
 
 def natural_summary(completions: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Return measures with 95 % intervals, problems resampled: columns measure, value, lower, upper, count."""
-    measured = pd.DataFrame(
-        {
-            "problem": completions["problem"],
-            "pass@1": completions["correct"].astype(float),
-            "frac_answered": completions["answered"].astype(float),
-            "frac_truncated": completions["truncated"].astype(float),
-            "mean_completion_tokens": completions["num_completion_tokens"].astype(float),
-            "mean_attempts": completions["num_attempts"].astype(float),
-            **{f"frac_with_{b}": (completions[f"{b}_count"] > 0).astype(float) for b in BEHAVIOURS},
-            "frac_with_keywords": (completions["keyword_count"] > 0).astype(float),
-        }
-    )
-    means = measured.groupby("problem", sort=True).mean()
-    rows = []
-    for name in means.columns:
-        rng = np.random.default_rng(derive_seed(seed, "bootstrap", str(name)))
-        interval = bootstrap_interval(means[name].to_numpy(), rng)
-        rows.append({"measure": name, **interval._asdict(), "count": len(completions)})
-    equations = float(completions["num_equations"].sum())
-    true_share = float(completions["num_true_equations"].sum()) / equations if equations else np.nan
-    missing = {"lower": np.nan, "upper": np.nan}
-    rows.append({"measure": "frac_true_equations", "value": true_share, **missing, "count": int(equations)})
-    return pd.DataFrame(rows)
+    """Return table `summary` of `natural_completions`, with 95 % intervals, problems resampled."""
+    return summary_table(completions, seed, NATURAL_MEASURES)

@@ -28,6 +28,7 @@ from extrabitter.probe import (
 )
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
+from extrabitter.wording import English
 
 if TYPE_CHECKING:
     from extrabitter.pretrained import Pretrained
@@ -90,8 +91,7 @@ def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) ->
         parameters.num_samples,
         SamplingParameters(max_completion_length=parameters.max_completion_length),
         derive_seed(parameters.seed, "probe sampling"),
-        parameters.prompt,
-        shots,
+        English(parameters.prompt, shots),
     )
     summary = natural_summary(completions, parameters.seed)
     mean_tokens = float(completions["num_completion_tokens"].mean())

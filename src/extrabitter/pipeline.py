@@ -29,12 +29,21 @@ _GIVEN_BY_THE_JOB = {"run_dir", "arm", "seed"}
 _WITHOUT_ESTIMATE_S = 60.0
 
 
+class Resources(StrictModel):
+    """What one run asks of a cluster, or of a machine with GPUs; cores are the profile's `threads`."""
+
+    gpus: int = Field(0, ge=0, le=64, description="GPUs")
+    memory_mb: int = Field(4_000, ge=100, description="main memory, in megabytes")
+    minutes: int = Field(120, ge=1, description="wall time after which a cluster may stop it")
+
+
 class Stage(StrictModel):
     """One stage of a profile: values all its arms share, and what each arm sets itself."""
 
     estimate_s: float = Field(
         _WITHOUT_ESTIMATE_S, gt=0, description="expected wall time of one run, in seconds"
     )
+    resources: Resources = Field(default_factory=Resources, description="of one run")
     defaults: dict[str, Any] = Field(default_factory=dict, description="parameters of every arm")
     arms: dict[str, dict[str, Any] | None] = Field(
         min_length=1, description="arm: its own parameters, and seeds"
@@ -72,6 +81,7 @@ class Job:
     parameters: StageParameters
     inputs: tuple[str, ...]
     estimate_s: float
+    resources: Resources
 
     @property
     def key(self) -> str:
@@ -294,7 +304,7 @@ def _make_job(
     except ParameterError as error:
         line = str(error).removeprefix(f"{stage}: ")
         raise ParameterError(f"{where}: {line}") from None
-    return Job(stage, arm, seed, run_dir, parameters, tuple(inputs), section.estimate_s)
+    return Job(stage, arm, seed, run_dir, parameters, tuple(inputs), section.estimate_s, section.resources)
 
 
 def _resolve(reference: Any, results_dir: Path, seed: int) -> tuple[Any, str | None]:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from extrabitter.artifacts import ArtifactError, find_checkpoint
-from extrabitter.models import CheckpointError
+from extrabitter.artifacts import HUB_ID, ArtifactError, find_checkpoint
+from extrabitter.config import LanguageParameters
+from extrabitter.models import CheckpointError, load_checkpoint
+from extrabitter.wording import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # All that a model and its tokenizer are read from; no pickles, no code.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,6 +35,60 @@ class Pretrained(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     record: dict[str, Any]
+
+
+def load_for_stage(parameters: LanguageParameters, reference: str, training: bool = False) -> Pretrained:
+    """Load what a stage works on: a checkpoint of our own kind, or for English any causal language model.
+
+    Weights that are trained are float32 whatever `dtype` says: that is then the dtype of the forward pass
+    (`autocast_dtype`), because small steps vanish in weights of fewer digits. Raises CheckpointError with one line.
+    """
+    if parameters.prompt != "grammar":
+        dtype = "float32" if training else parameters.dtype
+        return load_pretrained(reference, parameters.revision, dtype, parameters.device)
+    masked_words = getattr(parameters, "masked_words", "").split()
+    model, tokenizer = load_checkpoint(reference, masked_words=masked_words)
+    return Pretrained(model, tokenizer, _record(model, tokenizer, reference))
+
+
+def on_cpu(parameters: LanguageParameters) -> bool:
+    """Tell whether a stage runs without a GPU."""
+    return _device(parameters.device) == "cpu"
+
+
+def autocast_dtype(parameters: LanguageParameters) -> str:
+    """Return the dtype of a trained model's forward pass; our own bases stay in float32 on any machine."""
+    if parameters.prompt == "grammar":
+        return "float32"
+    return _dtype(parameters.dtype, _device(parameters.device))
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the token ids of prompts: texts as they are, conversations through the tokenizer's chat template.
+
+    Raises CheckpointError where there is no template, or one that fails.
+    """
+    known: dict[str, list[int]] = {}  # TRL repeats a prompt for each generation
+    for prompt in prompts:
+        key = json.dumps(prompt)
+        if key not in known:
+            is_text = isinstance(prompt, str)
+            # A template writes special tokens itself.
+            text = prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
+            known[key] = list(tokenizer(text, add_special_tokens=is_text)["input_ids"])
+    return [known[json.dumps(prompt)] for prompt in prompts]
+
+
+def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
+    """Return a conversation as the model reads it, up to where its answer begins."""
+    if not tokenizer.chat_template:
+        raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of the model's, and may raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"prompt = 'chat': the chat template fails ({reason})") from error
+    return str(text)
 
 
 def load_pretrained(
@@ -67,17 +122,22 @@ def load_pretrained(
         raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    record = {
+    model = model.to(chosen_device).eval()
+    record = _record(model, tokenizer, reference) | {"revision": revision, "commit": commit}
+    return Pretrained(model, tokenizer, record)
+
+
+def _record(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reference: str) -> dict[str, Any]:
+    return {
         "reference": reference,
-        "revision": revision,
-        "commit": commit,
+        "revision": "",
+        "commit": "",
         "architecture": type(model).__name__,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "dtype": chosen_dtype,
-        "device": chosen_device,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
         "has_chat_template": bool(tokenizer.chat_template),
     }
-    return Pretrained(model.to(chosen_device).eval(), tokenizer, record)
 
 
 def _device(device: str) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks.countdown import (
     Problem,
+    Trace,
     TraceCondition,
     generate_problems,
     render_prompt,
@@ -65,38 +66,50 @@ CONDITIONS: dict[str, PrimingCondition] = {
 }
 
 
-def priming_documents(
+def priming_traces(
     condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.45
-) -> list[dict[str, Any]]:
-    """Return `count` documents on training problems: dicts of prompt, completion, numbers and target.
+) -> list[tuple[Problem, Trace]]:
+    """Return `count` worked training problems as a condition shows them, in no words yet.
 
     The same seed gives every condition the same problems in the same order. `solution_probability` is that of the
     base's own documents, or priming would also teach to guess better. ValueError names the conditions there are.
     """
     chosen = _condition(condition)
-    documents = []
-    for index, problem in enumerate(generate_problems("train", count, seed, num_numbers)):
-        completion = _write(problem, chosen, solution_probability, derive_seed(seed, "trace", index))
-        documents.append(
-            {
-                "prompt": render_prompt(problem),
-                "completion": completion,
-                "numbers": list(problem.numbers),
-                "target": problem.target,
-            }
-        )
-    return documents
+    problems = generate_problems("train", count, seed, num_numbers)
+    return [
+        (problem, _write(problem, chosen, solution_probability, derive_seed(seed, "trace", index)))
+        for index, problem in enumerate(problems)
+    ]
+
+
+def priming_documents(
+    condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.45
+) -> list[dict[str, Any]]:
+    """Return `priming_traces` in the grammar: dicts of prompt, completion, numbers and target."""
+    return [
+        {
+            "prompt": render_prompt(problem),
+            "completion": render_trace(trace, problem),
+            "numbers": list(problem.numbers),
+            "target": problem.target,
+        }
+        for problem, trace in priming_traces(condition, count, seed, num_numbers, solution_probability)
+    ]
 
 
 def documents_table(condition: str, documents: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return table `documents` (prompt, completion, kind), the condition's name as kind."""
+    """Return table `documents` (prompt, completion, kind), the condition's name as kind; turns are joined."""
     return pd.DataFrame(
         {
-            "prompt": [document["prompt"] for document in documents],
-            "completion": [document["completion"] for document in documents],
+            "prompt": [_as_text(document["prompt"]) for document in documents],
+            "completion": [_as_text(document["completion"]) for document in documents],
             "kind": condition,
         }
     )
+
+
+def _as_text(said: str | list[dict[str, str]]) -> str:
+    return said if isinstance(said, str) else "\n".join(turn["content"] for turn in said)
 
 
 def _condition(name: str) -> PrimingCondition:
@@ -105,7 +118,7 @@ def _condition(name: str) -> PrimingCondition:
     return CONDITIONS[name]
 
 
-def _write(problem: Problem, condition: PrimingCondition, solution_probability: float, seed: int) -> str:
+def _write(problem: Problem, condition: PrimingCondition, solution_probability: float, seed: int) -> Trace:
     written = replace(condition.trace, solution_probability=solution_probability)
     if condition.switched:
         coins = random.Random(derive_seed(seed, "switches"))
@@ -120,9 +133,12 @@ def _write(problem: Problem, condition: PrimingCondition, solution_probability: 
             backward_chaining=backward_chaining,
         )
     trace = write_trace(problem, written, random.Random(seed))
-    text = render_trace(trace, problem)
     if not condition.matched_length:
-        return text
+        return trace
     pattern = _write(problem, CONDITIONS[condition.matched_length], solution_probability, seed)
-    num_filler = max(0, len(pattern.split()) - len(text.split()))
-    return render_trace(replace(trace, num_filler=num_filler), problem)
+    return replace(trace, num_filler=max(0, _num_words(pattern, problem) - _num_words(trace, problem)))
+
+
+def _num_words(trace: Trace, problem: Problem) -> int:
+    """Return a trace's length in the grammar, which other wordings' filler keeps to."""
+    return len(render_trace(trace, problem).split())

@@ -59,6 +59,16 @@ _BEHAVIOUR_RATES = tuple(
     )
 )
 
+_SAMPLED = (
+    Column("problem", "str", "", "identifier of the problem, e.g. 6-7-9:8"),
+    Column("num_numbers", "int", "", "given numbers"),
+    Column("target", "int", "", "number to reach"),
+    Column("sample", "int", "", "index of the completion for this problem, from 0"),
+    Column("prompt", "str", "", "prompt as given to the model"),
+    Column("completion", "str", "", "completion as written by the model"),
+    Column("num_completion_tokens", "int", "tokens", "length of the completion"),
+    Column("truncated", "bool", "", "cut at the cap before it ended"),
+)
 _MEASURED = (
     Column("correct", "bool", "", "the verifier accepts the submitted answer"),
     Column("reason", "str", "", "the verifier's named reason"),
@@ -124,16 +134,17 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("train_s", "float", "s", "wall time of the gradient step"),
         Column("step_s", "float", "s", "wall time of the whole step"),
     ),
-    "completions": (
-        Column("problem", "str", "", "identifier of the problem, e.g. 6-7-9:8"),
-        Column("num_numbers", "int", "", "given numbers"),
-        Column("target", "int", "", "number to reach"),
-        Column("sample", "int", "", "index of the completion for this problem, from 0"),
-        Column("prompt", "str", "", "prompt as given to the model"),
-        Column("completion", "str", "", "completion as written by the model"),
-        Column("num_completion_tokens", "int", "tokens", "length of the completion"),
-        Column("truncated", "bool", "", "cut at the cap before it ended"),
-        *_MEASURED,
+    "completions": (*_SAMPLED, *_MEASURED),
+    "natural_completions": (
+        *_SAMPLED,
+        Column("correct", "bool", "", "the verifier accepts the expression that is handed in"),
+        Column("reason", "str", "", "the verifier's named reason"),
+        Column("answered", "bool", "", "an expression is handed in"),
+        Column("num_equations", "int", "", "equations stated"),
+        Column("num_true_equations", "int", "", "equations stated that are true"),
+        Column("num_attempts", "int", "", "attempts that the census finds"),
+        *(Column(f"{b}_count", "int", "", f"places where the census finds {b}") for b in BEHAVIOURS),
+        Column("keyword_count", "int", "", "words of reflection, by oat-zero's list"),
     ),
     "summary": (
         Column("measure", "str", "", "name of the measure"),

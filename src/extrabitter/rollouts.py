@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each operation
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = (
+    256 * 2**20
+)  # of a small model; a larger one's is at most twice its weights, which each token reads
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 logger = logging.getLogger(__name__)
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
@@ -125,7 +127,9 @@ class _Sampler:
 
     def _run_in_chunks(self, groups: Groups) -> None:
         length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
-        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, CACHE_BYTES)
+        weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        cache_bytes = max(CACHE_BYTES, 2 * weight_bytes)
+        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, cache_bytes)
         self.stages = _stages(first, length)
         waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
         fresh = self._prefilled(groups)

@@ -41,6 +41,7 @@ def build(book: Book, cores: int) -> int:
         if not book.published:
             _forget_failures(book.plan)
             _set_aside_unplanned(book.plan)
+            _check_gpus(book.plan)
         _unlock(book, cores)
         todo = pending(book, cores)
         _announce(book, todo, cores)
@@ -81,6 +82,8 @@ def _command(book: Book, cores: int) -> list[str]:
         # What the longest chain waits for goes first; started last, it would run on alone with one core idle.
         last = artifacts.status_path(book.results_dir / book.plan.last_of_longest_chain())
         command += ["--prioritize", str(last)]
+        # Runs with a GPU go one after another: nothing here would tell two of them to take different ones.
+        command += ["--resources", f"gpu={max(job.resources.gpus for job in book.plan.jobs.values())}"]
     return [*command, "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--config", *config]
 
 
@@ -151,6 +154,19 @@ def _log(book: Book) -> Path:
 def failures(plan: Plan) -> list[tuple[str, str]]:
     statuses = {key: artifacts.read_status(plan.root / job.run_dir) for key, job in plan.jobs.items()}
     return [(key, status.reason) for key, status in statuses.items() if status and status.state == "failed"]
+
+
+def _check_gpus(plan: Plan) -> None:
+    """Refuse a profile whose runs need more GPUs than this machine shows."""
+    needed = max(job.resources.gpus for job in plan.jobs.values())
+    if needed:
+        import torch  # costs seconds, and only such profiles need to know
+
+        if (found := torch.cuda.device_count()) < needed:
+            raise ScheduleError(
+                f"profile {plan.profile.name}: a run needs {needed} GPU(s), {found} found here; "
+                "see README.md for a cluster, or `make plan` for what would run"
+            )
 
 
 def _forget_failures(plan: Plan) -> None:

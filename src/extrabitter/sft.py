@@ -21,8 +21,10 @@ from trl import SFTConfig, SFTTrainer
 
 from extrabitter.batching import batches_by_length
 from extrabitter.config import SftPrimingParameters
+from extrabitter.pretrained import autocast_dtype, on_cpu
 from extrabitter.records import validate_table
 from extrabitter.seeding import derive_seed
+from extrabitter.wording import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,9 +57,9 @@ def build_config(parameters: SftPrimingParameters, output_dir: str) -> SFTConfig
         weight_decay=0.0,  # ours, as in GRPO
         max_grad_norm=1.0,  # ours, TRL's default made explicit
         # The machine.
-        use_cpu=not torch.cuda.is_available(),
-        bf16=False,
-        fp16=False,
+        use_cpu=on_cpu(parameters),
+        bf16=autocast_dtype(parameters) == "bfloat16",
+        fp16=autocast_dtype(parameters) == "float16",
         activation_checkpointing=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
@@ -79,8 +81,7 @@ def prime(
 ) -> pd.DataFrame:
     """Train `model` in place on `documents` (dicts with `prompt` and `completion`); return table `losses`."""
     datasets.disable_progress_bars()
-    # The space belongs to neither text; without it the last word of the one and the first of the other join.
-    records = [{"prompt": d["prompt"], "completion": f" {d['completion']}"} for d in documents]
+    records = [{"prompt": d["prompt"], "completion": _behind_a_space(d["completion"])} for d in documents]
     table = LossTable()
     with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
         # TRL reads a name that transformers has deprecated.
@@ -99,6 +100,11 @@ def prime(
             model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
             model.eval()
     return table.dataframe()
+
+
+def _behind_a_space(completion: Prompt) -> Prompt:
+    """Part a text from its prompt, or the last word of the one and the first of the other join; turns stay."""
+    return f" {completion}" if isinstance(completion, str) else completion
 
 
 class TrimmedSFTTrainer(SFTTrainer):

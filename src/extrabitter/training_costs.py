@@ -27,9 +27,18 @@ GPUS: dict[str, Gpu] = {
     "L4": Gpu(121, 24),
     "A10": Gpu(125, 24),
     "RTX4090": Gpu(165, 24),
+    "A6000": Gpu(155, 48),
+    "L40S": Gpu(362, 48),
     "A100": Gpu(312, 80),
     "H100": Gpu(989, 80),
     "H200": Gpu(989, 141),
+}
+# Source: the models' cards on the hub; the embedding counted once where it is tied.
+NUM_PARAMETERS = {
+    "Qwen/Qwen2.5-0.5B": 494_000_000,
+    "Qwen/Qwen2.5-3B": 3_090_000_000,
+    "meta-llama/Llama-3.2-1B": 1_240_000_000,
+    "meta-llama/Llama-3.2-3B": 3_210_000_000,
 }
 # Ours: shares of the peak that a careful set-up reaches. Generation is bound by memory, training less.
 GENERATION_UTILISATION, TRAINING_UTILISATION = 0.10, 0.30
@@ -57,11 +66,29 @@ def estimate_cost(
     >>> round(estimate_cost("A100", 3_000_000_000, 250, 1024, 500).hours, 1)
     13.7
     """
-    if gpu not in GPUS:
-        raise ValueError(f"gpu: unknown {gpu!r}; must be one of {', '.join(GPUS)}")
+    _check(gpu)
     tokens = num_steps * completions_per_step * completion_tokens
     generated, trained = 2 * num_parameters * tokens, 6 * num_parameters * tokens
     peak = GPUS[gpu].teraflops * 1e12
     seconds = generated / (peak * GENERATION_UTILISATION) + trained / (peak * TRAINING_UTILISATION)
     memory = num_parameters * TRAINING_BYTES / 2**30
     return Cost(gpu, (generated + trained) / 1e15, seconds / 3600, memory, memory < GPUS[gpu].memory_gib)
+
+
+def training_memory(num_parameters: int, gpu: str, vllm_share: float, has_reference: bool) -> float:
+    """Estimate the memory of a GRPO run on one card, in GiB, without activations; ValueError names the cards there are.
+
+    Weights, gradients and optimiser, the KL term's reference model in float32, and the share of the card that vLLM
+    takes for its own copy of the weights and its cache.
+
+    >>> round(training_memory(3_000_000_000, "A100", 0.3, has_reference=False), 1)
+    68.7
+    """
+    _check(gpu)
+    parameter_bytes = TRAINING_BYTES + 4 * has_reference
+    return num_parameters * parameter_bytes / 2**30 + vllm_share * GPUS[gpu].memory_gib
+
+
+def _check(gpu: str) -> None:
+    if gpu not in GPUS:
+        raise ValueError(f"gpu: unknown {gpu!r}; must be one of {', '.join(GPUS)}")
