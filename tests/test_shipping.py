@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-SHIPPED = sorted(path.name for path in (REPOSITORY / "models").glob("*/"))
+SHIPPED = sorted(path.parent.name for path in (REPOSITORY / "models").glob(f"*/{shipping.PROVENANCE}"))
 
 
 @pytest.fixture
