@@ -8,8 +8,9 @@ to the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -30,12 +31,13 @@ STD_OFFSET = 1e-4
 class Learner:
     """How a policy moves: ``update`` rule, step size and the gradient it is given.
 
-    ``sampled`` draws ``num_groups`` groups of ``num_generations`` completions a step. Adam's defaults are
-    those of Transformers 5.23.0 (``adam_beta1``, ``adam_beta2``, ``adam_epsilon``).
+    The step size is one number for all runs, or one a run, shape (runs, 1). ``sampled`` draws ``num_groups``
+    groups of ``num_generations`` completions a step. Adam's defaults are those of Transformers 5.23.0
+    (``adam_beta1``, ``adam_beta2``, ``adam_epsilon``).
     """
 
     update: Update = "sgd"
-    learning_rate: float = 0.5
+    learning_rate: float | Array = 0.5
     sampled: bool = False
     divide_by_std: bool = False
     num_generations: int = 8
@@ -101,11 +103,12 @@ def sampled_gradient(shares: Array, pay: Array, learner: Learner, rng: np.random
 
 
 def policy_steps(
-    shares: Array, pay: Array, learner: Learner, rng: np.random.Generator | None = None
+    shares: Array, pay: Array | Iterable[Array], learner: Learner, rng: np.random.Generator | None = None
 ) -> Iterator[Array]:
-    """Yield the shares (runs, types) before the first step, after it, and so on for ever.
+    """Yield the shares (runs, types) before the first step, after it, and so on, as long as there is pay.
 
-    Raises ValueError for a replicator with sampled groups: it divides by shares that may never be drawn.
+    Pay is one array of shape (types,) for good, or an iterable of them, one a step. Raises ValueError for a
+    replicator with sampled groups: it divides by shares that may never be drawn.
     Source: ``theory.replicator_growth``; gradient ascent; Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
 
     >>> steps = policy_steps(np.array([[0.5, 0.5]]), np.array([1.0, 0.0]), Learner(learning_rate=1.0))
@@ -118,18 +121,17 @@ def policy_steps(
         raise ValueError("sampled groups need a random generator")
     with np.errstate(divide="ignore"):
         logits = np.log(shares)
-    first, second, step = np.zeros_like(logits), np.zeros_like(logits), 0
-    while True:
+    first, second = np.zeros_like(logits), np.zeros_like(logits)
+    for step, now in enumerate(repeat(pay) if isinstance(pay, np.ndarray) else pay, start=1):
         current = softmax(logits)
         yield current
-        step += 1
         if learner.update == "replicator":
-            logits = logits + learner.learning_rate * (pay - (current * pay).sum(axis=1, keepdims=True))
+            logits = logits + learner.learning_rate * (now - (current * now).sum(axis=1, keepdims=True))
             continue
         if rng is not None and learner.sampled:
-            gradient = sampled_gradient(current, pay, learner, rng)
+            gradient = sampled_gradient(current, now, learner, rng)
         else:
-            gradient = exact_gradient(current, pay, learner.divide_by_std)
+            gradient = exact_gradient(current, now, learner.divide_by_std)
         if learner.update == "sgd":
             logits = logits + learner.learning_rate * gradient
             continue
