@@ -158,6 +158,7 @@ def test_the_ladder_has_its_threshold_its_take_off_and_its_selection(ladder: Pat
     assert "had the direction right in 100.0 %" in glued["answer"]
     assert "not to be judged" in glued["advantage_beats_simpler_predictors_verdict"]  # not every model
     assert "interventional advantage" in shown and "majority direction" in shown
+    assert "Carried to five other arms" in glued["carried"]
 
 
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:

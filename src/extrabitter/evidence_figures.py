@@ -22,8 +22,11 @@ from extrabitter.figure_style import (
     new_figure,
     style,
 )
+from extrabitter.fitted_dynamics import DYNAMICS, predicted
+from extrabitter.measured_shares import MeasuredRun
 
 _STEP_LOOKS = (("#56b4e9", "o", ":"), ("#009e73", "s", "--"), ("#332288", "^", "-"))
+_DYNAMICS_LOOKS = (("#767676", "-."), ("#0072b2", "--"), ("#d55e00", "-"))
 _BEHAVIOUR_LOOKS = {
     "search": ("#222222", "o"),
     "verification": ("#0072b2", "s"),
@@ -202,5 +205,47 @@ def forecasts(forecast: pd.DataFrame) -> Figure:
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel("forecast from the probe, model left out")
         axes.set_ylabel("solved after RL")
+        legend_above(fig, entries)
+    return fig
+
+
+def fitted_shares(
+    runs: Sequence[MeasuredRun], table: pd.DataFrame, arms: Sequence[str], fitted: float
+) -> Figure:
+    """Share that searches over steps with each dynamics' fitted curve, means over seeds, a panel an arm.
+
+    `table` is of `fitted_dynamics.judged`; a panel shows the runs for which all dynamics have an error. Thin lines
+    are seeds. The dotted line ends the steps that were fitted.
+    """
+    rates = table[table["dynamics"].isin(list(DYNAMICS)) & table["error"].notna()]
+    rates = rates.set_index(["arm", "seed", "dynamics"])["rate"].astype(float).unstack("dynamics").dropna()
+    shown = {arm: [run for run in runs if run.arm == arm and (arm, run.seed) in rates.index] for arm in arms}
+    shown = {arm: found for arm, found in shown.items() if found}
+    if not shown:
+        return empty_figure("No run to which all three dynamics could be fitted")
+    with style():
+        fig = new_figure(2.1 * len(shown) + 1.5)
+        panels = np.atleast_1d(fig.subplots(len(shown), sharex=True))
+        entries: dict[str, Artist] = {}
+        for axes, (arm, found) in zip(panels, shown.items(), strict=True):
+            for run in found:
+                axes.plot(run.step, run.share, color=INK, lw=0.5, alpha=0.35)
+            mean = pd.concat([pd.Series(run.share, run.step) for run in found], axis=1).mean(axis=1)
+            entries["measured"] = axes.plot(mean.index, mean, ".", ms=5, color=INK)[0]
+            for (name, update), (colour, line) in zip(DYNAMICS.items(), _DYNAMICS_LOOKS, strict=True):
+                curves = [
+                    pd.Series(
+                        predicted(run, update, np.array([rates.loc[(arm, run.seed), name]]))[:, 0], run.step
+                    )
+                    for run in found
+                ]
+                curve = pd.concat(curves, axis=1).mean(axis=1)
+                entries[name] = axes.plot(curve.index, curve, ls=line, color=colour)[0]
+            axes.axvline(fitted * max(int(run.step.max()) for run in found) + 0.5, color=INK, lw=1, ls=":")
+            axes.set_title(arm_label(arm))
+            axes.set_ylim(-0.03, 1.03)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.set_ylabel("searches")
+        panels[-1].set_xlabel("GRPO step")
         legend_above(fig, entries)
     return fig
