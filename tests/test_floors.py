@@ -31,7 +31,7 @@ INSTRUMENTS = {
 }
 INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
-INSTRUMENTS |= {"natural_measures", "wording"}
+INSTRUMENTS |= {"gpu_plans", "natural_measures", "wording"}
 INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
     "batching",

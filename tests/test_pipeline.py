@@ -259,17 +259,17 @@ def stages_with(stage: str, arm: str, **values: Any) -> dict[str, Any]:
     [
         (
             {"sedes": [0]},
-            "profile mini: sedes = [0]: unknown name; allowed: description, name, seeds, stages",
+            "profile mini: sedes = [0]: unknown name; did you mean seeds? allowed: description, name, seeds, stages",
         ),
         ({"seeds": 3}, "profile mini: seeds = 3: must be a valid list"),
         ({"name": "other"}, "profile mini: name = 'other': must be 'mini', as the file is called"),
         (
             {"stages": {"gpro": {}}},
-            "stages.gpro = {}: unknown name; allowed: base_model, behaviour_evaluation",
+            "stages.gpro = {}: unknown name; did you mean grpo? allowed: base_model, behaviour_evaluation",
         ),
         (
             {"stages": {"grpo": {"arms": {"a": {}}, "arm": {}}}},
-            "profile mini: stages.grpo.arm = {}: unknown name; allowed: arms, defaults, estimate_s",
+            "profile mini: stages.grpo.arm = {}: unknown name; did you mean arms? allowed: arms, defaults, estimate_s",
         ),
         (
             {"stages": stages_with("grpo", "grpo_absent", learnin_rate=1)},

@@ -159,14 +159,17 @@ def failures(plan: Plan) -> list[tuple[str, str]]:
 def _check_gpus(plan: Plan) -> None:
     """Refuse a profile whose runs need more GPUs than this machine shows."""
     needed = max(job.resources.gpus for job in plan.jobs.values())
-    if needed:
-        import torch  # costs seconds, and only such profiles need to know
+    if needed and (found := _count_gpus()) < needed:
+        raise ScheduleError(
+            f"profile {plan.profile.name}: a run needs {needed} GPU(s), {found} found here; "
+            "see README.md for a cluster, or `make plan` for what would run"
+        )
 
-        if (found := torch.cuda.device_count()) < needed:
-            raise ScheduleError(
-                f"profile {plan.profile.name}: a run needs {needed} GPU(s), {found} found here; "
-                "see README.md for a cluster, or `make plan` for what would run"
-            )
+
+def _count_gpus() -> int:
+    """Ask PyTorch, in a process of its own: importing it costs seconds, and would touch what it counts."""
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _forget_failures(plan: Plan) -> None:
