@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,3 +84,30 @@ def test_outcomes_come_from_probe_and_evaluation() -> None:
     # Where search could not be forced it is worth what a guess is worth, and its chance is the least.
     assert table.loc["absent", list(FEATURES)].tolist() == [0.35, 0.35, -6.0, 0.35]
     assert calibration.outcomes(probed, pass_at_k, summary.iloc[:0]).empty
+
+
+def test_a_forecast_is_made_inside_the_range_and_as_wide_as_the_worst_left_out_one() -> None:
+    table = made_up(9)
+    inside = {"success_without": 0.3, "success_with": 0.5, "log_chance": -2.0, "pass@1": 0.3}
+    found = calibration.forecast(table, inside)
+    error = (calibration.left_out(table) - table["outcome"]).abs().max()
+    assert not found.reason and found.num_models == 9
+    assert found.value == pytest.approx(0.45, abs=0.03)
+    assert found.upper - found.value == pytest.approx(error) == found.value - found.lower
+    assert calibration.as_json(found)["value"] == found.value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("success_with", 0.99), ("log_chance", -6.0), ("pass@1", np.nan)]
+)
+def test_no_forecast_is_made_outside_the_range(name: str, value: float) -> None:
+    inside = {"success_without": 0.3, "success_with": 0.5, "log_chance": -2.0, "pass@1": 0.3}
+    found = calibration.forecast(made_up(9), inside | {name: value})
+    assert found.reason.startswith(f"{name} is ") and np.isnan(found.value)
+    assert calibration.as_json(found)["value"] is None
+
+
+def test_no_forecast_is_made_from_too_few_models(tmp_path: Path) -> None:
+    found = calibration.forecast(made_up(calibration.LEAST_BASES - 1), {})
+    assert found.reason == "3 probed models with a finished run, and it takes 4"
+    assert calibration.forecast(calibration.finished_runs(tmp_path / "nowhere"), {}).num_models == 0

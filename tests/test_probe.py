@@ -13,6 +13,7 @@ import torch
 from scipy.stats import binom
 
 from extrabitter import cli, interventions, models, probe, probe_report
+from extrabitter.calibration import Forecast
 from extrabitter.config import ParameterError, WillItChokeParameters, validate
 from extrabitter.interventions import SEARCH, Intervention, first_attempts, intervene, summarise_intervention
 from extrabitter.metrics import Interval
@@ -249,16 +250,24 @@ def test_probe_measures_everything_and_its_json_has_no_nan(checkpoint) -> None:
     assert [row["num_generations"] for row in value["informative_groups"]] == [8]
     assert [row["behaviour"] for row in value["probe_behaviours"]] == list(interventions.FIRST_WORDS)
     assert value["advice"]["verdict"] == "train the base", "a random model can do nothing"
-    assert "not calibrated" in value["calibration"]
+    assert found.search_row()["place"] == "behind the first attempt"
+    assert found.pass_at_1() == value["pass_at_k"][0]["value"]
     again = probe.probe(parameters, *checkpoint)
     assert again.as_json() == found.as_json(), "a seed fixes the probe"
-    text = probe_report.describe(found, "tiny")
-    assert max(map(len, text.splitlines())) <= 120 and " nan" not in text and "not calibrated" in text
+    text = probe_report.describe(found, "tiny", Forecast(reason="too few models"))
+    assert max(map(len, text.splitlines())) <= 120 and " nan" not in text
+    assert "none, not calibrated here\n  too few models" in text
+    told = probe_report.describe(found, "tiny", Forecast(0.5, 0.25, 0.75, 9))
+    assert "50.0 % (25.0 to 75.0)" in told and "by 9 models" in told
 
 
 def test_the_command_prints_json_alone(folder: Path, monkeypatch, capsys) -> None:
     assert run_command(monkeypatch, "probe", str(folder), *SMALL, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["costs"][0]["gpu"] == "L4"
+    value = json.loads(capsys.readouterr().out)
+    assert value["costs"][0]["gpu"] == "L4"
+    assert value["forecast"]["value"] is None and value["forecast"]["reason"], (
+        "a random model is out of any range"
+    )
 
 
 def test_the_command_prints_a_report_and_the_gate_speaks_in_its_exit_code(
@@ -296,5 +305,5 @@ def test_a_model_with_other_words_is_refused(checkpoint, tmp_path: Path, monkeyp
 def test_help_says_what_is_printed_and_what_exit_codes_mean(monkeypatch, capsys) -> None:
     assert run_command(monkeypatch, "probe", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    for words in ("pass@k", "Exit codes: 0", "--json", "--gate", "predicts no outcome"):
+    for words in ("pass@k", "Exit codes: 0", "--json", "--gate", "forecasts success after GRPO"):
         assert words in text

@@ -8,13 +8,17 @@ others. Rivals are the same regression on one feature alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from extrabitter.artifacts import collect_table
 from extrabitter.estimates import Estimate, over_seed_values
 
 FEATURES = ("success_without", "success_with", "log_chance", "pass@1")
@@ -22,6 +26,7 @@ RIVALS = {"pass@1 before": ("pass@1",), "pass@8 before": ("pass@8",), "chance to
 PROBE = "probe"
 LEAST_CHANCE = 1e-6  # below, a chance is nought for any affordable RL
 RIDGE = 1.0  # weight of the squared coefficients, features standardised
+MARGIN = 0.1  # of the span of a feature, by which a forecast may lie outside it
 LEAST_BASES = 4  # with fewer, leaving one out leaves nothing to learn from
 
 Array = NDArray[np.float64]
@@ -46,24 +51,29 @@ def outcomes(probed: pd.DataFrame, pass_at_k: pd.DataFrame, summary: pd.DataFram
             continue
         if not all(key in solved.index for key in keys):
             continue
-        row = search.iloc[0]
         first, eighth = (float(solved[key]) for key in keys)
-        guess = float(row["success_without"])
-        guess = first if np.isnan(guess) else guess
-        searching = float(row["success_with"])
-        rows.append(
-            {
-                "model": model,
-                "seed": seed,
-                "success_without": guess,
-                "success_with": guess if np.isnan(searching) else searching,
-                "log_chance": float(np.log10(max(float(row["p0_forced"]), LEAST_CHANCE))),
-                "pass@1": first,
-                "pass@8": eighth,
-                "outcome": float(reached[f"grpo_{model}", seed]),
-            }
-        )
+        found_here = {"model": model, "seed": seed, **features_of(search.iloc[0], first), "pass@8": eighth}
+        rows.append(found_here | {"outcome": float(reached[f"grpo_{model}", seed])})
     return pd.DataFrame(rows, columns=["model", "seed", *FEATURES, "pass@8", "outcome"])
+
+
+def finished_runs(results_dir: str | Path) -> pd.DataFrame:
+    """Read `outcomes` off a results folder; empty where it has no probes, or is not there."""
+    probed = collect_table(results_dir, "will_it_choke", "probe_behaviours")
+    pass_at_k = collect_table(results_dir, "will_it_choke", "pass_at_k")
+    return outcomes(probed, pass_at_k, collect_table(results_dir, "behaviour_evaluation", "summary"))
+
+
+def features_of(search: Mapping[Any, Any] | pd.Series, pass_at_1: float) -> dict[str, float]:
+    """Return `FEATURES` from the row "search" of table `probe_behaviours` and success as it is."""
+    guess, searching = float(search["success_without"]), float(search["success_with"])
+    guess = pass_at_1 if np.isnan(guess) else guess
+    return {
+        "success_without": guess,
+        "success_with": guess if np.isnan(searching) else searching,
+        "log_chance": float(np.log10(max(float(search["p0_forced"]), LEAST_CHANCE))),
+        "pass@1": pass_at_1,
+    }
 
 
 def ridge(features: Array, outcome: Array, unseen: Array) -> Array:
@@ -89,6 +99,52 @@ def left_out(table: pd.DataFrame, features: Sequence[str] = FEATURES) -> pd.Seri
         out = (table["model"] == model).to_numpy()
         predicted[out] = ridge(x[~out], y[~out], x[out])
     return predicted
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What GRPO would reach, or why nothing is predicted (`reason`; the numbers are then NaN).
+
+    `lower` and `upper` are as far from `value` as the forecast of any model was that was left out of the fit.
+    """
+
+    value: float = np.nan
+    lower: float = np.nan
+    upper: float = np.nan
+    num_models: int = 0
+    reason: str = ""
+
+
+def forecast(table: pd.DataFrame, found: Mapping[str, float]) -> Forecast:
+    """Predict the outcome of GRPO from a probe's `FEATURES`, by the models of a table of `outcomes`.
+
+    Nothing is predicted with fewer models than `LEAST_BASES`, nor outside what they span: a line goes on for ever,
+    and what it was fitted to does not.
+    """
+    num_models = int(table["model"].nunique())
+    if num_models < LEAST_BASES:
+        return Forecast(
+            num_models=num_models,
+            reason=f"{num_models} probed models with a finished run, and it takes {LEAST_BASES}",
+        )
+    for name in FEATURES:
+        lower, upper = float(table[name].min()), float(table[name].max())
+        margin = MARGIN * (upper - lower)
+        if not lower - margin <= found[name] <= upper + margin:
+            reason = f"{name} is {found[name]:.3g}, and the models that calibrate it span {lower:.3g} to {upper:.3g}"
+            return Forecast(num_models=num_models, reason=reason)
+    x, y = table[list(FEATURES)].to_numpy(float), table["outcome"].to_numpy(float)
+    (value,) = ridge(x, y, np.array([[found[name] for name in FEATURES]]))
+    error = float((left_out(table) - table["outcome"]).abs().max())
+    return Forecast(float(value), max(0.0, float(value) - error), min(1.0, float(value) + error), num_models)
+
+
+def as_json(found: Forecast) -> dict[str, Any]:
+    """Return a forecast as plain values; missing is None."""
+    return {
+        name: None if isinstance(value, float) and np.isnan(value) else value
+        for name, value in vars(found).items()
+    }
 
 
 def of_rank_correlation(table: pd.DataFrame, features: Sequence[str] = FEATURES) -> Estimate:

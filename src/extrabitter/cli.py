@@ -24,6 +24,8 @@ ProfileName = Annotated[str, typer.Option(help="Name of a file in profiles/, wit
 Published = Annotated[str, typer.Option(help="A committed results folder to render instead of own runs.")]
 Cores = Annotated[int, typer.Option(help="CPU cores to use.", min=1)]
 
+# The runs that forecasts are calibrated on.
+_PUBLISHED = REPOSITORY / "results" / "reference"
 _CORES = len(os.sched_getaffinity(0))
 
 
@@ -149,7 +151,8 @@ _PROBE_HELP = "\n\n".join(
         "Samples validation problems and prints pass@k; the share of groups of 8 to 64 completions that would carry "
         "signal; how often each behaviour occurs, how likely its first word is where it may stand, and what forcing "
         "that word changes; whether verdicts are true; which priming to try, by a stated rule; what GRPO would cost "
-        "on a card. It predicts no outcome, and says so: no predictor is calibrated yet.",
+        "on a card. Inside the range of this book's finished runs it forecasts success after GRPO, with an interval; "
+        "elsewhere it says what is out of range.",
         "A checkpoint of this book's own kind (word-level vocabulary, Countdown grammar) of a million parameters takes "
         "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
         "--prompt. Its behaviours are counted by rules, with their precision and recall beside them; none is forced, "
@@ -221,7 +224,7 @@ def probe(
     """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
 
-    from extrabitter import models, natural_probe, pretrained, probe_report
+    from extrabitter import calibration, models, natural_probe, pretrained, probe_report
     from extrabitter import probe as probing
     from extrabitter.config import ParameterError, validate
 
@@ -239,8 +242,13 @@ def probe(
         chosen = {name: value for name, value in given.items() if value is not None} | common
         parameters = validate(probing.ProbeParameters, chosen, "probe")
         found = probing.probe(parameters, *models.load_checkpoint(model))
-        value, ready = found.as_json(), found.advice.verdict == "ready"
-        text = probe_report.describe(found, model)
+        features = calibration.features_of(found.search_row(), found.pass_at_1())
+        forecast = calibration.forecast(calibration.finished_runs(_PUBLISHED), features)
+        if parameters.num_numbers != 3:
+            forecast = calibration.Forecast(reason="it is calibrated on problems of three numbers")
+        value = found.as_json() | {"forecast": calibration.as_json(forecast)}
+        ready = found.advice.verdict == "ready"
+        text = probe_report.describe(found, model, forecast)
     else:
         chosen = {name: value for name, value in (given | natural).items() if value is not None} | common
         wanted = validate(natural_probe.NaturalProbeParameters, chosen | {"prompt": prompt}, "probe")

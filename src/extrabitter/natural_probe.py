@@ -18,7 +18,6 @@ from extrabitter.natural import examples
 from extrabitter.natural_evaluation import natural_summary, sample_natural
 from extrabitter.priming import CONDITIONS
 from extrabitter.probe import (
-    CALIBRATION,
     GROUP_SIZES,
     ProbeParameters,
     cost_table,
@@ -33,6 +32,7 @@ from extrabitter.wording import English
 if TYPE_CHECKING:
     from extrabitter.pretrained import Pretrained
 
+NO_FORECAST = "none: it is calibrated on this book's own bases, which are asked in the grammar"
 NO_ADVICE = "none: whether a behaviour pays was not measured, as free text has no one word to force"
 
 
@@ -75,7 +75,7 @@ class NaturalProbe:
             "parameters": self.parameters.model_dump(),
             **{name: table_records(getattr(self, name)) for name in self.TABLES},
             "advice": NO_ADVICE,
-            "calibration": CALIBRATION,
+            "forecast": NO_FORECAST,
         }
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 GROUP_SIZES = (8, 16, 32, 64)
 CALIBRATION = (
-    "not calibrated: no outcome of GRPO is predicted, because no predictor has been fitted to finished runs"
+    "no outcome of GRPO is predicted here: `extrabitter probe` does, inside the range of finished runs"
 )
 # Where a behaviour's first word may stand, in the order of FIRST_WORDS.
 PLACES = {
@@ -94,8 +94,16 @@ class Probe:
             "num_samples": int(self.completions.groupby("problem").size().min()),
             **tables,
             "advice": self.advice.model_dump(),
-            "calibration": CALIBRATION,
         }
+
+    def search_row(self) -> dict[str, Any]:
+        """Return the row of `probe_behaviours` on search."""
+        rows = self.probe_behaviours.set_index("behaviour")
+        return {str(name): value for name, value in rows.loc[SEARCH].items()}
+
+    def pass_at_1(self) -> float:
+        """Return the success of one completion."""
+        return float(self.pass_at_k.set_index("k")["value"][1])
 
 
 def probe(parameters: ProbeParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Probe:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extrabitter.calibration import Forecast
 from extrabitter.census_scores import REFLECTION
-from extrabitter.natural_probe import NO_ADVICE, NaturalProbe
-from extrabitter.probe import CALIBRATION, Probe
+from extrabitter.natural_probe import NO_ADVICE, NO_FORECAST, NaturalProbe
+from extrabitter.probe import Probe
 from extrabitter.records import BEHAVIOURS
 
 
-def describe(probe: Probe, checkpoint: str) -> str:
+def describe(probe: Probe, checkpoint: str, forecast: Forecast) -> str:
     """Return the report of a probe, some thirty lines of at most 110 characters but for the checkpoint's name."""
     measured = probe.summary.set_index("measure")
     mean_tokens: Any = measured.at["mean_completion_tokens", "value"]
@@ -44,7 +45,7 @@ def describe(probe: Probe, checkpoint: str) -> str:
             "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
             *_table(_cost_rows(probe.costs)),
         ],
-        [CALIBRATION],
+        _forecast_lines(forecast),
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
@@ -78,9 +79,19 @@ def describe_natural(probe: NaturalProbe) -> str:
             "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
             *_table(_cost_rows(probe.costs)),
         ],
-        [CALIBRATION],
+        [f"forecast: {NO_FORECAST}"],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _forecast_lines(forecast: Forecast) -> list[str]:
+    if forecast.reason:
+        return ["forecast of success after GRPO: none, not calibrated here", f"  {forecast.reason}"]
+    return [
+        f"forecast of success after GRPO, on test problems: {_percent(forecast.value)} "
+        f"({_spread(forecast.lower, forecast.upper)})",
+        f"  by {forecast.num_models} models of this book; as far off as the worst of them when it was left out",
+    ]
 
 
 def _census_rows(probe: NaturalProbe) -> Iterable[Sequence[str]]:
