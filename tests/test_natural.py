@@ -374,7 +374,11 @@ def test_the_probe_prints_behaviours_beside_the_errors_of_the_census(
     for behaviour in BEHAVIOURS:
         shown = [f"{scores['test', 'census', behaviour, name]:.2f}" for name in ("precision", "recall", "F1")]
         assert lines[behaviour][-3:] == shown
-    assert "chat prompt, 1 examples (direct)" in text and "forecast: none: it is calibrated" in text and "advice: none" in text
+    assert (
+        "chat prompt, 1 examples (direct)" in text
+        and "forecast: none: it is calibrated" in text
+        and "advice: none" in text
+    )
     assert "Qwen2ForCausalLM" in text and "float32 on cpu" in text
 
 

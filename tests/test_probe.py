@@ -17,6 +17,7 @@ from extrabitter.calibration import Forecast
 from extrabitter.config import ParameterError, WillItChokeParameters, validate
 from extrabitter.interventions import SEARCH, Intervention, first_attempts, intervene, summarise_intervention
 from extrabitter.metrics import Interval
+from extrabitter.natural_probe import NaturalProbeParameters
 from extrabitter.priming import CONDITIONS
 from extrabitter.priming_advice import advise
 from extrabitter.probe import ProbeParameters, informative_groups
@@ -215,9 +216,13 @@ def test_an_unknown_card_is_named() -> None:
 
 def test_the_stage_and_the_command_have_the_same_parameters() -> None:
     stage, own = WillItChokeParameters.model_fields, ProbeParameters.model_fields
-    assert set(own) == set(stage) - {"run_dir", "arm", "threads"}
+    english = NaturalProbeParameters.model_fields
+    resolved = {"revision", "dtype", "device"}  # of a model that is loaded before it is probed
+    assert set(own) | set(english) == set(stage) - {"run_dir", "arm", "threads"} - resolved
     for name in set(own) - {"seed"}:
         assert own[name].default == stage[name].default, name
+    for name in set(english) - set(own) - {"prompt"}:
+        assert english[name].default == stage[name].default, name
 
 
 def test_the_tables_are_those_that_a_run_may_write(checkpoint) -> None:

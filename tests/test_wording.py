@@ -40,6 +40,7 @@ SIZES = {
         "max_length": 700,
     },
     "behaviour_evaluation": {"num_problems": 2, "num_samples": 2, "max_k": 2, "max_completion_length": 16},
+    "will_it_choke": {"num_problems": 2, "num_samples": 8, "max_completion_length": 16},
 }
 
 
@@ -252,6 +253,7 @@ def test_a_profile_takes_a_model_of_others_from_sft_to_grpo_and_evaluation(tmp_p
         "sft_priming": {"primed": {"init_from": "theirs"}},
         "grpo": {"rewarded": {"init_from": "sft_priming/primed"}},
         "behaviour_evaluation": {"after": {"checkpoint": "grpo/rewarded", "split": "validation"}},
+        "will_it_choke": {"probe": {"checkpoint": "theirs"}},
     }
     profile = {
         "name": "theirs",
@@ -269,6 +271,7 @@ def test_a_profile_takes_a_model_of_others_from_sft_to_grpo_and_evaluation(tmp_p
     runs = {run.arm: run for run in find_runs(tmp_path / "runs" / "theirs")}
     assert {run.manifest["model"]["architecture"] for run in runs.values()} == {"Qwen2ForCausalLM"}
     assert runs["after"].manifest["model"]["dtype"] == "float32"
+    assert set(runs["probe"].table("informative_groups")["num_generations"]) == {8}
     tables = [run.table("summary") for run in runs.values() if run.stage == "behaviour_evaluation"]
     assert pd.concat(tables).set_index("measure").at["pass@1", "count"] == 4
 

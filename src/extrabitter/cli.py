@@ -189,7 +189,8 @@ def probe(
         ),
     ] = None,
     num_numbers: Annotated[
-        int | None, typer.Option("--numbers", help="Numbers in a problem, 3 (by default) or 4.")
+        int | None,
+        typer.Option("--numbers", help="Numbers in a problem, 3 (by default) or 4; English: 2 too."),
     ] = None,
     cap: Annotated[
         int | None, typer.Option(help="Cap of a completion, in tokens; by default 288, English: 512.")

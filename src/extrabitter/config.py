@@ -294,7 +294,7 @@ class ProbeSizes(StrictModel):
     """What a probe is told, as a command or as a stage."""
 
     checkpoint: str = Field(min_length=1, description="checkpoint to probe")
-    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
+    num_numbers: int = Field(3, ge=2, le=4, description="given numbers in a problem; 2: English only")
     num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
     num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
     num_attempts: int = Field(
@@ -304,7 +304,7 @@ class ProbeSizes(StrictModel):
     num_steps: int = Field(100, ge=1, description="GRPO steps whose cost is estimated")
 
 
-class WillItChokeParameters(ProbeSizes, StageParameters):
+class WillItChokeParameters(ProbeSizes, LanguageParameters):
     """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
 
     stage: ClassVar[str] = "will_it_choke"

@@ -25,6 +25,7 @@ from extrabitter.probe import (
     informative_groups,
     table_records,
 )
+from extrabitter.records import BEHAVIOURS
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.wording import English
@@ -48,6 +49,7 @@ class NaturalProbeParameters(ProbeParameters):
         pattern=f"^({'|'.join(name for name, shown in CONDITIONS.items() if not shown.switched)})$",
         description="what these show: a key of priming.CONDITIONS",
     )
+    num_numbers: int = Field(3, ge=2, le=4, description="given numbers in a problem")
     num_problems: int = Field(20, ge=2, le=100_000, description="validation problems")
     num_samples: int = Field(8, ge=2, le=4096, description="completions of each problem")
     max_completion_length: int = Field(512, ge=8, le=32_768, description="cap of a completion, in tokens")
@@ -77,6 +79,18 @@ class NaturalProbe:
             "advice": NO_ADVICE,
             "forecast": NO_FORECAST,
         }
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return what a run of stage `will_it_choke` writes, by the tables' names."""
+        names = ("summary", "pass_at_k", "informative_groups", "costs")
+        return {"natural_completions": self.completions} | {name: getattr(self, name) for name in names}
+
+    def behaviours(self) -> pd.DataFrame:
+        """Return the shares of completions that show a behaviour, beside the census's precision and recall."""
+        shares = self.summary.set_index("measure").loc[[f"frac_with_{name}" for name in BEHAVIOURS]]
+        scores = self.census_scores[self.census_scores["detector"] == "census"]
+        agreement = scores.pivot_table(index="behaviour", columns="measure", values="value")
+        return shares.set_axis(list(BEHAVIOURS)).join(agreement)
 
 
 def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) -> NaturalProbe:

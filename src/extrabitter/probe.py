@@ -57,6 +57,7 @@ PLACES = {
 class ProbeParameters(ProbeSizes):
     """What is probed, and how closely."""
 
+    num_numbers: int = Field(3, ge=3, le=4, description="given numbers in a problem")
     seed: int = Field(0, ge=0, lt=2**31, description="root of every random number here")
     gpu: str = Field("A100", pattern=f"^({'|'.join(GPUS)})$", description="card whose cost is estimated")
 
@@ -95,6 +96,10 @@ class Probe:
             **tables,
             "advice": self.advice.model_dump(),
         }
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return what a run of stage `will_it_choke` writes, by the tables' names."""
+        return {name: getattr(self, name) for name in self.TABLES}
 
     def search_row(self) -> dict[str, Any]:
         """Return the row of `probe_behaviours` on search."""
