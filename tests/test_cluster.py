@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from extrabitter import pipeline, scheduling, training_costs
+from extrabitter import execution, pipeline, scheduling, training_costs
 from extrabitter.config import GrpoParameters, LanguageParameters
 from extrabitter.gpu_plans import CARDS, gpu_plans
 from extrabitter.provenance import REPOSITORY
@@ -34,9 +34,9 @@ def test_training_fits_the_card_with_room_for_activations() -> None:
     assert set(plans["profile"]) == set(CARDS) and set(plans["model"]) == set(training_costs.NUM_PARAMETERS)
     assert (plans["memory_gib"] < 0.92 * plans["card_gib"]).all()
     assert (plans["hours"] > 0.1).all()
-    # Weights of 3.21e9 parameters at 16 bytes, and three tenths of a card of 80.
+    # Weights of 3.21e9 parameters at 18 bytes, and a fifth of a card of 80.
     (memory,) = plans.query("arm == 'grpo_llama' and profile == 'gpu'")["memory_gib"]
-    assert memory == pytest.approx(3.21e9 * 16 / 2**30 + 24)
+    assert memory == pytest.approx(3.21e9 * 18 / 2**30 + 16)
 
 
 @pytest.mark.parametrize("profile", CARDS)
@@ -58,6 +58,17 @@ def test_without_a_gpu_the_build_says_so_in_one_line(tmp_path: Path, monkeypatch
     book = pipeline.make_book("gpu", tmp_path)
     with pytest.raises(scheduling.ScheduleError, match=r"a run needs 1 GPU\(s\), 0 found here"):
         scheduling.build(book, 2)
+
+
+def test_a_job_sees_as_many_gpus_as_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    execution._show_gpus(0)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    execution._show_gpus(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    execution._show_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3", "a cluster has chosen"
 
 
 def test_a_cluster_is_asked_for_what_the_stage_needs(tmp_path: Path) -> None:

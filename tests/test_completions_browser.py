@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from chromium import Page
@@ -21,7 +22,7 @@ from extrabitter.completions_browser import (
 )
 from extrabitter.provenance import REPOSITORY
 from page_checks import findings, reported
-from synthetic_results import MODELS, PRIMED, write_results
+from synthetic_results import MODELS, PRIMED, write_results, write_run
 from test_book_safety import HOSTILE
 
 NUM_PROBLEMS, NUM_SAMPLES = 6, 5
@@ -129,6 +130,14 @@ def test_the_script_never_grows_beyond_its_bound(results: Path, monkeypatch: pyt
     assert 0 < data.num_problems_shown < data.num_problems
     monkeypatch.setattr(completions_browser, "MAX_PROBLEMS", 1)
     assert collect(results).num_problems_shown == 2, "one of each seed"
+
+
+def test_evaluations_in_english_are_left_out(results: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    summary = pd.DataFrame([{"measure": "pass@1", "value": 0.5, "lower": 0.4, "upper": 0.6, "count": 8}])
+    write_run(copy, "behaviour_evaluation", "two_base", 0, {"summary": summary})
+    assert script(collect(copy).content) == script(collect(results).content)
 
 
 def test_a_book_without_evaluations_says_so(tmp_path: Path) -> None:

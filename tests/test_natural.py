@@ -167,11 +167,6 @@ def test_a_trace_in_words_is_judged_like_the_trace_and_shows_its_behaviours() ->
     assert reasons == {"correct", "wrong_value"}
 
 
-def test_filler_is_dots_in_front() -> None:
-    trace = countdown.parse_trace(". . 8 * 3 = 24 , 24 + 9 = 33 answer", PROBLEM)
-    assert natural.render_solution(trace, PROBLEM).startswith("... ... 8 * 3 = 24")
-
-
 # Models in the formats of others: tiny, random, with a tokenizer of subwords.
 
 

@@ -272,6 +272,10 @@ def stages_with(stage: str, arm: str, **values: Any) -> dict[str, Any]:
             "profile mini: stages.grpo.arm = {}: unknown name; did you mean arms? allowed: arms, defaults, estimate_s",
         ),
         (
+            {"stages": stages_with("grpo", "grpo_absent", prompt="plain", revision="v1")},
+            "profile mini: grpo.grpo_absent: revision = 'v1': only of a hub id; base_model/absent is another arm",
+        ),
+        (
             {"stages": stages_with("grpo", "grpo_absent", learnin_rate=1)},
             "profile mini: grpo.grpo_absent: learnin_rate = 1: unknown name; did you mean learning_rate? allowed: ",
         ),

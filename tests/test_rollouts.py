@@ -206,10 +206,14 @@ def test_masked_tokens_are_never_drawn_and_the_rest_keeps_its_proportions(
     assert ((frequencies - expected).abs() <= 4 * (expected / 5000).sqrt() + 1 / 5000).all()
 
 
-def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from extrabitter import rollouts as rollouts_module
     from extrabitter.rollouts import SamplingParameters, generate
 
     torch.manual_seed(0)
@@ -225,6 +229,16 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(caplog: pytest.
         "GPT2LMHeadModel: sampled by model.generate, which is slower"
     ]
     assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == _stock_greedy(model, prompts, 12)
+    # Scores that would not fit are kept for fewer rows at a time, or for none.
+    monkeypatch.setattr(rollouts_module, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
+    narrow = generate(model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS)
+    assert narrow.completion_ids == greedy.completion_ids
+    assert np.allclose(np.concatenate(narrow.logprobs), np.concatenate(greedy.logprobs), atol=1e-5)
+    without = generate(
+        model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS, with_logprobs=False
+    )
+    assert without.completion_ids == greedy.completion_ids
+    assert np.isnan(np.concatenate(without.logprobs)).all()
     seeded = [
         generate(
             model,

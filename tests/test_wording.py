@@ -90,9 +90,12 @@ def test_a_completion_counts_up_to_where_it_goes_on_to_a_problem_of_its_own() ->
 def test_demonstrations_in_the_grammar_are_the_priming_documents() -> None:
     traces = priming_traces("filler", 5, seed=3)
     assert demonstrations(GRAMMAR, traces) == priming_documents("filler", 5, seed=3)
-    shown = documents_table("filler", demonstrations(English("chat"), traces))
-    assert shown["prompt"].tolist() == [render_question(problem) for problem, _ in traces]
-    assert shown["completion"].str.startswith("...").any()
+    direct = priming_traces("direct", 5, seed=3)
+    shown = documents_table("direct", demonstrations(English("chat"), direct))
+    assert shown["prompt"].tolist() == [render_question(problem) for problem, _ in direct]
+    assert shown["completion"].str.endswith("</answer>").all()
+    with pytest.raises(ParameterError, match="as long as others in the grammar only"):
+        demonstrations(English("chat"), traces)
 
 
 # Refusals.
@@ -115,7 +118,7 @@ def test_what_one_language_lacks_is_refused_in_one_line(values: dict[str, object
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("shown", ["mixed", "aha"])
+@pytest.mark.parametrize("shown", ["mixed", "filler", "incorrect", "aha"])
 def test_examples_show_one_condition_that_exists(shown: str) -> None:
     with pytest.raises(ParameterError, match=f"shots_show = '{shown}': must be one of direct"):
         choose_wording(asked("grpo", prompt="plain", shots_show=shown))
@@ -125,6 +128,7 @@ def test_a_name_on_a_hub_is_one_only_in_english_and_where_no_folder_is() -> None
     english, grammar = asked("grpo", prompt="plain"), asked("grpo")
     assert is_hub_id(english, "example/model")
     assert not is_hub_id(grammar, "example/model") and not is_hub_id(english, "models/absent")
+    assert not is_hub_id(english, "models/missing") and not is_hub_id(english, "runs/missing")
     assert not is_hub_id(english, "../secret") and not is_hub_id(english, "a b/c")
 
 

@@ -201,7 +201,10 @@ def find_checkpoint(name: str, text: str) -> Path:
     candidates = [Path(text), provenance.REPOSITORY / text]
     folder = next((path for path in candidates if (path / "config.json").is_file()), None)
     if folder is None:
-        raise ArtifactError(f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json")
+        fetch = "; `make smollm2` fetches it" if "smollm2" in text else ""
+        raise ArtifactError(
+            f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{fetch}"
+        )
     checksums = folder / CHECKSUMS
     if checksums.is_file():
         for line in checksums.read_text(encoding="utf-8").splitlines():
@@ -218,9 +221,14 @@ def find_checkpoint(name: str, text: str) -> Path:
 
 def is_hub_id(parameters: StageParameters, text: str) -> bool:
     """Tell whether a checkpoint is asked for by its name on a hub: never where it has to speak our grammar."""
+    return getattr(parameters, "prompt", "grammar") != "grammar" and names_hub_model(text)
+
+
+def names_hub_model(text: str) -> bool:
+    """Tell whether a text is owner/model and no folder of ours, be it there or missing."""
     candidates = (Path(text), provenance.REPOSITORY / text)
-    english = getattr(parameters, "prompt", "grammar") != "grammar"
-    return english and bool(HUB_ID.fullmatch(text)) and not any(path.is_dir() for path in candidates)
+    ours = text.partition("/")[0] in ("models", "results", "runs")
+    return bool(HUB_ID.fullmatch(text)) and not ours and not any(path.is_dir() for path in candidates)
 
 
 def write_checksums(folder: Path) -> None:

@@ -245,8 +245,12 @@ def probe(
         found = probing.probe(parameters, *models.load_checkpoint(model))
         features = calibration.features_of(found.search_row(), found.pass_at_1())
         forecast = calibration.forecast(calibration.finished_runs(_PUBLISHED), features)
-        if parameters.num_numbers != 3:
-            forecast = calibration.Forecast(reason="it is calibrated on problems of three numbers")
+        for name in ("num_numbers", "max_completion_length"):
+            default = probing.ProbeParameters.model_fields[name].default
+            if getattr(parameters, name) != default:
+                forecast = calibration.Forecast(
+                    reason=f"{name} is not {default}, with which it is calibrated"
+                )
         value = found.as_json() | {"forecast": calibration.as_json(forecast)}
         ready = found.advice.verdict == "ready"
         text = probe_report.describe(found, model, forecast)

@@ -64,12 +64,14 @@ class BrowserData:
 
 
 def list_evaluated(results_dir: str | Path) -> list[Evaluated]:
-    """List the evaluated checkpoints by model and step, those before RL first."""
+    """List the evaluated checkpoints of the grammar by model and step, those before RL first."""
     steps = {
         (run.arm, run.seed): run.manifest["parameters"]["num_steps"] for run in find_runs(results_dir, "grpo")
     }
     found = []
     for run in find_runs(results_dir, STAGE):
+        if "completions.parquet" not in run.manifest["files"]:
+            continue  # in natural English: behaviours are counted there, and have no places to mark
         parameters = run.manifest["parameters"]
         after = _AFTER_RL.search(parameters["checkpoint"])
         model = base_of(after[1] if after else run.arm)

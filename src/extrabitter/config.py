@@ -9,6 +9,7 @@ the book's claims are argued in the notebooks, beside the number.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -44,6 +45,8 @@ class StageParameters(StrictModel):
 class LanguageParameters(StageParameters):
     """How a stage speaks to its model: in the grammar of our own bases, or to any causal language model in English."""
 
+    trains: ClassVar[bool] = False
+
     prompt: Literal["grammar", "plain", "chat"] = Field(
         "grammar",
         description="grammar: our own bases | natural English: plain text, or the tokenizer's chat template",
@@ -52,7 +55,8 @@ class LanguageParameters(StageParameters):
     shots_show: str = Field("direct", description="English: what these show, a key of priming.CONDITIONS")
     revision: str = Field("", description="English: branch, tag or commit of a hub id; empty: main")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="English: numbers of the forward pass; auto: float32 on a CPU, bfloat16 on a GPU"
+        "auto",
+        description="English: of weights, in training of the forward pass; auto: float32 on a CPU, else bfloat16",
     )
     device: str = Field("auto", description="English: auto, cpu or cuda[:n]")
     num_numbers: int = Field(3, ge=2, le=4, description="given numbers in a problem; 2: English only")
@@ -69,7 +73,11 @@ class LanguageParameters(StageParameters):
                     f"num_numbers = {self.num_numbers}: must be at least 3 with prompt 'grammar'"
                 )
             return self
-        grammar = ("masked_words", "forced_words", "cue", "forced_search_share", "solutions")
+        if self.trains and self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f"device = {self.device!r}: must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
+            )
+        grammar = ("masked_words", "forced_words", "cue", "forced_search_share", "solutions", "num_attempts")
         for name in grammar:
             field = type(self).model_fields.get(name)
             if field is not None and (value := getattr(self, name)) != field.default:
@@ -143,6 +151,7 @@ class SftPrimingParameters(LanguageParameters):
     """Prime a model with supervised fine-tuning on written traces."""
 
     stage: ClassVar[str] = "sft_priming"
+    trains: ClassVar[bool] = True
 
     init_from: str = Field(min_length=1, description="checkpoint to prime")
     condition: str = Field(min_length=1, description="what the traces show: a key of priming.CONDITIONS")
@@ -160,6 +169,7 @@ class GrpoParameters(LanguageParameters):
     """Train a model by GRPO on the verifier's 0/1 reward."""
 
     stage: ClassVar[str] = "grpo"
+    trains: ClassVar[bool] = True
 
     init_from: str = Field(min_length=1, description="checkpoint to train")
     num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
@@ -172,11 +182,9 @@ class GrpoParameters(LanguageParameters):
     gradient_accumulation_steps: int = Field(
         1, ge=1, le=4096, description="such batches in a step; memory against time"
     )
-    num_processes: int = Field(
-        1, ge=1, le=64, description="processes that share a step, one a GPU, started by accelerate"
-    )
+    num_processes: int = Field(1, ge=1, le=64, description="processes that share a step, one a GPU")
     accelerate_config: str = Field(
-        "", description="accelerate's YAML, e.g. for several machines; empty: num_processes on this one"
+        "", description="accelerate's YAML, data parallel, e.g. on several machines; empty: on this one"
     )
     activation_checkpointing: bool = Field(
         False, description="compute activations twice instead of keeping them"
@@ -225,7 +233,7 @@ class GrpoParameters(LanguageParameters):
     @property
     def completions_per_step(self) -> int:
         """Completions of an optimiser step over all processes."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+        return completions_per_step(self.model_dump())
 
     @model_validator(mode="after")
     def _consistent(self) -> GrpoParameters:
@@ -240,6 +248,15 @@ class GrpoParameters(LanguageParameters):
         if self.num_processes > 1 and self.save_steps:
             raise ValueError(
                 f"save_steps = {self.save_steps!r}: must be empty where num_processes is above 1"
+            )
+        if self.num_processes > 1 and self.forced_search_share:
+            raise ValueError(
+                f"forced_search_share = {self.forced_search_share}: must be 0 where num_processes is above 1"
+            )
+        share = type(self).model_fields["vllm_gpu_memory_utilization"].default
+        if self.rollouts != "vllm" and self.vllm_gpu_memory_utilization != share:
+            raise ValueError(
+                f"vllm_gpu_memory_utilization = {self.vllm_gpu_memory_utilization}: only with rollouts 'vllm'"
             )
         if self.accelerate_config and self.num_processes == 1:
             raise ValueError(
@@ -326,6 +343,12 @@ STAGES: dict[str, type[StageParameters]] = {
 }
 
 Model = TypeVar("Model", bound=StrictModel)
+
+
+def completions_per_step(parameters: Mapping[str, Any]) -> int:
+    """Return the completions of a GRPO step from its parameters, of a manifest too; old ones have a batch alone."""
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+    return math.prod(int(parameters.get(name, 1)) for name in names)
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:

@@ -32,7 +32,7 @@ FIELDS = {
     "prompt": "the problem in the grammar of the book's own models",
     "prompt_in_words": "the problem in natural English",
     "completion": "a worked solution in the grammar",
-    "completion_in_words": "the same in natural English; filler is dots, as many as words in the grammar",
+    "completion_in_words": "the same in natural English; filler has no words and is left out",
 }
 
 

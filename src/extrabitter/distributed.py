@@ -1,13 +1,14 @@
 """GRPO in several processes, one a GPU: the first one writes what came of it.
 
 A notebook's kernel is one process, and a GPU that it has touched cannot be shared by processes it forks: so the kernel
-only waits, and reads the result from a folder. Weights pass between processes as TRL and accelerate do it (data
-parallel, or what accelerate's own YAML asks for).
+only waits, and reads the result from a folder. Data parallel: each process holds the whole model, and TRL's own loss
+runs on its share of the completions.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from extrabitter.config import GrpoParameters, validate
 
 # The line that ends a traceback, behind the mark of its process.
 _ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Interrupt): [^\n]+")
+# What accelerate sets where the weights are not whole in each process.
+_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 CHECKPOINT, STEPS, MODEL, PARAMETERS = "checkpoint", "steps.parquet", "model.json", "parameters.json"
 
 
@@ -73,6 +76,13 @@ def work(folder: Path) -> None:
     parameters = validate(GrpoParameters, values, "grpo")
     models.set_threads(parameters.threads)
     state = PartialState(cpu=pretrained.on_cpu(parameters))
+    sharded = [name for name in _SHARDING if os.environ.get(name, "").lower() in ("1", "true")]
+    if sharded:
+        raise ValueError(f"accelerate_config: must be plain data parallel; {sharded[0]} cuts the weights up")
+    if state.num_processes != parameters.num_processes:
+        raise ValueError(
+            f"num_processes = {parameters.num_processes}: accelerate started {state.num_processes}; must be equal"
+        )
     model, tokenizer, record = pretrained.load_for_stage(parameters, parameters.init_from, training=True)
     steps = grpo.train(parameters, model, tokenizer)
     if state.is_main_process:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from extrabitter.artifacts import find_runs
+from extrabitter.config import completions_per_step
 from extrabitter.estimates import Estimate, over_seed_values
 
 RUNGS = ("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3", "rich")
@@ -95,8 +96,9 @@ def _best_of_grid(xs: Values, ys: Values, midpoints: Values, scales: Values) -> 
 
 def batch_sizes(results_dir: str | Path) -> dict[str, int]:
     """Read completions a step of each GRPO arm off the manifests of a results folder."""
-    name = "per_device_train_batch_size"
-    return {run.arm: run.manifest["parameters"][name] for run in find_runs(results_dir, "grpo")}
+    return {
+        run.arm: completions_per_step(run.manifest["parameters"]) for run in find_runs(results_dir, "grpo")
+    }
 
 
 def readings(steps: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

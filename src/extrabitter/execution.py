@@ -50,6 +50,7 @@ def run_job(plan: Plan, key: str) -> Status:
             try:
                 _check_inputs(plan, job)
                 check_notebook(plan.root / job.notebook, job.parameters)
+                _show_gpus(job.resources.gpus)
                 executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
                 _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
                 if artifacts.read_manifest(run_dir) is None:
@@ -128,6 +129,15 @@ def check_notebook(notebook: Path, parameters: StageParameters) -> None:
             raise ParameterError(
                 f"{notebook.name}: {name} = {default!r}: must be of type {expected.__name__}"
             )
+
+
+def _show_gpus(count: int) -> None:
+    """Let a job see as many GPUs as it asked for: with more, a trainer of one process would spread over them.
+
+    A cluster, or whoever set CUDA_VISIBLE_DEVICES, has chosen already.
+    """
+    if count:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
 
 
 def _check_inputs(plan: Plan, job: Job) -> None:

@@ -57,6 +57,7 @@ def gpu_plans(jobs_of: Mapping[str, Mapping[str, PlannedJob]]) -> pd.DataFrame:
                 parameters.num_steps,
                 parameters.completions_per_step,
                 parameters.max_completion_length,
+                extra_forwards=parameters.activation_checkpointing + (parameters.rollouts == "vllm"),
             )
             memory = training_memory(size, card, parameters.vllm_gpu_memory_utilization, parameters.beta > 0)
             rows.append(

@@ -2,7 +2,8 @@
 
 Differences from the papers: none in the algorithm. Rollouts come from `extrabitter.rollouts` instead of
 `model.generate`, and the loss is TRL's own on trimmed micro-batches (`extrabitter.grpo_loss`); with
-`rollouts = "generate"` both are TRL's as it comes, with "vllm" only the sampler is.
+`rollouts = "generate"` both are TRL's as it comes, with "vllm" only the sampler is, and the loss alone where several
+processes share a step.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
         lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
         warmup_steps=0,
-        optim="adamw_torch",
+        optim="adamw_torch"
+        if on_cpu(parameters)
+        else "adamw_torch_fused",  # fused: no third copy of the weights
         adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
         adam_beta2=0.999,
         adam_epsilon=1e-8,
@@ -173,7 +176,9 @@ def build_trainer(
         derive_seed(parameters.seed, "grpo", "problems"),
         num_numbers=parameters.num_numbers,
     )
-    trainer_class = GRPOTrainer if parameters.rollouts == "generate" else TrimmedGRPOTrainer
+    # Trimmed processes would come to TRL's gathers with rows of unlike number.
+    stock = parameters.rollouts == "generate" or parameters.num_processes > 1
+    trainer_class = GRPOTrainer if stock else TrimmedGRPOTrainer
     if parameters.forced_search_share and parameters.forced_search_weighted:
         trainer_class = WeightedGRPOTrainer
     trainer = trainer_class(

@@ -60,7 +60,10 @@ class StepTable(TrainerCallback):
         **columns: Any,
     ) -> dict[str, float]:
         lengths = [len(ids) for ids in completion_ids]
-        truncated = [ids[-1] != self.eos_token_id for ids in completion_ids]
+        truncated = [
+            self.wording.is_truncated(spoken(completion), ids[-1] == self.eos_token_id)
+            for completion, ids in zip(completions, completion_ids, strict=True)
+        ]
         rows = [
             self.wording.measure(spoken(completion), Problem(tuple(sorted(given)), goal), cut)
             for completion, given, goal, cut in zip(completions, numbers, target, truncated, strict=True)

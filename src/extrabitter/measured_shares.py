@@ -7,7 +7,6 @@ forced the choice, its two success rates take their place.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from numpy.typing import NDArray
 
 from extrabitter.arms import base_of
 from extrabitter.artifacts import find_runs
+from extrabitter.config import completions_per_step
 
 Array = NDArray[np.float64]
 
 LEAST_STEPS = 5  # to fit, and to judge
 LEAST_SEEN = 25  # completions behind a share or payoff, which is then known to about a fifth
-# Parameters whose product is the completions of a step; older runs have the first only.
-_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
 ABSENT = ("frac_with_subgoal_setting", "frac_with_backward_chaining")
 
 
@@ -69,7 +67,7 @@ def completions_a_step(results_dir: str | Path) -> dict[str, int]:
     """Read completions a step off the manifests of GRPO arms that draw them all themselves and divide by no std."""
     found = {run.arm: run.manifest["parameters"] for run in find_runs(results_dir, "grpo")}
     return {
-        arm: math.prod(int(given.get(name, 1)) for name in _OF_A_STEP)
+        arm: completions_per_step(given)
         for arm, given in found.items()
         if not given.get("forced_search_share") and given.get("scale_rewards", "none") == "none"
     }

@@ -147,7 +147,7 @@ def render_solution(trace: Trace, problem: Problem) -> str:
     """Return a trace of `tasks.countdown` in words, handed in at its end; ValueError if it makes no attempt."""
     if not trace.attempts:
         raise ValueError(f"trace of {problem.identifier}: has no attempt to put into words")
-    sentences = ["..."] * trace.num_filler
+    sentences = []
     for position, attempt in enumerate(trace.attempts):
         if position:
             start = " and ".join(map(str, attempt.numbers))

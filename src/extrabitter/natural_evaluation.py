@@ -62,6 +62,7 @@ def sample_natural(
         sampling,
         eos_token_id=tokenizer.eos_token_id,
         generator=torch.Generator(device=device).manual_seed(seed),
+        with_logprobs=False,
     )
     rows = []
     for index, (ids, truncated) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
@@ -78,7 +79,7 @@ def sample_natural(
                 "prompt": texts[problem_index],
                 "completion": text,
                 "num_completion_tokens": len(ids),
-                "truncated": bool(truncated) and text == written,
+                "truncated": wording.is_truncated(written, ended=not truncated),
                 **measure_natural(text, problem),
             }
         )

@@ -16,7 +16,7 @@ from extrabitter.census_scores import FOLDER, SCORES, read_scores
 from extrabitter.evaluation import pass_at_k_table
 from extrabitter.natural import examples
 from extrabitter.natural_evaluation import natural_summary, sample_natural
-from extrabitter.priming import CONDITIONS
+from extrabitter.priming import CONDITIONS, EXAMPLE_CONDITIONS
 from extrabitter.probe import (
     GROUP_SIZES,
     ProbeParameters,
@@ -46,7 +46,7 @@ class NaturalProbeParameters(ProbeParameters):
     few_shot: int = Field(0, ge=0, le=32, description="worked training problems in the prompt")
     shots_show: str = Field(
         "direct",
-        pattern=f"^({'|'.join(name for name, shown in CONDITIONS.items() if not shown.switched)})$",
+        pattern=f"^({'|'.join(EXAMPLE_CONDITIONS)})$",
         description="what these show: a key of priming.CONDITIONS",
     )
     num_numbers: int = Field(3, ge=2, le=4, description="given numbers in a problem")

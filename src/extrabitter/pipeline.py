@@ -296,6 +296,10 @@ def _make_job(
     for name in ("init_from", "checkpoint"):
         path, key = _resolve(values.get(name), results_dir, seed)
         if key is not None:
+            if values.get("revision"):
+                raise ParameterError(
+                    f"{where}: revision = {values['revision']!r}: only of a hub id; {values[name]} is another arm"
+                )
             values[name] = path
             inputs.append(key)
     run_dir = results_dir / stage / arm / f"seed={seed}"

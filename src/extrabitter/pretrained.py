@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from extrabitter.artifacts import HUB_ID, ArtifactError, find_checkpoint
+from extrabitter.artifacts import ArtifactError, find_checkpoint, names_hub_model
 from extrabitter.config import LanguageParameters
 from extrabitter.models import CheckpointError, load_checkpoint
 from extrabitter.wording import Prompt
@@ -164,7 +164,7 @@ def _dtype(dtype: str, device: str) -> str:
 
 def _find(reference: str, revision: str) -> tuple[Path, str]:
     """Return the folder a model lies in, and the commit it was resolved to (empty for a folder given)."""
-    if Path(reference).is_dir() or not HUB_ID.fullmatch(reference):
+    if not names_hub_model(reference):
         if revision:
             raise CheckpointError(f"model {reference}: a folder has no revision; leave it empty")
         try:

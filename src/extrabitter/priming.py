@@ -66,6 +66,14 @@ CONDITIONS: dict[str, PrimingCondition] = {
 }
 
 
+# What worked examples in a prompt can show: solved traces, one a problem, as they are written in English too.
+EXAMPLE_CONDITIONS = tuple(
+    name
+    for name, shown in CONDITIONS.items()
+    if not shown.switched and not shown.matched_length and shown.trace.ending != "wrong"
+)
+
+
 def priming_traces(
     condition: str, count: int, seed: int, num_numbers: int = 3, solution_probability: float = 0.45
 ) -> list[tuple[Problem, Trace]]:
@@ -140,5 +148,5 @@ def _write(problem: Problem, condition: PrimingCondition, solution_probability: 
 
 
 def _num_words(trace: Trace, problem: Problem) -> int:
-    """Return a trace's length in the grammar, which other wordings' filler keeps to."""
+    """Return a trace's length in the grammar."""
     return len(render_trace(trace, problem).split())

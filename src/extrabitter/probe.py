@@ -3,8 +3,7 @@
 For checkpoints of the book's own kind: word-level vocabulary, Countdown grammar. Measured are pass@k, how often a
 group of completions carries signal, each behaviour's probability and what it changes (`interventions`), what other
 decoders would draw (`decoding`), and whether verdicts are true. From these follow priming advice by a stated rule
-(`priming_advice`) and a cost estimate (`training_costs`). No outcome of RL is predicted: no predictor has been
-calibrated.
+(`priming_advice`) and a cost estimate (`training_costs`). What RL would reach is for `calibration` to say.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def _forecast_lines(forecast: Forecast) -> list[str]:
     return [
         f"forecast of success after GRPO, on test problems: {_percent(forecast.value)} "
         f"({_spread(forecast.lower, forecast.upper)})",
-        f"  by {forecast.num_models} models of this book; as far off as the worst of them when it was left out",
+        f"  by {forecast.num_models} models of profile reference and their runs; as wide as the worst of them was off",
     ]
 
 

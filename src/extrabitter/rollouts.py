@@ -29,6 +29,7 @@ WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each 
 CACHE_BYTES = (
     256 * 2**20
 )  # of a small model; a larger one's is at most twice its weights, which each token reads
+SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 logger = logging.getLogger(__name__)
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
@@ -56,17 +57,20 @@ def generate(
     eos_token_id: int,
     generator: torch.Generator | None = None,
     forced_ids: Sequence[int] = (),
+    with_logprobs: bool = True,
 ) -> Rollouts:
     """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
 
     `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
-    `models.mask_tokens` are never drawn. Raises `ValueError` with one line on impossible arguments.
+    `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN: `model.generate` keeps a
+    vocabulary's scores for each token of which they are read. Raises `ValueError` with one line on impossible
+    arguments.
     """
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
     if len(forced_ids) >= sampling.max_completion_length or eos_token_id in forced_ids:
         raise ValueError("forced_ids: must be shorter than max_completion_length and without the eos token")
-    sampler = _Sampler(model, sampling, eos_token_id, generator, [*forced_ids])
+    sampler = _Sampler(model, sampling, eos_token_id, generator, [*forced_ids], with_logprobs)
     was_training = model.training
     model.eval()
     try:
@@ -108,6 +112,7 @@ class _Sampler:
     eos_token_id: int
     generator: torch.Generator | None
     forced_ids: list[int]
+    with_logprobs: bool
 
     def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
         """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
@@ -221,11 +226,15 @@ class _Sampler:
             eos_token_id=self.eos_token_id,
             pad_token_id=self.eos_token_id,  # what follows the first eos is not read
             return_dict_in_generate=True,
-            output_scores=True,
+            output_scores=self.with_logprobs,
             **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
         )
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
-        for block in (jobs[start : start + WIDTH] for start in range(0, len(jobs), WIDTH)):
+        width = WIDTH
+        if self.with_logprobs:  # scores of a block, and two copies of them
+            row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length
+            width = max(1, min(WIDTH, SCORE_BYTES // row_bytes))
+        for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
             rows = torch.tensor([row for _, row in block], device=ids.device)
             if num_forced:
@@ -234,10 +243,12 @@ class _Sampler:
                 torch.manual_seed(int(torch.randint(2**31, (1,), generator=self.generator)))
                 output = self.model.generate(ids, attention_mask=mask, generation_config=config)
             tokens = output.sequences[:, ids.shape[1] :]
-            scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
             end = num_forced + tokens.shape[1]
             self.tokens[rows, num_forced:end] = tokens
-            self.logprobs[rows, num_forced:end] = scores.gather(2, tokens[..., None])[..., 0]
+            self.logprobs[rows, num_forced:end] = torch.nan
+            if self.with_logprobs:
+                scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
+                self.logprobs[rows, num_forced:end] = scores.gather(2, tokens[..., None])[..., 0]
 
     def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""

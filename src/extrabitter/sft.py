@@ -50,7 +50,7 @@ def build_config(parameters: SftPrimingParameters, output_dir: str) -> SFTConfig
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-5 of the papers is for 1e9 parameters
         lr_scheduler_type="linear",  # ours: priming ends where it stands, it is not read at several steps
         warmup_steps=0,
-        optim="adamw_torch",
+        optim="adamw_torch" if on_cpu(parameters) else "adamw_torch_fused",
         adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
         adam_beta2=0.999,
         adam_epsilon=1e-8,

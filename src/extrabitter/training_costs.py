@@ -42,8 +42,10 @@ NUM_PARAMETERS = {
 }
 # Ours: shares of the peak that a careful set-up reaches. Generation is bound by memory, training less.
 GENERATION_UTILISATION, TRAINING_UTILISATION = 0.10, 0.30
-# Bytes a parameter: bf16 weights and gradients, AdamW's two moments and master weights in float32.
-TRAINING_BYTES = 2 + 2 + 4 + 4 + 4
+# Bytes a parameter: weights, gradients and AdamW's two moments, all in float32.
+TRAINING_BYTES = 4 + 4 + 4 + 4
+# Copies of the weights that a forward pass in bf16 keeps until its backward pass.
+AUTOCAST_BYTES = 2
 
 
 class Cost(NamedTuple):
@@ -57,18 +59,25 @@ class Cost(NamedTuple):
 
 
 def estimate_cost(
-    gpu: str, num_parameters: int, num_steps: int, completions_per_step: int, completion_tokens: float
+    gpu: str,
+    num_parameters: int,
+    num_steps: int,
+    completions_per_step: int,
+    completion_tokens: float,
+    extra_forwards: int = 0,
 ) -> Cost:
     """Estimate a GRPO run; ValueError names the cards there are.
 
-    `completion_tokens` is the mean length of a completion. `fits` compares memory without activations and caches.
+    `completion_tokens` is the mean length of a completion. `extra_forwards` are passes beside those of the plain
+    algorithm: one for recomputed activations, one for log-probabilities of a sampler of its own. `fits` compares
+    memory without activations and caches.
 
     >>> round(estimate_cost("A100", 3_000_000_000, 250, 1024, 500).hours, 1)
     13.7
     """
     _check(gpu)
     tokens = num_steps * completions_per_step * completion_tokens
-    generated, trained = 2 * num_parameters * tokens, 6 * num_parameters * tokens
+    generated, trained = 2 * num_parameters * tokens, (6 + 2 * extra_forwards) * num_parameters * tokens
     peak = GPUS[gpu].teraflops * 1e12
     seconds = generated / (peak * GENERATION_UTILISATION) + trained / (peak * TRAINING_UTILISATION)
     memory = num_parameters * TRAINING_BYTES / 2**30
@@ -78,14 +87,14 @@ def estimate_cost(
 def training_memory(num_parameters: int, gpu: str, vllm_share: float, has_reference: bool) -> float:
     """Estimate the memory of a GRPO run on one card, in GiB, without activations; ValueError names the cards there are.
 
-    Weights, gradients and optimiser, the KL term's reference model in float32, and the share of the card that vLLM
-    takes for its own copy of the weights and its cache.
+    Weights, gradients and a fused optimiser, their copies in bf16, the KL term's reference model in float32, and the
+    share of the card that vLLM takes for its own copy of the weights and its cache.
 
-    >>> round(training_memory(3_000_000_000, "A100", 0.3, has_reference=False), 1)
-    68.7
+    >>> round(training_memory(3_000_000_000, "A100", 0.2, has_reference=False), 1)
+    66.3
     """
     _check(gpu)
-    parameter_bytes = TRAINING_BYTES + 4 * has_reference
+    parameter_bytes = TRAINING_BYTES + AUTOCAST_BYTES + 4 * has_reference
     return num_parameters * parameter_bytes / 2**30 + vllm_share * GPUS[gpu].memory_gib
 
 

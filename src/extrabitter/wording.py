@@ -21,7 +21,7 @@ from extrabitter.natural import (
     verify_completion,
 )
 from extrabitter.natural_measures import NATURAL_MEASURES, NOT_ANSWERED, measure_natural
-from extrabitter.priming import CONDITIONS
+from extrabitter.priming import CONDITIONS, EXAMPLE_CONDITIONS
 from extrabitter.tasks import Verdict, countdown
 from extrabitter.tasks.countdown import Problem, Trace
 
@@ -50,7 +50,11 @@ class Wording(Protocol):
         ...
 
     def measure(self, text: str, problem: Problem, truncated: bool) -> dict[str, Any]:
-        """Return what `measures` are made of; never raises."""
+        """Return what `measures` are made of, of a text that was or was not `truncated`; never raises."""
+        ...
+
+    def is_truncated(self, text: str, ended: bool) -> bool:
+        """Tell whether a text was cut at the cap before it said all; `ended`: the model ended it."""
         ...
 
 
@@ -79,6 +83,10 @@ class Grammar:
         """Measure with the exact parser."""
         return measure_completion(text, problem, truncated)
 
+    def is_truncated(self, text: str, ended: bool) -> bool:
+        """Tell whether the model did not end the text."""
+        return not ended
+
 
 @dataclass(frozen=True)
 class English:
@@ -96,6 +104,10 @@ class English:
 
     def demonstration(self, trace: Trace, problem: Problem) -> Prompt:
         """Return a trace in words: a text, or the next turn of the conversation."""
+        if trace.num_filler:
+            raise ParameterError(
+                "condition = 'filler': as long as others in the grammar only; must be another here"
+            )
         solution = render_solution(trace, problem)
         return [{"role": "assistant", "content": solution}] if self.style == "chat" else solution
 
@@ -111,6 +123,10 @@ class English:
         """Measure by the census, up to where the text goes on to a problem of its own."""
         return measure_natural(cut_completion(text), problem)
 
+    def is_truncated(self, text: str, ended: bool) -> bool:
+        """Tell whether the model ended neither the text nor the problem, by going on to another."""
+        return not ended and cut_completion(text) == text
+
 
 GRAMMAR = Grammar()
 
@@ -122,10 +138,10 @@ def choose_wording(parameters: LanguageParameters) -> Wording:
     """
     if parameters.prompt == "grammar":
         return GRAMMAR
-    shown = [name for name, condition in CONDITIONS.items() if not condition.switched]
-    if parameters.shots_show not in shown:
+    if parameters.shots_show not in EXAMPLE_CONDITIONS:
         raise ParameterError(
-            f"{parameters.stage}: shots_show = {parameters.shots_show!r}: must be one of {', '.join(shown)}"
+            f"{parameters.stage}: shots_show = {parameters.shots_show!r}: must be one of "
+            f"{', '.join(EXAMPLE_CONDITIONS)}"
         )
     trace = CONDITIONS[parameters.shots_show].trace
     shots = examples(parameters.few_shot, parameters.seed, trace, parameters.num_numbers)
