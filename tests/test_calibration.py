@@ -94,6 +94,8 @@ def test_a_forecast_is_made_inside_the_range_and_as_wide_as_the_worst_left_out_o
     assert not found.reason and found.num_models == 9
     assert found.value == pytest.approx(0.45, abs=0.03)
     assert found.upper - found.value == pytest.approx(error) == found.value - found.lower
+    rank = calibration.of_rank_correlation(table)
+    assert (found.rank, found.rank_lower, found.rank_upper) == (rank.value, rank.lower, rank.upper)
     assert calibration.as_json(found)["value"] == found.value
 
 

@@ -262,8 +262,9 @@ def test_probe_measures_everything_and_its_json_has_no_nan(checkpoint) -> None:
     text = probe_report.describe(found, "tiny", Forecast(reason="too few models"))
     assert max(map(len, text.splitlines())) <= 120 and " nan" not in text
     assert "none, not calibrated here\n  too few models" in text
-    told = probe_report.describe(found, "tiny", Forecast(0.5, 0.25, 0.75, 9))
+    told = probe_report.describe(found, "tiny", Forecast(0.5, 0.25, 0.75, 9, 0.1, -0.2, 0.4))
     assert "50.0 % (25.0 to 75.0)" in told and "by 9 models" in told
+    assert "correlation 0.10 (-0.20 to 0.40)" in told
 
 
 def test_the_command_prints_json_alone(folder: Path, monkeypatch, capsys) -> None:

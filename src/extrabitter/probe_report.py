@@ -91,6 +91,8 @@ def _forecast_lines(forecast: Forecast) -> list[str]:
         f"forecast of success after GRPO, on test problems: {_percent(forecast.value)} "
         f"({_spread(forecast.lower, forecast.upper)})",
         f"  by {forecast.num_models} models of profile reference and their runs; as wide as the worst of them was off",
+        f"  how well such forecasts rank models left out: correlation {forecast.rank:.2f} "
+        f"({forecast.rank_lower:.2f} to {forecast.rank_upper:.2f}); at nought they do not tell models apart",
     ]
 
 
