@@ -135,6 +135,12 @@ def test_a_name_on_a_hub_is_one_only_in_english_and_where_no_folder_is() -> None
 # Models in the formats of others, through the stages.
 
 
+@pytest.fixture(params=["qwen2", "llama"])
+def theirs(request: pytest.FixtureRequest, tmp_path: Path, tokenizer) -> Path:  # noqa: F811
+    """A random model of real architecture, in a folder as its makers would save it."""
+    return save(tmp_path / "m", tokenizer, request.param)
+
+
 def load(stage: str, folder: Path, **values: object) -> tuple[LanguageParameters, pretrained.Pretrained]:
     parameters = asked(stage, str(folder), **values)
     return parameters, pretrained.load_for_stage(
@@ -142,18 +148,11 @@ def load(stage: str, folder: Path, **values: object) -> tuple[LanguageParameters
     )
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 @pytest.mark.parametrize("style", ["plain", "chat"])
 def test_sft_trains_on_the_words_of_the_answer_and_its_end(
-    tmp_path: Path,
-    tokenizer,  # noqa: F811
-    architecture: str,
-    style: str,
-    monkeypatch: pytest.MonkeyPatch,
+    theirs: Path, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parameters, (model, its_tokenizer, _) = load(
-        "sft_priming", save(tmp_path / "m", tokenizer, architecture), prompt=style
-    )
+    parameters, (model, its_tokenizer, _) = load("sft_priming", theirs, prompt=style)
     wording = choose_wording(parameters)
     documents = demonstrations(wording, priming_traces(parameters.condition, 4, seed=0))
     seen: list[dict[str, Any]] = []
@@ -179,18 +178,12 @@ def test_sft_trains_on_the_words_of_the_answer_and_its_end(
         assert said.strip().endswith(end)
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 @pytest.mark.parametrize("style", ["plain", "chat"])
 def test_grpo_samples_rewards_and_measures_in_english(
-    tmp_path: Path,
-    tokenizer,  # noqa: F811
-    architecture: str,
-    style: str,
-    monkeypatch: pytest.MonkeyPatch,
+    theirs: Path, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save(tmp_path / "m", tokenizer, architecture)
     parameters, (model, its_tokenizer, _) = load(
-        "grpo", folder, prompt=style, format_weight=0.5, num_numbers=2
+        "grpo", theirs, prompt=style, format_weight=0.5, num_numbers=2
     )
     before = model.get_output_embeddings().weight.detach().clone()
     prompts: list[str] = []

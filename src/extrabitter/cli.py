@@ -243,14 +243,17 @@ def probe(
         chosen = {name: value for name, value in given.items() if value is not None} | common
         parameters = validate(probing.ProbeParameters, chosen, "probe")
         found = probing.probe(parameters, *models.load_checkpoint(model))
-        features = calibration.features_of(found.search_row(), found.pass_at_1())
-        forecast = calibration.forecast(calibration.finished_runs(_PUBLISHED), features)
-        for name in ("num_numbers", "max_completion_length"):
-            default = probing.ProbeParameters.model_fields[name].default
-            if getattr(parameters, name) != default:
-                forecast = calibration.Forecast(
-                    reason=f"{name} is not {default}, with which it is calibrated"
-                )
+        defaults = {
+            name: probing.ProbeParameters.model_fields[name].default
+            for name in ("max_completion_length", "num_numbers")
+        }
+        other = [name for name, default in defaults.items() if getattr(parameters, name) != default]
+        if other:
+            reason = f"{other[0]} is not {defaults[other[0]]}, with which it is calibrated"
+            forecast = calibration.Forecast(reason=reason)
+        else:
+            features = calibration.features_of(found.search_row(), found.pass_at_1())
+            forecast = calibration.forecast(calibration.finished_runs(_PUBLISHED), features)
         value = found.as_json() | {"forecast": calibration.as_json(forecast)}
         ready = found.advice.verdict == "ready"
         text = probe_report.describe(found, model, forecast)

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from extrabitter.dynamics import Array, Learner, Update, policy_steps
 from extrabitter.estimates import Estimate, over_seed_values
@@ -102,10 +103,7 @@ def judged(runs: Sequence[MeasuredRun], fitted: float = FITTED, moving: bool = F
                 rate = fitted_rate(run, DYNAMICS[name], last, moving)
                 if np.isfinite(rate):
                     curve = predicted(run, DYNAMICS[name], np.array([rate]), moving)[:, 0]
-            known = np.isfinite(curve).all() and not reason
-            error = excess_error(run.share[~early], curve[~early], run.completions) if known else np.nan
-            why = "" if known else reason or "step size not determined"
-            rows.append((run.arm, run.seed, run.start, run.gap, name, rate, error, why))
+            rows.append(_row(run, name, rate, curve, ~early, reason))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -126,15 +124,23 @@ def carried(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
         if not 0 < run.start < 1 or np.isnan(run.gap + source.gap) or len(run.step) < LEAST_STEPS:
             continue
         for name in [*DYNAMICS, NO_CHANGE]:
-            rate, curve = np.nan, np.full(len(run.step), run.start)
-            if name != NO_CHANGE:
-                rate = fitted_rate(source, DYNAMICS[name], np.inf)
-                curve = predicted(run, DYNAMICS[name], np.array([rate]))[:, 0] if np.isfinite(rate) else curve
-            known = bool(name == NO_CHANGE or np.isfinite(rate))
-            error = excess_error(run.share, curve, run.completions) if known else np.nan
-            why = "" if known else "step size not determined"
-            rows.append((run.arm, run.seed, run.start, run.gap, name, rate, error, why))
+            rate, curve = np.nan, np.full(len(run.step), np.nan)
+            if name == NO_CHANGE:
+                curve[:] = run.start
+            elif np.isfinite(rate := fitted_rate(source, DYNAMICS[name], np.inf)):
+                curve = predicted(run, DYNAMICS[name], np.array([rate]))[:, 0]
+            rows.append(_row(run, name, rate, curve, np.ones(len(curve), dtype=bool)))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(
+    run: MeasuredRun, name: str, rate: float, curve: Array, unseen: NDArray[np.bool_], reason: str = ""
+) -> tuple[object, ...]:
+    """Return one of `COLUMNS`' rows: a curve (N,), NaN where its step size is not determined, on `unseen` steps."""
+    known = not reason and bool(np.isfinite(curve).all())
+    error = excess_error(run.share[unseen], curve[unseen], run.completions) if known else np.nan
+    why = "" if known else reason or "step size not determined"
+    return run.arm, run.seed, run.start, run.gap, name, rate, error, why
 
 
 def share_exponent(run: MeasuredRun, share: Array) -> float:

@@ -32,7 +32,7 @@ from extrabitter.exploration import WeightedGRPOTrainer, explore
 from extrabitter.grpo_loss import TrimmedGRPOTrainer
 from extrabitter.grpo_steps import RewardFunction, StepTable
 from extrabitter.models import mask_tokens, masked_token_ids
-from extrabitter.pretrained import autocast_dtype, encode_prompts, on_cpu
+from extrabitter.pretrained import encode_prompts, trainer_arguments
 from extrabitter.rewards import correct_reward, format_reward
 from extrabitter.rollouts import generate
 from extrabitter.sampling import SamplingParameters
@@ -88,9 +88,6 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
         lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
         warmup_steps=0,
-        optim="adamw_torch"
-        if on_cpu(parameters)
-        else "adamw_torch_fused",  # fused: no third copy of the weights
         adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
         adam_beta2=0.999,
         adam_epsilon=1e-8,
@@ -98,10 +95,7 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         max_grad_norm=1.0,  # ours, TRL's default made explicit
         disable_dropout=True,
         # The machine.
-        use_cpu=on_cpu(parameters),
-        # Ours: weights and optimiser in float32; the forward pass too, unless a larger model asks for less.
-        bf16=autocast_dtype(parameters) == "bfloat16",
-        fp16=autocast_dtype(parameters) == "float16",
+        **trainer_arguments(parameters),  # processor or GPU, precision, and which AdamW
         tf32=False,  # the same; transformers would switch it on beside torch_compile
         torch_compile=parameters.torch_compile and can_compile(),
         activation_checkpointing=parameters.activation_checkpointing,

@@ -181,10 +181,14 @@ def load_checkpoint(
         tokenizer_class = PreTrainedTokenizerFast if is_generic else AutoTokenizer
         tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({reason})") from error
+        raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({first_line(error)})") from error
     mask_tokens(model, word_ids(tokenizer, masked_words))
     return model.eval(), tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[int]:

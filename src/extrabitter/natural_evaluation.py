@@ -19,7 +19,7 @@ from extrabitter.evaluation import evaluation_problems, sampling_parameters, sum
 from extrabitter.models import CheckpointError
 from extrabitter.natural import cut_completion
 from extrabitter.natural_measures import NATURAL_MEASURES, measure_natural
-from extrabitter.pretrained import encode_prompts, render_chat
+from extrabitter.pretrained import as_read, encode_prompts
 from extrabitter.rollouts import SamplingParameters, generate
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks.countdown import Problem
@@ -45,7 +45,7 @@ def sample_natural(
     model, tokenizer, _ = pretrained
     prompts = [wording.prompt(problem) for problem in problems]
     prompt_ids = encode_prompts(tokenizer, prompts)
-    texts = [prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt) for prompt in prompts]
+    texts = [as_read(tokenizer, prompt) for prompt in prompts]
     longest = max(map(len, prompt_ids), default=0) + sampling.max_completion_length
     limit = getattr(model.config, "max_position_embeddings", None) or longest
     if longest > limit:

@@ -14,9 +14,8 @@ from pydantic import Field
 
 from extrabitter.census_scores import FOLDER, SCORES, read_scores
 from extrabitter.evaluation import pass_at_k_table
-from extrabitter.natural import examples
 from extrabitter.natural_evaluation import natural_summary, sample_natural
-from extrabitter.priming import CONDITIONS, EXAMPLE_CONDITIONS
+from extrabitter.priming import EXAMPLE_CONDITIONS
 from extrabitter.probe import (
     GROUP_SIZES,
     ProbeParameters,
@@ -28,7 +27,7 @@ from extrabitter.probe import (
 from extrabitter.records import BEHAVIOURS
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.wording import English
+from extrabitter.wording import english
 
 if TYPE_CHECKING:
     from extrabitter.pretrained import Pretrained
@@ -96,8 +95,8 @@ class NaturalProbe:
 def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) -> NaturalProbe:
     """Probe a model on validation problems in natural English."""
     problems = draw_problems(parameters)
-    shots = examples(
-        parameters.few_shot, parameters.seed, CONDITIONS[parameters.shots_show].trace, parameters.num_numbers
+    wording = english(
+        parameters.prompt, parameters.few_shot, parameters.shots_show, parameters.seed, parameters.num_numbers
     )
     completions = sample_natural(
         pretrained,
@@ -105,7 +104,7 @@ def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) ->
         parameters.num_samples,
         SamplingParameters(max_completion_length=parameters.max_completion_length),
         derive_seed(parameters.seed, "probe sampling"),
-        English(parameters.prompt, shots),
+        wording,
     )
     summary = natural_summary(completions, parameters.seed)
     mean_tokens = float(completions["num_completion_tokens"].mean())

@@ -18,7 +18,7 @@ import torch
 
 from extrabitter.artifacts import ArtifactError, find_checkpoint, names_hub_model
 from extrabitter.config import LanguageParameters
-from extrabitter.models import CheckpointError, load_checkpoint
+from extrabitter.models import CheckpointError, first_line, load_checkpoint
 from extrabitter.wording import Prompt
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ def load_for_stage(parameters: LanguageParameters, reference: str, training: boo
     return Pretrained(model, tokenizer, _record(model, tokenizer, reference))
 
 
+def trainer_arguments(parameters: LanguageParameters) -> dict[str, Any]:
+    """Return what TRL's configurations are told of the machine, the same for SFT and GRPO.
+
+    Weights and optimiser are float32; the forward pass too, unless a larger model asks for less. On a GPU the
+    optimiser is fused: the other one makes a further copy of the weights.
+    """
+    dtype = autocast_dtype(parameters)
+    return {
+        "use_cpu": on_cpu(parameters),
+        "optim": "adamw_torch" if on_cpu(parameters) else "adamw_torch_fused",
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+    }
+
+
 def on_cpu(parameters: LanguageParameters) -> bool:
     """Tell whether a stage runs without a GPU."""
     return _device(parameters.device) == "cpu"
@@ -69,14 +84,17 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
     Raises CheckpointError where there is no template, or one that fails.
     """
     known: dict[str, list[int]] = {}  # TRL repeats a prompt for each generation
-    for prompt in prompts:
-        key = json.dumps(prompt)
+    keys = [json.dumps(prompt) for prompt in prompts]
+    for key, prompt in zip(keys, prompts, strict=True):
         if key not in known:
-            is_text = isinstance(prompt, str)
-            # A template writes special tokens itself.
-            text = prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
-            known[key] = list(tokenizer(text, add_special_tokens=is_text)["input_ids"])
-    return [known[json.dumps(prompt)] for prompt in prompts]
+            is_text = isinstance(prompt, str)  # a template writes special tokens itself
+            known[key] = list(tokenizer(as_read(tokenizer, prompt), add_special_tokens=is_text)["input_ids"])
+    return [known[key] for key in keys]
+
+
+def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """Return a prompt as the model reads it, a conversation through the tokenizer's chat template."""
+    return prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
 
 
 def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
@@ -86,8 +104,7 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str,
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program of the model's, and may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"prompt = 'chat': the chat template fails ({reason})") from error
+        raise CheckpointError(f"prompt = 'chat': the chat template fails ({first_line(error)})") from error
     return str(text)
 
 
@@ -116,8 +133,7 @@ def load_pretrained(
         tokenizer_class = PreTrainedTokenizerFast if generic else AutoTokenizer
         tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"model {reference}: cannot be loaded ({reason})") from error
+        raise CheckpointError(f"model {reference}: cannot be loaded ({first_line(error)})") from error
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
     if tokenizer.pad_token_id is None:
@@ -200,8 +216,7 @@ def _fetch(hub_id: str, revision: str) -> Path:
             raise CheckpointError(
                 f"{named}: neither a folder nor in the local cache; run `{get_it}`, or set HF_HUB_OFFLINE=0"
             ) from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{named}: cannot be fetched ({reason})") from None
+        raise CheckpointError(f"{named}: cannot be fetched ({first_line(error)})") from None
     return Path(path)
 
 

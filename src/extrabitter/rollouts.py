@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each operation
-CACHE_BYTES = (
-    256 * 2**20
-)  # of a small model; a larger one's is at most twice its weights, which each token reads
+# Of a small model's cache; a larger one's is at most twice its weights, which each token reads.
+CACHE_BYTES = 256 * 2**20
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 logger = logging.getLogger(__name__)

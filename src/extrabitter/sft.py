@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 from extrabitter.batching import batches_by_length
 from extrabitter.config import SftPrimingParameters
-from extrabitter.pretrained import autocast_dtype, on_cpu
+from extrabitter.pretrained import trainer_arguments
 from extrabitter.records import validate_table
 from extrabitter.seeding import derive_seed
 from extrabitter.wording import Prompt
@@ -50,16 +50,13 @@ def build_config(parameters: SftPrimingParameters, output_dir: str) -> SFTConfig
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-5 of the papers is for 1e9 parameters
         lr_scheduler_type="linear",  # ours: priming ends where it stands, it is not read at several steps
         warmup_steps=0,
-        optim="adamw_torch" if on_cpu(parameters) else "adamw_torch_fused",
         adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         weight_decay=0.0,  # ours, as in GRPO
         max_grad_norm=1.0,  # ours, TRL's default made explicit
         # The machine.
-        use_cpu=on_cpu(parameters),
-        bf16=autocast_dtype(parameters) == "bfloat16",
-        fp16=autocast_dtype(parameters) == "float16",
+        **trainer_arguments(parameters),  # processor or GPU, precision, and which AdamW
         activation_checkpointing=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,

@@ -143,9 +143,16 @@ def choose_wording(parameters: LanguageParameters) -> Wording:
             f"{parameters.stage}: shots_show = {parameters.shots_show!r}: must be one of "
             f"{', '.join(EXAMPLE_CONDITIONS)}"
         )
-    trace = CONDITIONS[parameters.shots_show].trace
-    shots = examples(parameters.few_shot, parameters.seed, trace, parameters.num_numbers)
-    return English(parameters.prompt, tuple(shots))
+    return english(
+        parameters.prompt, parameters.few_shot, parameters.shots_show, parameters.seed, parameters.num_numbers
+    )
+
+
+def english(
+    style: Literal["plain", "chat"], few_shot: int, shots_show: str, seed: int, num_numbers: int
+) -> English:
+    """Return natural English behind `few_shot` worked training problems, which show one of `EXAMPLE_CONDITIONS`."""
+    return English(style, tuple(examples(few_shot, seed, CONDITIONS[shots_show].trace, num_numbers)))
 
 
 def demonstrations(wording: Wording, traces: Sequence[tuple[Problem, Trace]]) -> list[dict[str, Any]]:
