@@ -84,6 +84,28 @@ def test_the_basis_of_a_number_names_its_seeds(num_seeds: int, words: str) -> No
     assert ("exploratory" in reporting.basis(num_seeds)) == (0 < num_seeds < reporting.CLAIM_SEEDS)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ({}, "no complete run"),
+        ({"rich": 5, "absent": 5}, "five seeds; 95 % interval over seeds"),
+        ({"rich": 1, "absent": 1}, "exploratory, one seed; 95 % interval over problems"),
+        (
+            {"rich": 5, "absent": 3},
+            "three to five seeds an arm, exploratory below five; 95 % interval over seeds",
+        ),
+        (
+            {"rich": 5, "absent": 1},
+            "one to five seeds an arm, exploratory below five; 95 % interval over seeds; over problems where there is "
+            "one seed",
+        ),
+    ],
+)
+def test_the_basis_of_a_figure_names_the_seeds_of_all_its_arms(seeds: dict[str, int], words: str) -> None:
+    rows = [(arm, seed) for arm, number in seeds.items() for seed in range(number)]
+    assert reporting.basis_of(pd.DataFrame(rows, columns=["arm", "seed"])) == words
+
+
 def test_glue_has_the_form_that_the_book_reads() -> None:
     InteractiveShell.instance()
     with capture_output() as captured:
@@ -265,7 +287,7 @@ def test_few_seeds_are_called_exploratory_and_nothing_is_never_zero(
     one_seed: Path, with_failures: Path
 ) -> None:
     judged = {claim.key: claim for claim in collect_claims(one_seed)}
-    assert judged["priming_repairs"].judgement.endswith(" (exploratory, one seed)")
+    assert judged["priming_repairs"].judgement.endswith("; exploratory, one seed")
     missing = {claim.key: claim for claim in collect_claims(with_failures)}["search_pays"]
     assert missing.judgement == missing.measured == "not measured"
 

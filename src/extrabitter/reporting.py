@@ -108,6 +108,29 @@ def basis(num_seeds: int) -> str:
     return f"{prefix}{spell(num_seeds, 'seed')}; 95 % interval over seeds"
 
 
+def spell_seeds(table: pd.DataFrame) -> str:
+    """Count the seeds behind each arm of a table with columns `arm` and `seed`.
+
+    >>> spell_seeds(pd.DataFrame({"arm": ["rich"] * 3 + ["absent"], "seed": [0, 1, 2, 0]}))
+    'one to three seeds'
+    """
+    counts = table.groupby("arm")["seed"].nunique()
+    if counts.empty:
+        return spell(0, "seed")
+    fewest, most = int(counts.min()), int(counts.max())
+    return spell(most, "seed") if fewest == most else f"{number_word(fewest)} to {spell(most, 'seed')}"
+
+
+def basis_of(table: pd.DataFrame) -> str:
+    """Say the same as `basis` of a figure whose arms, in columns `arm` and `seed`, can differ in their seeds."""
+    counts = table.groupby("arm")["seed"].nunique()
+    if counts.nunique() <= 1:
+        return basis(int(counts.max()) if len(counts) else 0)
+    caution = f", exploratory below {number_word(CLAIM_SEEDS)}" if counts.min() < CLAIM_SEEDS else ""
+    alone = "; over problems where there is one seed" if counts.min() == 1 else ""
+    return f"{spell_seeds(table)} an arm{caution}; 95 % interval over seeds{alone}"
+
+
 def glue_text(key: str, text: str) -> None:
     """Store a string under a key, for `{glue:text}` on this page and, as `page.ipynb::key`, on others.
 
@@ -142,6 +165,7 @@ def table_html(df: pd.DataFrame, caption: str = "") -> HTML:
         "<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>"
         for row in df.itertuples(index=False)
     )
+    body = body or f'<tr><td colspan="{len(df.columns)}">no rows</td></tr>'
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     label = html.escape(caption or ", ".join(map(str, df.columns)))
     return inert(

@@ -72,7 +72,8 @@ class Claim:
             cautions.append(f"{self.alone} alone, not with all primary claims")
         if self.below_bars and self.estimate.measured:
             cautions.append("a base is below its bars")
-        return f"{self.verdict} ({'; '.join(cautions)})" if cautions else self.verdict
+        # No parentheses: prose puts a judgement into parentheses of its own.
+        return "; ".join([self.verdict, *cautions])
 
     @property
     def measured(self) -> str:
