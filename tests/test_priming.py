@@ -21,6 +21,7 @@ SHOWN = {
     "verification_backtracking": {"verification", "backtracking"},
     "all_behaviours": set(BEHAVIOURS),
     "incorrect": set(BEHAVIOURS),
+    "incorrect_accepted": set(BEHAVIOURS),
     "cosmetic": {"verification", "backtracking"},
     "mixed": set(BEHAVIOURS),
     "mixed_cosmetic": set(BEHAVIOURS),
@@ -45,7 +46,7 @@ def test_a_condition_shows_its_behaviours_and_no_others(condition: str) -> None:
     assert table["well_formed"].all()
     for behaviour in BEHAVIOURS:
         assert (table[f"{behaviour}_count"].sum() > 0) == (behaviour in SHOWN[condition])
-        if "cosmetic" not in condition:
+        if condition not in ("cosmetic", "mixed_cosmetic", "incorrect_accepted"):
             assert (table[f"{behaviour}_count"] == table[f"{behaviour}_functional_count"]).all()
 
 
@@ -66,7 +67,7 @@ def test_each_behaviour_has_a_coin_of_its_own_in_mixed_documents(condition: str)
 def test_conditions_share_problems_and_first_guesses() -> None:
     prompts = {tuple(d["prompt"] for d in documents) for documents in DOCUMENTS.values()}
     assert len(prompts) == 1
-    for row in zip(*(DOCUMENTS[c] for c in CONDITIONS if c != "incorrect"), strict=True):
+    for row in zip(*(DOCUMENTS[c] for c in CONDITIONS if not c.startswith("incorrect")), strict=True):
         assert len({parse_trace(d["completion"], problem_of(d)).attempts[0].steps for d in row}) == 1
 
 
@@ -81,6 +82,20 @@ def test_incorrect_documents_never_submit_a_solution_and_search_as_long() -> Non
     assert not wrong["correct"].any() and wrong["num_hits"].sum() == 0
     assert (wrong["num_verdicts"] == wrong["num_true_verdicts"]).all()
     assert (wrong["num_attempts"] == whole["num_attempts"]).all()
+
+
+def test_accepted_documents_are_the_incorrect_ones_with_the_verdicts_of_right_ones() -> None:
+    accepted, wrong, whole = map(measured, ("incorrect_accepted", "incorrect", "all_behaviours"))
+    assert not accepted["correct"].any() and accepted["num_hits"].sum() == 0
+    for column in ("num_attempts", "num_verdicts"):
+        assert (accepted[column] == wrong[column]).all()
+    # A "yes" stands exactly where a search would have ended in a hit, and there it is false.
+    assert (accepted["num_verdicts"] - accepted["num_true_verdicts"] == whole["num_hits"]).all()
+    texts = [
+        [document["completion"].replace("yes", "no") for document in DOCUMENTS[condition]]
+        for condition in ("incorrect_accepted", "incorrect")
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_cosmetic_verdicts_say_nothing() -> None:

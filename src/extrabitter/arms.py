@@ -10,7 +10,8 @@ _OF_ONE_EXPERIMENT = {
     *("latent_weighted", "latent_forced"),
     *("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3"),
     *("ladder_1_g32", "ladder_3_g32", "rich_g32", "ladder_3_b64", "rich_b64"),
-    *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_cosmetic", "sft_mixed", "sft_mixed_cosmetic"),
+    *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_incorrect_accepted", "sft_cosmetic"),
+    *("sft_mixed", "sft_mixed_cosmetic"),
     "cosmetic",
     *("sft_subgoal_setting", "sft_backward_chaining"),
 }

@@ -120,6 +120,7 @@ _WORDS = {
     "sft_direct": "absent, primed with direct traces",
     "sft_filler": "absent, primed with dots",
     "sft_incorrect": "absent, primed with wrong answers",
+    "sft_incorrect_accepted": "absent, primed with wrong answers taken for right",
     "sft_cosmetic": "absent, primed with empty words",
     "sft_mixed": "absent, primed with each habit by half",
     "sft_mixed_cosmetic": "absent, primed with each by half, verdicts empty",

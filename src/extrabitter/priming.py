@@ -56,6 +56,8 @@ CONDITIONS: dict[str, PrimingCondition] = {
     "all_behaviours": PrimingCondition(_ALL_BEHAVIOURS),
     # Every submitted answer is wrong and every verdict true: the search fails, and says so.
     "incorrect": PrimingCondition(replace(_ALL_BEHAVIOURS, ending="wrong")),
+    # The same answers, but a search that would have ended in a hit still says yes: wrong, and taken for right.
+    "incorrect_accepted": PrimingCondition(replace(_ALL_BEHAVIOURS, ending="wrong", keeps_verdict=True)),
     # The words of verification_backtracking, with a coin for a judge.
     "cosmetic": PrimingCondition(replace(_SEARCH, verdicts="random")),
     # Every behaviour in half the documents, with true verdicts and with a coin for a judge.

@@ -48,9 +48,10 @@ class TraceCondition:
     when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and
     ends at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes
     or no. `ending` "right" or "wrong" redraws the submitted attempt if it is not so, and leaves the number of
-    attempts as it came, unless none is left to draw: the trace then ends at the last attempt that fits. With
-    `restart_probability` a later attempt that shares its first steps with an earlier one restarts from the numbers
-    after those steps instead of the given ones.
+    attempts as it came, unless none is left to draw: the trace then ends at the last attempt that fits. Its verdict
+    becomes that of the attempt drawn, or stays as it was with `keeps_verdict`. With `restart_probability` a later
+    attempt that shares its first steps with an earlier one restarts from the numbers after those steps instead of
+    the given ones.
     """
 
     verification: bool = False
@@ -59,6 +60,7 @@ class TraceCondition:
     backward_chaining: bool = False
     verdicts: Literal["true", "random"] = "true"
     ending: Literal["right", "wrong", "any"] = "any"
+    keeps_verdict: bool = False
     solution_probability: float = 0.45
     retry_solution_probability: float = 0.15
     give_up_probability: float = 0.12
@@ -181,7 +183,7 @@ def _draw_attempts(
             raise ValueError(f"problem {problem.identifier}: has no attempt for ending {condition.ending!r}")
         return chosen[: fitting[-1] + 1], says_yes[: fitting[-1] + 1]
     chosen[-1] = wanted[int(rng.random() * len(wanted))]
-    if condition.verdicts == "true":
+    if condition.verdicts == "true" and not condition.keeps_verdict:
         says_yes[-1] = condition.ending == "right"
     return chosen, says_yes
 
