@@ -292,6 +292,8 @@ def _parameters(path: Path, stage: str, arm: str, seed: int) -> dict[str, object
         own |= {"init_from": "base_model/absent", "condition": arm.removeprefix("sft_")}
     if stage == "grpo":
         own |= {"init_from": _checkpoint(arm.removeprefix("grpo_"), seed), "num_steps": NUM_STEPS}
+        own |= {"max_completion_length": 24} if "tight" in arm else {}
+        own |= {"format_weight": 0.1} if "bonus" in arm else {}
     if stage == "will_it_choke":
         own["checkpoint"] = _checkpoint(arm.removeprefix("probe_"), seed)
     if stage == "behaviour_evaluation":

@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import synthetic_results
-from extrabitter import dose, evaluation
+from extrabitter import dose, evaluation, extinction, measured_shares
 from synthetic_results import MODELS, completions_table, summary_table, write_results, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,6 +159,33 @@ def test_the_ladder_has_its_threshold_its_take_off_and_its_selection(ladder: Pat
     assert "not to be judged" in glued["advantage_beats_simpler_predictors_verdict"]  # not every model
     assert "interventional advantage" in shown and "majority direction" in shown
     assert "Carried to five other arms" in glued["carried"]
+
+
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds with room and without: accuracy doubles in all, and search goes where there is no room."""
+    root = tmp_path_factory.mktemp("dying")
+    curve = np.arange(1, 61)
+    for seed in (0, 1, 2):
+        for arm in (extinction.LOOSE, extinction.TIGHT_BONUS):
+            steps = synthetic_results.steps_table(seed, "rich", curve[-1])
+            steps["correct_reward"] = np.where(curve <= 40 + seed, 0.3, 0.6)
+            steps["frac_searches"] = np.where(curve <= 20, 0.1, 0.9 if arm == extinction.LOOSE else 0.01)
+            write_run(root, "grpo", arm, seed, {"steps": steps})
+            completions = completions_table("base_rich", seed, 8, 4)
+            tables = {"completions": completions, "summary": summary_table(completions)}
+            write_run(root, "behaviour_evaluation", arm, seed, tables)
+    return root
+
+
+def test_search_that_dies_under_a_tight_cap_is_told_from_search_that_grows(dying: Path, tmp_path: Path) -> None:
+    glued, shown = run(ROOT / "notebooks/chapters/how_search_dies.ipynb", dying, tmp_path)
+    assert "10.0 % (10.0 to 10.0) of the start" in glued["answer"]
+    assert "held" in glued["answer"] and "exploratory, three seeds" in glued["answer"]
+    assert "24 tokens" in glued["cap"] and "10 %" in glued["bonus"]
+    assert "900.0 %" in shown and "45, 46, 47" in shown
+    # A base's payoffs say nothing of runs that are rewarded or cut off otherwise.
+    assert set(measured_shares.completions_a_step(dying)) == {extinction.LOOSE}
 
 
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:

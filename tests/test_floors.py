@@ -18,6 +18,7 @@ INSTRUMENTS = {
     "dose",
     "dynamics",
     "estimates",
+    "extinction",
     "fitted_dynamics",
     "ledger",
     "measured_shares",

@@ -12,6 +12,7 @@ _OF_ONE_EXPERIMENT = {
     *("ladder_1_g32", "ladder_3_g32", "rich_g32", "ladder_3_b64", "rich_b64"),
     *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_incorrect_accepted", "sft_cosmetic"),
     *("sft_mixed", "sft_mixed_cosmetic"),
+    *("rich_bonus", "rich_tight", "rich_tight_bonus"),
     "cosmetic",
     *("sft_subgoal_setting", "sft_backward_chaining"),
 }

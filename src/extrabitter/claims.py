@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from extrabitter import calibration, dose, selection
+from extrabitter import calibration, dose, extinction, selection
 from extrabitter.arms import base_of
 from extrabitter.artifacts import collect_table
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure
@@ -278,6 +278,14 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
         _selected_arms,
         "points",
         lambda tables: selection.of_lead(tables.hits),
+    ),
+    _Computed(
+        "tight_cap_kills_search",
+        "A tight cap and a bonus for form kill the search that would have paid",
+        "completions that search when accuracy has doubled, as a share of those at the start",
+        lambda _: (extinction.TIGHT_BONUS,),
+        "share",
+        lambda tables: extinction.of_survival(extinction.survivals(tables.steps)),
     ),
     _Computed(
         "probe_ranks_bases",

@@ -31,8 +31,9 @@ class MeasuredRun:
     """One run: `step` and `share` that searches (N,), completions a step, and its base's share and payoffs.
 
     `pay` (2,): success of searching and of answering directly, by a probe's force if `probed`; `own_pay` (2, 2): by
-    the model's own choices, before and after RL. NaN where not measured. `completions` is 0 where search was forced.
-    `absent`: completions in training that show subgoals or backward steps, and all, if the base shows none of them.
+    the model's own choices, before and after RL. NaN where not measured. `completions` is 0 where the base's payoffs
+    do not speak for the run. `absent`: completions in training that show subgoals or backward steps, and all, if the
+    base shows none of them.
     """
 
     arm: str
@@ -55,7 +56,7 @@ class MeasuredRun:
         """Say why the run cannot be fitted on its steps up to `last`; empty if it can."""
         early = self.share[self.step <= last]
         if self.completions <= 1:
-            return "search was forced"
+            return "sampled or rewarded otherwise"
         if len(early) < LEAST_STEPS:
             return "too few steps"
         if not 0 < self.start < 1 or self.completions * min(early.sum(), (1 - early).sum()) < LEAST_SEEN:
@@ -64,12 +65,19 @@ class MeasuredRun:
 
 
 def completions_a_step(results_dir: str | Path) -> dict[str, int]:
-    """Read completions a step off the manifests of GRPO arms that draw them all themselves and divide by no std."""
+    """Read completions a step off the manifests of GRPO arms that a base's payoffs speak for.
+
+    They draw all completions themselves, divide by no std, reward answers only, and have the profile's longest cap.
+    """
     found = {run.arm: run.manifest["parameters"] for run in find_runs(results_dir, "grpo")}
+    longest = max((given["max_completion_length"] for given in found.values()), default=0)
     return {
         arm: completions_per_step(given)
         for arm, given in found.items()
-        if not given.get("forced_search_share") and given.get("scale_rewards", "none") == "none"
+        if not given.get("forced_search_share")
+        and given.get("scale_rewards", "none") == "none"
+        and not given.get("format_weight")
+        and given["max_completion_length"] == longest
     }
 
 
