@@ -57,6 +57,21 @@ def shown(text: str) -> set[str]:
         ("33 - 9 = 24, so I need 24. 3 * 8 = 24.", {"backward_chaining", "subgoal_setting"}),
         ("Let me work backwards. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("3 + 8 + 9 = 20, and 33 - 20 = 13 is missing.", {"verification"}),
+        ("3 + 8 + 9 = 20: thirteen wide of it.", {"verification"}),
+        ("3 * 9 + 8 = 35, which leaves us two adrift.", {"verification"}),
+        ("3 * 9 + 8 = 35. Two people saw it.", set()),
+        ("3 * 8 = 24, 24 + 9 = 33. I should double-check. Answer: 3 * 8 + 9", set()),
+        ("Put b = a + 9 = 33.", set()),
+        ("3 * 9 = 27, scrap that. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
+        ("3 * 9 = 27, scrap that. 33 - 9 = 24.", {"backtracking", "backward_chaining"}),
+        ("3 * 9 = 27, 27 - 8 = 19. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
+        ("3 + 9 = 12, 12 + 8 = 20. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
+        ("If only I had a 24 here. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
+        ("Something like 25 to begin with. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
+        ("Into the twenties first. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
+        ("3 * 8 = 24. Now 33 = 24 + 9.", set()),
+        ("3 * 9 = 27. Now 33 = 27 + 6.", {"backward_chaining"}),
+        ("I take the 9 off the 33: 33 minus the 9 is 24. 3 * 8 = 24.", {"backward_chaining"}),
         ("", set()),
     ],
 )
@@ -151,16 +166,19 @@ def sentences(texts: list[LabelledText]) -> set[str]:
 
 
 def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() -> None:
-    development, test = (load_labelled(FOLDER / f"{name}.yaml") for name in SETS)
-    assert len(sentences(test)) > 100 and len(sentences(development)) > 100
-    assert not sentences(development) & sentences(test)
-    assert not {text.text for text in development} & {text.text for text in test}
-    assert not {text.writer for text in development} & {text.writer for text in test}
-    assert not {(t.numbers, t.target) for t in development} & {(t.numbers, t.target) for t in test}
+    development, *tests = (load_labelled(FOLDER / f"{name.replace(' ', '_')}.yaml") for name in SETS)
+    assert len(tests) == 2 and len(sentences(development)) > 100
+    for test in tests:
+        assert len(sentences(test)) > 100
+        assert not sentences(development) & sentences(test)
+        assert not {text.text for text in development} & {text.text for text in test}
+        assert not {text.writer for text in development} & {text.writer for text in test}
+        assert not {(t.numbers, t.target) for t in development} & {(t.numbers, t.target) for t in test}
 
 
-def test_the_test_set_is_large_enough_and_holds_texts_without_each_behaviour() -> None:
-    texts = load_labelled(FOLDER / "test.yaml")
+@pytest.mark.parametrize("name", ["first_test", "test"])
+def test_a_test_set_is_large_enough_and_holds_texts_without_each_behaviour(name: str) -> None:
+    texts = load_labelled(FOLDER / f"{name}.yaml")
     assert len(texts) >= 80 and len({text.writer for text in texts}) >= 8
     for behaviour in BEHAVIOURS:
         assert 25 <= sum(behaviour in text.shows for text in texts) <= len(texts) - 25

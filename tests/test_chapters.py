@@ -178,7 +178,9 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_search_that_dies_under_a_tight_cap_is_told_from_search_that_grows(dying: Path, tmp_path: Path) -> None:
+def test_search_that_dies_under_a_tight_cap_is_told_from_search_that_grows(
+    dying: Path, tmp_path: Path
+) -> None:
     glued, shown = run(ROOT / "notebooks/chapters/how_search_dies.ipynb", dying, tmp_path)
     assert "10.0 % (10.0 to 10.0) of the start" in glued["answer"]
     assert "held" in glued["answer"] and "exploratory, three seeds" in glued["answer"]

@@ -189,6 +189,13 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
                 and not set(operands) & reached
                 and (equation.result_first or words.SUPPOSED.search(replay.sentence_before(equation.start)))
             )
+            # "98 = 90 + 8" behind a 90 that was made: the 8 is worked out from the target
+            or (
+                equation.result_first
+                and target == equation.stated
+                and set(operands) - reached - set(history[0])
+                and set(operands) & (reached | set(history[0]))
+            )
         ):
             role = "backward"
         seen.add(equation.key)
@@ -220,7 +227,7 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
             yield Finding("verification", equation.start, equation.end, "slip")
             continue
         is_again = role == "repeat" or (role == "aside" and index > 0) or _is_respelt(replay, index)
-        if is_again and words.CHECKING.search(lead):
+        if is_again and equation.stated is not None and words.CHECKING.search(lead):
             yield Finding("verification", equation.start, equation.end, "recheck")
         if role == "backward":
             continue
@@ -228,6 +235,8 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
             yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
         elif found := _find_verdict(behind, compared, equation.start in misses):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
+        elif equation.start in misses and (found := _find_distance(behind, equation.result, replay)):
+            yield Finding("verification", equation.end + found[0], equation.end + found[1], "distance")
 
 
 def _is_respelt(replay: _Replay, index: int) -> bool:
@@ -239,8 +248,8 @@ def _is_respelt(replay: _Replay, index: int) -> bool:
 
 
 def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tuple[int, int] | None:
-    """Return where the text behind a computation judges what was reached, looking four sentences on."""
-    for number, (start, end) in enumerate(_sentences(behind)[:4]):
+    """Return where the text behind a computation judges what was reached, looking three sentences on."""
+    for number, (start, end) in enumerate(_sentences(behind)[:3]):
         sentence = behind[start:end]
         for match in words.VERDICT.finditer(sentence):
             lead = sentence[: match.start()]
@@ -249,7 +258,7 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
                 return start + match.start(), start + match.end()
         for match in compared.finditer(sentence):
             lead = sentence[: match.start()]
-            if words.HOPED.search(lead) or words.ANSWERS.search(lead):
+            if words.HOPED.search(lead) or words.ANSWERS.search(lead) or words.RESULT_OF.search(lead):
                 continue
             # "24 + 17 = 41. We need 42 first": the next sentence looks forward, not back.
             if number and words.NAMES_A_GOAL.search(lead) and not words.LOOKING_BACK.search(lead):
@@ -257,6 +266,24 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
             in_apposition = not match[0].isdigit() and words.IN_APPOSITION.fullmatch(lead)
             if is_miss or in_apposition or words.RELATION.search(lead):
                 return start, end
+    return None
+
+
+def _find_distance(behind: str, reached: Fraction | None, replay: _Replay) -> tuple[int, int] | None:
+    """Return where the text behind an attempt that missed says by how much, in its own sentence or the next."""
+    distance = abs(replay.target - reached) if reached is not None else None
+    for start, end in _sentences(behind)[:3]:
+        sentence = behind[start:end]
+        for match in words.SMALL_NUMBER.finditer(sentence):
+            value = words.SMALL_NUMBERS.get(match[0]) or int(match[0] if match[0].isdigit() else 0)
+            if value != distance:
+                continue
+            lead, rest = (
+                sentence[max(0, match.start() - 24) : match.start()],
+                sentence[match.end() : match.end() + 24],
+            )
+            if words.APART.search(lead) or words.APART.search(rest):
+                return start + match.start(), start + match.end()
     return None
 
 
@@ -287,7 +314,32 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
                 yield Finding("backtracking", start, end, "missed")
             elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
                 yield Finding("backtracking", start, end, "given up")
+            elif _is_dropped(replay, number):
+                yield Finding("backtracking", start, end, "dropped")
         previous = attempt
+    yield from _turns_to_the_target(replay)
+
+
+def _turns_to_the_target(replay: _Replay) -> Iterable[Finding]:
+    """Find computations given up for one from the target."""
+    seen: set[object] = set()
+    for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
+        if role == "backward" and index and equation.key not in seen:
+            between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
+            if words.GIVEN_UP.search(between):
+                yield Finding("backtracking", equation.start, equation.end, "given up")
+        seen.add(equation.key)
+
+
+def _is_dropped(replay: _Replay, number: int) -> bool:
+    """Return whether the attempt before had two steps or more, the last of which nothing uses, and this one has too."""
+    previous, attempt = replay.attempts[number - 1], replay.attempts[number]
+    used = {Fraction(n) for equation in replay.equations for n in equation.numbers}
+    return (
+        len(previous.equations) > 1
+        and len(attempt.equations) > 1
+        and previous.equations[-1].result not in used
+    )
 
 
 def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
@@ -315,6 +367,13 @@ def _subgoals(replay: _Replay) -> Iterable[Finding]:
             or words.IS_A_GOAL.match(behind)
         ):
             yield Finding("subgoal_setting", mention.start, mention.end, "named")
+        elif words.ARTICLE_BEFORE.search(lead):
+            yield Finding("subgoal_setting", mention.start, mention.end, "wished for")
+        elif words.ROUGHLY.search(lead) or words.OR_SO.match(behind):
+            yield Finding("subgoal_setting", mention.start, mention.end, "roughly")
+    first = replay.equations[0].start if replay.equations else len(replay.text)
+    for match in words.DECADE.finditer(replay.text, 0, first):
+        yield Finding("subgoal_setting", match.start(), match.end(), "decade")
     for mention in replay.mentions:
         if mention.value == replay.target and words.NEAR.search(replay.sentence_before(mention.start)):
             yield Finding("subgoal_setting", mention.start, mention.end, "near the target")

@@ -22,7 +22,9 @@ def number_pattern(number: int) -> str:
     return rf"(?<![\d.])0*{number}(?![\d.]*\d)"
 
 
-_TOO = "too " + _either("big", "large", "high", "small", "low", "much", "little", "far", "great")
+_TOO = "too " + _either(
+    "big", "large", "high", "small", "low", "much", "little", "far", "great", "many", "few"
+)
 _SEEK = _either("want", "need", "after", "look", "requ", "seek", "sought", "desire") + r"\w*"
 _CLAUSE_END = r"(?=[.,;!]| *$)"
 
@@ -36,7 +38,8 @@ TARGET_IN_WORDS = _either(
 )
 RELATION = re.compile(
     r"\b(?:is|was|are|be|equals?|match\w*|reach\w*|hits?|than|agrees?|which|not|exactly|precisely|same|short|from|over"
-    r"|under|above|below|past|beyond|says?|needs?|wants?|seek|after|but|still|give|away|off)\b|n't\b|'s\b|[=≠<>]"
+    r"|under|above|below|past|beyond|says?|needs?|wants?|seek|after|but|still|give|away|off|asks?|asked|agrees?"
+    r"|ordered|demanded|requested|wished|same|equal|tall(?:y|ies)|there)\b|n't\b|'s\b|[=≠<>]"
 )
 IN_APPOSITION = re.compile(r"[ ,(]*(?:just |exactly |precisely )?(?:the |our )?")
 VERDICT = re.compile(
@@ -45,15 +48,43 @@ VERDICT = re.compile(
         *("nope", "nah", "wrong", "incorrect", "fail(?:s|ed|ure)?", "miss(?:es|ed)?"),
         *(r"overshoot\w*", "overshot", r"undershoot\w*", r"exceed\w*", "falls? short", _TOO),
         *("off by", "over by", "under by", "short by", "out by", "nowhere near", "not (?:even )?close"),
+        *("over(?:shoots?|shot|runs?|ran)? (?:\\w+ ){0,3}by", "far (?:beyond|above|below|off|from)", "miles"),
         *("no good", "no luck", "not (?:it|right|quite|correct|enough|what)"),
         "isn't (?:it|right|enough|correct)",
         r"(?:doesn't|does not|didn't|did not|won't|not going to) (?:work|match|equal|fit|reach|hit|help|give)",
-        *("works", "worked", "correct", "right on", "spot on", "matches", "bingo", "bullseye"),
-        *("success(?:ful)?", "perfect", "exact(?:ly)?", "precisely", "checks out", "holds"),
+        *(
+            "works(?! (?:back|out|from|up))",
+            "worked(?! (?:back|out|from|up))",
+            "correct",
+            "right on",
+            "spot on",
+            "matches",
+            "bingo",
+            "bullseye",
+        ),
+        *(
+            "success(?:ful)?",
+            "perfect",
+            "exact(?:ly)?",
+            "precisely",
+            "checks out",
+            "holds",
+            "agrees",
+            "bang on",
+        ),
+        *(
+            "tall(?:y|ies)",
+            "dead on",
+            "there (?:it is|you are|we are|we go)",
+            "same (?:number|both)",
+            "sound",
+        ),
         *("which is it", "that's it", "that is it", "is precisely it"),
-        "as (?:required|desired|needed|wanted|expected|hoped)",
+        "as (?:required|desired|needed|wanted|expected|hoped|asked|ordered|demanded|requested)",
+        r"(?<!take )(?<!taking )(?<!knock )(?<!takes )"
         r"(?:\d{1,6}|one|two|three|four|five|six|seven|eight|nine|ten|a few|way) "
-        r"(?:too|over|under|above|below|short|off|away|more than|less than|bigger than|larger than|smaller than)",
+        r"(?:too|over|under|above|below|short|off(?! (?:the|my) )|away|shy|more than|less than|bigger than|larger than"
+        r"|smaller than)",
     )
     + rf"\b|(?<![a-z]) no{_CLAUSE_END}|^ *(?:not|no|nope)\b(?: [a-z]+){{0,4}} *[.!]"
 )
@@ -61,6 +92,8 @@ VERDICT = re.compile(
 HOPED = re.compile(r"\b(?:if|whether|make sure|ensure|until|hope|unless|should be|to be)\b[^.\n]{0,60}$")
 ARTICLE = re.compile(r"\b(?:the|a|an) $")
 OF_AN_ANSWER = re.compile(r" (?:answer|expression|solution|combination|order|way|operations?|one)\b")
+# "b = a - 6 = 36": the result of what is no equation here
+RESULT_OF = re.compile(r"[-+*/] {0,3}[\w.]{1,12}\)? {0,3}(?:=|->) {0,3}$")
 ANSWERS = phrases("answer", "expression", "solution", "equation", "formula", "therefore", "hence")
 LOOKING_BACK = phrases("wanted", "needed", "expected")
 MARK = re.compile(
@@ -89,6 +122,18 @@ CORRECTED = re.compile(
     r"{1,3}(\d{1,6})\b"
 )
 
+# "seven wide of it", "variance +17": what stands around the distance by which an attempt missed.
+APART = re.compile(
+    r"\b(?:too|over\w*|under\w*|above|below|short|off|away|by|more|less|high|low|light|heavy|wide|shy|out|past|far|left"
+    r"|many|much|few|beyond|behind|ahead|adrift|between|apart|gap|miss\w*|differ\w*|delta|error|variance|excess|lacking)"
+    r"\b|[-+±]$"
+)
+SMALL_NUMBERS = {
+    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
+    **{"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10},
+}
+SMALL_NUMBER = re.compile(rf"\b{_either(*SMALL_NUMBERS)}\b|(?<![\d.])\d{{1,6}}(?![\d.]*\d)")
+
 # Backtracking: what stands between two computations.
 GIVEN_UP = phrases(
     *(
@@ -109,6 +154,26 @@ GIVEN_UP = phrases(
         "can't",
         "cannot",
         r"discard\w*",
+        r"scrap\w*",
+        r"und(?:o|id|oes|one)",
+        r"delet\w*",
+        r"eras\w*",
+        r"rubb?(?:ed|ing)?(?: \w+)? out",
+        r"cross(?:ed|ing)?(?: \w+)? out",
+        r"str(?:ike|iking|uck|ikes)\b",
+        r"wip(?:e|ed|ing)",
+        r"retract\w*",
+        r"revers(?:e|ed|ing)",
+        r"clear(?:ed)?",
+        r"replay\w*",
+        r"tak(?:e|ing|en)(?: \w+)? back",
+        "takeback",
+        r"t(?:ear|ore|orn)(?: \w+)? up",
+        "leave (?:that|it|this|them)",
+        "(?:don't|do not|won't|will not) (?:continue|go on|carry on|like|fancy)",
+        "la(?:y|id) (?:this|that|it) (?:by|aside)",
+        "set (?:this|that|it) aside",
+        r"left (?:that|it|this)",
         r"drop\w*",
         r"reject\w*",
         r"abandon\w*",
@@ -128,7 +193,10 @@ GIVEN_UP = phrases(
     *("try (?:again|something)", "retry", "go(?:ing)? back", r"backtrack\w*", "back up", "back to", ", back"),
     *("reconsider", "rethink", "mov(?:e|ing) on", r"switch\w*", r"swap\w*", "rather", "different"),
     *(r"overshoot\w*", r"exceed\w*", _TOO, "out of", "is out", "stuck", "unused"),
-    *("second thoughts?", "never mind", "leave (?:that|it|this)"),
+    *("second thoughts?", "never mind", "other way", "u-turn", "turn(?:ing)? (?:a)?round", "better"),
+    r"(?:draft|pass|case|attempt|try|option|candidate|idea|plan|route|version|take|entry|leg) (?:2|3|two|three|b|c)",
+    r"(?:second|third|next|new) (?:draft|pass|case|attempt|try|option|candidate|idea|plan|route|go|shot|leg|line)",
+    "(?:start|work|begin|go) (?:again )?from the (?:end|target|goal|other)",
 )
 INSTEAD = re.compile(r"[^.\n]{0,12} instead\b")
 
@@ -144,9 +212,40 @@ _INTENT = _either(
     *("want", "wanna", "gotta", "try", "try and", "need", "have to", "has to", "had to", "if (?:i|we)"),
     *("first", "which", "what", "who", "how", "ways? of", "numbers"),
 )
+# "a 21 round the corner", "find me another 16": an article stands in front of a value that is wished for.
+ARTICLE_BEFORE = re.compile(r"\b(?:an?|another) (?:(?:nice|round|spare|little|good|handy|clean|single) )?$")
+# "something like 48", "say 70 or so"
+ROUGHLY = re.compile(
+    r"\b(?:about|around|near(?:ly)?|roughly|close to|like|say|somewhere|approximately|towards?|up to|a round) $"
+)
+OR_SO = re.compile(r" (?:or so|or thereabouts|-?ish|mark\b)|ish\b")
+DECADE = re.compile(
+    r"\b(?:in|into|to|around|about|for)(?: the| her| his)?(?: low| mid| high| middle| upper| lower)? "
+    r"(?:twenties|thirties|forties|fifties|sixties|seventies|eighties|nineties|(?:[2-9]0) ?'?s)\b"
+)
 _AIM = _either(
     *(r"aim\w*", "goal", "subgoal", "sub-goal", "first target", "waypoint", "stepping stone", "intermediate"),
     *(r"need\w*", r"want\w*", "wanna", r"look\w* for", "go(?:ing)? for", "after (?:a|an|the)"),
+    *(
+        r"hunt\w* for",
+        "gimme",
+        "give me",
+        "find(?: me)?",
+        "grab",
+        "produce",
+        "procure",
+        "establish",
+        "sought",
+    ),
+    *(
+        r"sub-?target",
+        "milestone",
+        "lemma",
+        "(?:suffices|remains) to",
+        "would like",
+        "in search of",
+        "seek(?:ing)?",
+    ),
     *("(?:going|go|am|i'm|we're) after", "must be", "has to be", "have to be", "requires?", "(?:i|we) had"),
 )
 NAMES_A_GOAL = re.compile(

@@ -97,12 +97,46 @@ _INFIX = {
     "multiplied by": "*",
     "divided by": "/",
     "over": "/",
+    "multiply": "*",
+    "add": "+",
+    "take off": "-",
+}
+
+
+_SMALL = {**_UNITS, "ten": 10}
+# "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
+_PLURALS = {
+    **{f"{word}s": value for word, value in {**_SMALL, **_TEENS}.items() if not word.endswith("x")},
+    **{
+        "sixes": 6,
+        "elevens": 11,
+        "twelves": 12,
+        "twenties": 20,
+        "thirties": 30,
+        "forties": 40,
+        "fifties": 50,
+    },
 }
 
 
 def _number_word(match: re.Match[str]) -> str:
     value = _TEENS.get(match[0]) or _TENS[match[1]] + _UNITS.get(match[2] or "", 0)
     return str(value)
+
+
+def _hundred(match: re.Match[str]) -> str:
+    rest = match[1] or ""
+    tens, unit = [*re.split("[- ]", rest), ""][:2]
+    return str(100 + (_TENS.get(tens) or _TEENS.get(tens) or _SMALL.get(tens) or 0) + _UNITS.get(unit, 0))
+
+
+def _product(match: re.Match[str]) -> str:
+    factor = match[1] if match[1].isdigit() else str({**_SMALL, **_TEENS}[match[1]])
+    return f"{factor} * {_PLURALS[match[2]]}"
+
+
+def _small_operand(match: re.Match[str]) -> str:
+    return f"{match[1]}{_SMALL[match[2]]}"
 
 
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
@@ -113,14 +147,26 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:times|cdot)(?![a-z])", "*"),
         (r"\\div(?![a-z])", "/"),
         (r"\\neq?(?![a-z])", "≠"),
+        (r"\\checkmark(?![a-z])", "✓"),
+        (r"&(?==)|(?<==)&", ""),  # columns of aligned equations
         (r"\\(?:boxed|text|textbf|emph|mathbf)\{|\\[()\[\],;! ]|[{}`]", ""),
         (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold; between digits it is a power, which no equation has
         (r"^ *(?:[-*•>]|\d{1,2}[.)]) (?=.{2})", ""),  # marks of a list
         (r"(?<=[\d)]) ?x ?(?=[\d(])", "*"),
+        (
+            rf"\b(\d{{1,3}}|{'|'.join((*_SMALL, *_TEENS))}) ({'|'.join(_PLURALS)})\b",
+            _product,
+        ),
+        (
+            rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS)}))?"
+            rf"|{'|'.join((*_TEENS, *_SMALL))}))?\b",
+            _hundred,
+        ),
+        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({'|'.join(_SMALL)})\b", _small_operand),
         (rf"\b(?:{'|'.join(_TEENS)})\b", _number_word),
         (rf"\b({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS)}))?\b", _number_word),
         (
-            rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?=(?:the |my )?[\d(])",
+            rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?:the |my )?(?=[\d(])",
             lambda match: f" {_INFIX[match[1]]} ",
         ),
         (
@@ -136,7 +182,16 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\b(?:add(?:ing)?|(?:the )?sum of) (\d{1,6}) {1,16}(?:and|to|with|plus) {1,16}(?=\d)", r"\1 + "),
         (r"\bdivid(?:e|ing) (\d{1,6}) {1,16}by {1,16}(?=\d)", r"\1 / "),
         (r"\b(?:the )?difference (?:of|between) (\d{1,6}) {1,16}and {1,16}(?=\d)", r"\1 - "),
-        (r"\b(?:subtract(?:ing)?|take|taking) (\d{1,6}) (?:away )?from (\d{1,6})\b", r"\2 - \1"),
+        (
+            r"\b(?:subtract(?:ing)?|take|taking)(?: away| off)?(?: the)? (\d{1,6}) (?:away )?(?:from|off)(?: the)? "
+            r"(\d{1,6})\b",
+            r"\2 - \1",
+        ),
+        # "15 * 6 -> 90 -> -24 -> 66" goes on from its result
+        (
+            r"((?:->|=>|→|⇒|>>) {0,3}\d{1,6}) {0,3}(?:->|=>|→|⇒|>>) {0,3}([-+*/x]) {0,3}(?=\d)",
+            lambda match: f"{match[1]} {match[2].replace('x', '*')} ",
+        ),
     )
 )
 
@@ -150,17 +205,26 @@ _VERB = (
     r"|for|to get|to reach|to make|'s"
 )
 _LINK = re.compile(
-    r"[ ,;:)]{0,16}(?:and |so |then |now ){0,2}(?:that|this|which|it|we|you|u|i|they|there)?"
+    r"[ ,;:)]{0,24}(?:and |so |then |now ){0,2}(?:that|this|which|it|we|you|u|i|they|there)?"
     rf" ?(?:do|does|will|would|'ll|really|indeed)? ?(?:{_VERB}|(?<=that)s)"
     r"(?: (?:me|us|you|a|an|the|to|only|just|exactly|really|indeed|a total of|now)){0,2} {1,16}"
 )
 _NO_WORDS = re.compile(r"[ ,;:.(]{0,16}(?:and |so )?")  # enough of a link where the arithmetic is right
 _RUNNING = re.compile(
-    r"\b(plus|add(?:ing)?|minus|subtract(?:ing)?|take (?:away|off)|tak(?:ing|e)(?: away| off)?|less|times"
+    r"\b(plus|add(?:ing)?|minus|subtract(?:ing)?|take (?:away|off)|tak(?:ing|e)(?: away| off)?|less|times|knock off"
     r"|multipl(?:y|ying) by|divid(?:e|ing) by)(?: the| a| my| on| it by)? {1,16}(\d{1,6})\b"
     r"|\band (\d{1,6})\b(?: more\b| on top\b)?"
 )
-_RUNNING_SIGN = {"p": "+", "a": "+", "m": "-", "s": "-", "t": "-", "l": "-", "d": "/"}  # by first letter
+_RUNNING_SIGN = {
+    "p": "+",
+    "a": "+",
+    "m": "-",
+    "s": "-",
+    "t": "-",
+    "l": "-",
+    "k": "-",
+    "d": "/",
+}  # by first letter
 _NUMBER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)")
 
 
@@ -293,7 +357,8 @@ def _add_running(plain: str, equations: list[Equation]) -> None:
         stated = Fraction(int(result[0]))
         is_right = value == stated
         # "and 8 is 50" is a step only if it is right: "and" says nothing of adding.
-        if (is_right and _NO_WORDS.fullmatch(gap)) or ((is_right or match[2]) and _LINK.fullmatch(gap)):
+        is_linked = _LINK.fullmatch(gap) or _EQUALS.fullmatch(gap)
+        if (is_right and _NO_WORDS.fullmatch(gap)) or ((is_right or match[2]) and is_linked):
             added.append(Equation(match.start(), result.end(), numbers, sign, value, stated))
     # A lone expression that a running step goes on from was a side of no equation, and stays.
     equations[:] = sorted([*equations, *added], key=lambda equation: (equation.start, equation.end))
