@@ -190,6 +190,21 @@ def test_search_that_dies_under_a_tight_cap_is_told_from_search_that_grows(
     assert set(measured_shares.completions_a_step(dying)) == {extinction.LOOSE}
 
 
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks/chapters").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_chapter_that_reads_runs_waits_for_them(notebook: Path) -> None:
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+    # The theory's page names the folder in its footer only.
+    reads = any(
+        "results_dir" in source.replace("provenance_html(results_dir, profile, [])", "")
+        for source in code
+        if "results_dir: str" not in source
+    )
+    assert content["metadata"].get("extrabitter", {}).get("reads_runs", True) or not reads
+
+
 def test_glue_taken_from_another_page_is_glued_there(folders: dict[str, Path], tmp_path: Path) -> None:
     wanted: dict[str, set[str]] = {}
     pages = [*(ROOT / "notebooks/chapters").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]

@@ -42,6 +42,8 @@ def read(text: str) -> list[tuple[tuple[int, ...], str, int | None]]:
         ("12 nines make one hundred and eight", [((12, 9), "*", 108)]),
         ("nine twelves, one hundred eight", [((9, 12), "*", 108)]),
         ("there are two of them, and sixes and sevens", []),
+        ("two hundred and ten plus 5 is 15", []),
+        ("3*8→24→+9→33", [((3, 8), "*", 24), ((24, 9), "+", 33)]),
         ("6x4 -> 24 -> -3 -> 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
         ("6 + 4 -> 10 -> x2 -> 20", [((6, 4), "+", 10), ((10, 2), "*", 20)]),
         (r"6 \times 4 &= 24 \checkmark", [((6, 4), "*", 24)]),
@@ -93,8 +95,26 @@ def test_text_of_arithmetic_signs_never_raises(text: str) -> None:
     assert all(0 <= e.start < e.end <= len(text) for e in statements.equations)
 
 
-@settings(max_examples=200, deadline=2_000)
-@given(st.text(max_size=200))
+PIECES = [
+    *("→", "⇒", "->", ">>", "=", "&", "3", "90", "+", "-", "x", " ", "\\", "{", "}", "(", ".", "İ"),
+    *(
+        "hundred",
+        "one hundred and ",
+        "twelves",
+        "six ",
+        "by ",
+        "ten",
+        "take ",
+        "off ",
+        "from ",
+        "the ",
+        "frac",
+    ),
+]
+
+
+@settings(max_examples=400, deadline=2_000)
+@given(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(PIECES), max_size=60).map("".join)))
 def test_any_text_keeps_its_length(text: str) -> None:
     assert len(normalise(text)) == len(text)
 

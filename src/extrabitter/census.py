@@ -193,6 +193,7 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
             or (
                 equation.result_first
                 and target == equation.stated
+                and not words.ANSWERS.search(replay.sentence_before(equation.start))
                 and set(operands) - reached - set(history[0])
                 and set(operands) & (reached | set(history[0]))
             )
@@ -270,7 +271,7 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
 
 
 def _find_distance(behind: str, reached: Fraction | None, replay: _Replay) -> tuple[int, int] | None:
-    """Return where the text behind an attempt that missed says by how much, in its own sentence or the next."""
+    """Return where the text behind an attempt that missed says by how much, looking three sentences on."""
     distance = abs(replay.target - reached) if reached is not None else None
     for start, end in _sentences(behind)[:3]:
         sentence = behind[start:end]
@@ -358,7 +359,7 @@ def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
 def _subgoals(replay: _Replay) -> Iterable[Finding]:
     """Find values named as something to make before they are made."""
     for mention, before, behind in _open_mentions(replay):
-        if words.OPERATING.search(re.split(r"[,;:]", before)[-1]):
+        if words.OPERATING.search(re.split(r"[,;:]", before)[-1]) or words.COUNTED.match(behind):
             continue
         lead = replay.text[max(0, mention.start - 60) : mention.start]
         if (

@@ -1,6 +1,6 @@
 """The wordings that the census of behaviours knows, each for one place in the structure of a text.
 
-All are for lower-case text with plain operators (`stated_equations.normalise`), and repeat within bounds.
+All are for lower-case text with plain operators (`stated_equations.normalise`); nothing repeats inside what repeats.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ VERDICT = re.compile(
         *("nope", "nah", "wrong", "incorrect", "fail(?:s|ed|ure)?", "miss(?:es|ed)?"),
         *(r"overshoot\w*", "overshot", r"undershoot\w*", r"exceed\w*", "falls? short", _TOO),
         *("off by", "over by", "under by", "short by", "out by", "nowhere near", "not (?:even )?close"),
-        *("over(?:shoots?|shot|runs?|ran)? (?:\\w+ ){0,3}by", "far (?:beyond|above|below|off|from)", "miles"),
+        *("over(?:shoots?|shot|runs?|ran) (?:\\w+ ){0,3}by", "far (?:beyond|above|below|off|from)"),
+        "miles (?:off|out|past|away|over|above|below)",
         *("no good", "no luck", "not (?:it|right|quite|correct|enough|what)"),
         "isn't (?:it|right|enough|correct)",
         r"(?:doesn't|does not|didn't|did not|won't|not going to) (?:work|match|equal|fit|reach|hit|help|give)",
@@ -124,9 +125,8 @@ CORRECTED = re.compile(
 
 # "seven wide of it", "variance +17": what stands around the distance by which an attempt missed.
 APART = re.compile(
-    r"\b(?:too|over\w*|under\w*|above|below|short|off|away|by|more|less|high|low|light|heavy|wide|shy|out|past|far|left"
-    r"|many|much|few|beyond|behind|ahead|adrift|between|apart|gap|miss\w*|differ\w*|delta|error|variance|excess|lacking)"
-    r"\b|[-+±]$"
+    r"\b(?:too|over\w*|under\w*|above|below|short|off|away|by|high|low|light|heavy|wide|shy|past|far|beyond|behind|ahead"
+    r"|adrift|apart|gap|miss\w*|differ\w*|delta|error|variance|excess|lacking)\b|[-+±]$"
 )
 SMALL_NUMBERS = {
     **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
@@ -214,14 +214,19 @@ _INTENT = _either(
 )
 # "a 21 round the corner", "find me another 16": an article stands in front of a value that is wished for.
 ARTICLE_BEFORE = re.compile(r"\b(?:an?|another) (?:(?:nice|round|spare|little|good|handy|clean|single) )?$")
+# "a 10 minute break", "about 6 ways": what is counted is no value to make.
+COUNTED = re.compile(
+    r" ?(?:minutes?|hours?|seconds?|days?|percent|%|steps?|digits?|numbers?|ways?|times|pieces?|options?|tries"
+    r"|attempts?|operations?|possibilit\w+|combinations?|expressions?|cases?)\b|%"
+)
 # "something like 48", "say 70 or so"
 ROUGHLY = re.compile(
     r"\b(?:about|around|near(?:ly)?|roughly|close to|like|say|somewhere|approximately|towards?|up to|a round) $"
 )
 OR_SO = re.compile(r" (?:or so|or thereabouts|-?ish|mark\b)|ish\b")
 DECADE = re.compile(
-    r"\b(?:in|into|to|around|about|for)(?: the| her| his)?(?: low| mid| high| middle| upper| lower)? "
-    r"(?:twenties|thirties|forties|fifties|sixties|seventies|eighties|nineties|(?:[2-9]0) ?'?s)\b"
+    r"\b(?:in|into|to|around|about|for)(?: the)?(?: low| mid| high| middle| upper| lower)? "
+    r"(?:twenties|thirties|forties|fifties|sixties|seventies|eighties|nineties)\b"
 )
 _AIM = _either(
     *(r"aim\w*", "goal", "subgoal", "sub-goal", "first target", "waypoint", "stepping stone", "intermediate"),

@@ -110,7 +110,7 @@ def _f1(pairs: np.ndarray) -> float:
 
 
 def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
-    """Score every detector on every behaviour of both sets; columns as in COLUMNS."""
+    """Score every detector on every behaviour of every set; columns as in COLUMNS."""
     rows = []
     for name in SETS:
         texts = load_labelled(folder / f"{name.replace(' ', '_')}.yaml")

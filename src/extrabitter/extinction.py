@@ -48,6 +48,18 @@ def survivals(steps: pd.DataFrame, arms: Sequence[str] = ARMS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def common_step(steps: pd.DataFrame, arms: Sequence[str] = ARMS) -> int:
+    """Return the last step that the runs of all given arms have; 0 without any."""
+    last = steps[steps["arm"].isin(arms)].groupby(["arm", "seed"])["step"].max()
+    return int(last.min()) if len(last) else 0
+
+
+def at_step(steps: pd.DataFrame, arm: str, column: str, step: int) -> list[float]:
+    """Read a column off an arm's runs, one value a seed: the mean over the `SMOOTH` steps that end at `step`."""
+    rows = steps[(steps["arm"] == arm) & steps["step"].between(step - SMOOTH + 1, step)]
+    return [float(value) for value in rows.groupby("seed")[column].mean()]
+
+
 def of_survival(found: pd.DataFrame, arm: str = TIGHT_BONUS) -> Estimate:
     """Estimate the ratio of `survivals` over the seeds of an arm; a run whose accuracy did not rise has none."""
     return over_seed_values(found.loc[found["arm"] == arm, "ratio"].dropna().astype(float))

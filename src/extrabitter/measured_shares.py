@@ -56,7 +56,7 @@ class MeasuredRun:
         """Say why the run cannot be fitted on its steps up to `last`; empty if it can."""
         early = self.share[self.step <= last]
         if self.completions <= 1:
-            return "sampled or rewarded otherwise"
+            return "sampled, rewarded or cut off otherwise"
         if len(early) < LEAST_STEPS:
             return "too few steps"
         if not 0 < self.start < 1 or self.completions * min(early.sum(), (1 - early).sum()) < LEAST_SEEN:

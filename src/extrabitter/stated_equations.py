@@ -4,7 +4,7 @@ The text is a model's, so it is hostile: it is read once, up to MAX_CHARACTERS, 
 and what is computed goes through `tasks.arithmetic`, which is exact and bounded. Nothing here raises on text.
 
 Left out: powers, roots, percentages, decimals, and numbers in words below eleven ("two of our numbers" states
-no 2).
+no 2) but for those that are plainly operands ("six sevens", "plus three").
 """
 
 from __future__ import annotations
@@ -158,6 +158,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
             _product,
         ),
         (
+            # "two hundred" is no hundred
+            rf"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
             rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS)}))?"
             rf"|{'|'.join((*_TEENS, *_SMALL))}))?\b",
             _hundred,
@@ -190,7 +192,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         # "15 * 6 -> 90 -> -24 -> 66" goes on from its result
         (
             r"((?:->|=>|→|⇒|>>) {0,3}\d{1,6}) {0,3}(?:->|=>|→|⇒|>>) {0,3}([-+*/x]) {0,3}(?=\d)",
-            lambda match: f"{match[1]} {match[2].replace('x', '*')} ",
+            lambda match: match[1] + match[2].replace("x", "*"),
         ),
     )
 )
@@ -244,7 +246,8 @@ def normalise(text: str) -> str:
 
 def _padded(match: re.Match[str], replacement: str | Callable[[re.Match[str]], str]) -> str:
     new = replacement(match) if callable(replacement) else match.expand(replacement)
-    return new.ljust(len(match[0]))
+    # What would not fit stays as it is: a place in the text must not move.
+    return new.ljust(len(match[0])) if len(new) <= len(match[0]) else match[0]
 
 
 def read_statements(text: object) -> Statements:
