@@ -1,11 +1,12 @@
 """`make bench`: our rollouts and GRPO steps against stock TRL, in one run, alternating, medians.
 
-    python benchmarks/bench.py [--output results.csv] [--quick]
+    python benchmarks/bench.py [--output results.csv] [--quick] [--resume]
 
 Each measurement is a process of its own (clean peak memory, kernels warmed by one untimed round). Stock and ours
 take turns inside it, so that a busy machine slows both. `cpu_s` is the processor time, which other programs on the
 machine disturb less than the wall clock. Writes one row a measurement, each with its rounds, the date, the commit,
-the versions and the machine; the book's page on speed reads the table.
+the versions and the machine; the book's page on speed reads the table. It takes about an hour on a quiet machine.
+Rows are kept beside the table as they come, and become the table at the end; `--resume` goes on from there.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"  # committed: what the book shows
 QUICK_RESULTS = REPOSITORY / "_build" / "bench_quick.csv"  # a trial must not overwrite what was measured
 Job = dict[str, Any]
+TOGETHER: Job = {"kind": "rollouts_together", "workload": "search", "count": 1024}
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -87,7 +89,7 @@ def measure(job: Job, threads: int) -> list[dict[str, Any]]:
 
 def side_by_side(rounds: int) -> list[dict[str, Any]]:
     """Compare one job of two threads with two jobs of one thread each, by completions a second in all."""
-    job: Job = {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": rounds}
+    job = {**TOGETHER, "rounds": rounds}
     rows = []
     for threads, processes in ((2, 1), (1, 2)):
         with ThreadPoolExecutor(processes) as pool:
@@ -105,22 +107,44 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one round of the small sizes, to see that it runs"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what is measured, and measure what is missing"
+    )
     arguments = parser.parse_args()
     output = arguments.output or (QUICK_RESULTS if arguments.quick else RESULTS)
     origin = origin_of_rows()  # before anything is written: the table itself must not make the commit dirty
-    rows: list[dict[str, Any]] = []
+    partial = output.with_suffix(".partial.csv")
+    rows = read_rows(partial if partial.is_file() else output) if arguments.resume else []
+    output.parent.mkdir(parents=True, exist_ok=True)
     for job in jobs(arguments.quick):
+        if is_measured(job, rows):
+            continue
         # A base is asked for in minutes of the machine, not of one core.
         found = measure(job, 2 if job["kind"] == "pretraining" else arguments.threads)
-        rows += found
+        rows += [row | origin for row in found]
+        pd.DataFrame(rows).to_csv(partial, index=False)
         for row in found:
             print({key: value for key, value in row.items() if value is not None}, flush=True)
-    if not arguments.quick:
-        rows += side_by_side(3)
+    if not arguments.quick and not is_measured(TOGETHER, rows):
+        rows += [row | origin for row in side_by_side(3)]
         print(rows[-2:], flush=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).assign(**origin).to_csv(output, index=False)
+    pd.DataFrame(rows).to_csv(partial, index=False)
+    partial.replace(output)
     print(f"written: {output}")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a table that is there, whole or in the making; none if it is not."""
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path).fillna({"workload": ""})
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
+
+
+def is_measured(job: Job, rows: list[dict[str, Any]]) -> bool:
+    """Tell whether rows hold a measurement."""
+    key = ("kind", "workload", "count")
+    return any(all(row[name] == job[name] for name in key) for row in rows)
 
 
 def origin_of_rows() -> dict[str, str]:

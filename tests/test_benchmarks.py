@@ -317,6 +317,33 @@ def test_bench_writes_where_each_row_comes_from_and_a_trial_overwrites_no_result
     assert "times as many" in benchmark_tables.side_by_side(results)
 
 
+def test_a_killed_bench_goes_on_where_it_was_and_leaves_the_table_alone_until_it_ends(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def dies_at_the_fifth(job: dict[str, Any], threads: int = 1) -> Rows:
+        asked.append(job)
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return fake_rows(job, threads)
+
+    table = tmp_path / "results.csv"
+    table.write_text("kind,workload,count\n")
+    monkeypatch.setattr(bench, "RESULTS", table)
+    monkeypatch.setattr(bench, "measure", dies_at_the_fifth)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--resume"])
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    assert table.read_text() == "kind,workload,count\n"
+    bench.main()
+    of_one_run = len(bench.jobs(quick=False)) + 3  # side by side: one process of two threads, two of one
+    assert len(asked) == 1 + of_one_run and [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+    assert set(bar_table(read_results(table))["verdict"]) == {"met"}
+    bench.main()  # nothing is missing, nothing is measured
+    assert len(asked) == 1 + of_one_run
+
+
 def test_bench_stops_with_the_reason_when_a_measurement_fails(bench: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"(?s)'kind': 'no_such'.*KeyError"):
         bench.measure({"kind": "no_such"}, 1)
