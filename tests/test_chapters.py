@@ -182,10 +182,10 @@ def test_search_that_dies_under_a_tight_cap_is_told_from_search_that_grows(
     dying: Path, tmp_path: Path
 ) -> None:
     glued, shown = run(ROOT / "notebooks/chapters/how_search_dies.ipynb", dying, tmp_path)
-    assert "10.0 % (10.0 to 10.0) of the start" in glued["answer"]
+    assert "0.10 (0.10 to 0.10) times that of the start" in glued["answer"]
     assert "held" in glued["answer"] and "exploratory, three seeds" in glued["answer"]
     assert "24 tokens" in glued["cap"] and "10 %" in glued["bonus"]
-    assert "900.0 %" in shown and "45, 46, 47" in shown
+    assert "9.00 (9.00 to 9.00)" in shown and "45, 46, 47" in shown
     # A base's payoffs say nothing of runs that are rewarded or cut off otherwise.
     assert set(measured_shares.completions_a_step(dying)) == {extinction.LOOSE}
 

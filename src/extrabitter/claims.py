@@ -282,9 +282,9 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
     _Computed(
         "tight_cap_kills_search",
         "A tight cap and a bonus for form kill the search that would have paid",
-        "completions that search when accuracy has doubled, as a share of those at the start",
+        "completions that search when accuracy has doubled, over those at the start",
         lambda _: (extinction.TIGHT_BONUS,),
-        "share",
+        "number",
         lambda tables: extinction.of_survival(extinction.survivals(tables.steps)),
     ),
     _Computed(
