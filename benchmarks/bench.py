@@ -122,15 +122,22 @@ def main() -> None:
         # A base is asked for in minutes of the machine, not of one core.
         found = measure(job, 2 if job["kind"] == "pretraining" else arguments.threads)
         rows += [row | origin for row in found]
-        pd.DataFrame(rows).to_csv(partial, index=False)
+        keep(rows, partial)
         for row in found:
             print({key: value for key, value in row.items() if value is not None}, flush=True)
     if not arguments.quick and not is_measured(TOGETHER, rows):
         rows += [row | origin for row in side_by_side(3)]
         print(rows[-2:], flush=True)
-    pd.DataFrame(rows).to_csv(partial, index=False)
+    keep(rows, partial)
     partial.replace(output)
     print(f"written: {output}")
+
+
+def keep(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows so that a kill leaves either all of them or those of before."""
+    writing = path.with_name(f"writing.{path.name}")
+    pd.DataFrame(rows).to_csv(writing, index=False)
+    writing.replace(path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

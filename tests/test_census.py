@@ -171,7 +171,7 @@ def sentences(texts: list[LabelledText]) -> set[str]:
 
 
 def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() -> None:
-    development, *tests = (load_labelled(FOLDER / f"{name.replace(' ', '_')}.yaml") for name in SETS)
+    development, *tests = (load_labelled(FOLDER / name) for name in SETS.values())
     assert len(tests) == 2 and len(sentences(development)) > 100
     for test in tests:
         assert len(sentences(test)) > 100

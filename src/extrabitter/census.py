@@ -25,7 +25,14 @@ from typing import Literal, NamedTuple
 
 from extrabitter import census_phrases as words
 from extrabitter.records import BEHAVIOURS
-from extrabitter.stated_equations import MAX_CHARACTERS, Equation, Mention, Statements, read_statements
+from extrabitter.stated_equations import (
+    MAX_CHARACTERS,
+    SMALL_NUMBERS,
+    Equation,
+    Mention,
+    Statements,
+    read_statements,
+)
 
 # What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
 # distance by which an attempt missed; none of these.
@@ -194,8 +201,7 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
                 equation.result_first
                 and target == equation.stated
                 and not words.ANSWERS.search(replay.sentence_before(equation.start))
-                and set(operands) - reached - set(history[0])
-                and set(operands) & (reached | set(history[0]))
+                and 0 < len(set(operands) - reached - set(history[0])) < len(operands)
             )
         ):
             role = "backward"
@@ -208,8 +214,8 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
 def _verifications(replay: _Replay) -> Iterable[Finding]:
     """Find values compared with the target, and computations made again to see whether they are right."""
     text, equations = replay.text, replay.equations
-    misses = {
-        attempt.equations[-1].start
+    misses = {  # where an attempt that missed ends -> by how much it missed
+        attempt.equations[-1].start: abs(replay.target - attempt.value)
         for attempt in replay.attempts
         if attempt.value is not None and attempt.value != replay.target
     }
@@ -236,7 +242,7 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
             yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
         elif found := _find_verdict(behind, compared, equation.start in misses):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
-        elif equation.start in misses and (found := _find_distance(behind, equation.result, replay)):
+        elif equation.start in misses and (found := _find_distance(behind, misses[equation.start])):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "distance")
 
 
@@ -270,19 +276,15 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
     return None
 
 
-def _find_distance(behind: str, reached: Fraction | None, replay: _Replay) -> tuple[int, int] | None:
+def _find_distance(behind: str, distance: Fraction) -> tuple[int, int] | None:
     """Return where the text behind an attempt that missed says by how much, looking three sentences on."""
-    distance = abs(replay.target - reached) if reached is not None else None
     for start, end in _sentences(behind)[:3]:
         sentence = behind[start:end]
         for match in words.SMALL_NUMBER.finditer(sentence):
-            value = words.SMALL_NUMBERS.get(match[0]) or int(match[0] if match[0].isdigit() else 0)
-            if value != distance:
+            if (SMALL_NUMBERS.get(match[0]) or int(match[0])) != distance:
                 continue
-            lead, rest = (
-                sentence[max(0, match.start() - 24) : match.start()],
-                sentence[match.end() : match.end() + 24],
-            )
+            lead = sentence[max(0, match.start() - 24) : match.start()]
+            rest = sentence[match.end() : match.end() + 24]
             if words.APART.search(lead) or words.APART.search(rest):
                 return start + match.start(), start + match.end()
     return None
@@ -297,7 +299,8 @@ def _sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _backtracks(replay: _Replay) -> Iterable[Finding]:
-    """Find new starts: after an attempt that missed, or after words that give a computation up."""
+    """Find new starts: behind an attempt that missed, words that give a computation up, or steps that led nowhere."""
+    used = {number for equation in replay.equations for number in equation.numbers}
     seen: set[object] = set()
     previous: _Attempt | None = None
     last_end: int | None = None  # of the last computation before this attempt
@@ -315,7 +318,7 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
                 yield Finding("backtracking", start, end, "missed")
             elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
                 yield Finding("backtracking", start, end, "given up")
-            elif _is_dropped(replay, number):
+            elif _is_dropped(replay.attempts[number - 1], attempt, used):
                 yield Finding("backtracking", start, end, "dropped")
         previous = attempt
     yield from _turns_to_the_target(replay)
@@ -323,24 +326,17 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
 
 def _turns_to_the_target(replay: _Replay) -> Iterable[Finding]:
     """Find computations given up for one from the target."""
-    seen: set[object] = set()
     for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
-        if role == "backward" and index and equation.key not in seen:
+        if role == "backward" and index:
             between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
             if words.GIVEN_UP.search(between):
                 yield Finding("backtracking", equation.start, equation.end, "given up")
-        seen.add(equation.key)
 
 
-def _is_dropped(replay: _Replay, number: int) -> bool:
-    """Return whether the attempt before had two steps or more, the last of which nothing uses, and this one has too."""
-    previous, attempt = replay.attempts[number - 1], replay.attempts[number]
-    used = {Fraction(n) for equation in replay.equations for n in equation.numbers}
-    return (
-        len(previous.equations) > 1
-        and len(attempt.equations) > 1
-        and previous.equations[-1].result not in used
-    )
+def _is_dropped(previous: _Attempt, attempt: _Attempt, used: set[int]) -> bool:
+    """Return whether both attempts have two steps or more, and no equation uses what the first one came to."""
+    is_long = min(len(previous.equations), len(attempt.equations)) > 1
+    return is_long and previous.equations[-1].result not in used
 
 
 def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:

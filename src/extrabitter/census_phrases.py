@@ -1,11 +1,14 @@
 """The wordings that the census of behaviours knows, each for one place in the structure of a text.
 
-All are for lower-case text with plain operators (`stated_equations.normalise`); nothing repeats inside what repeats.
+All are for lower-case text with plain operators (`stated_equations.normalise`). Of two
+repetitions, one inside the other, one has a bound.
 """
 
 from __future__ import annotations
 
 import re
+
+from extrabitter.stated_equations import SMALL_NUMBERS
 
 
 def _either(*phrases: str) -> str:
@@ -128,10 +131,6 @@ APART = re.compile(
     r"\b(?:too|over\w*|under\w*|above|below|short|off|away|by|high|low|light|heavy|wide|shy|past|far|beyond|behind|ahead"
     r"|adrift|apart|gap|miss\w*|differ\w*|delta|error|variance|excess|lacking)\b|[-+±]$"
 )
-SMALL_NUMBERS = {
-    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
-    **{"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10},
-}
 SMALL_NUMBER = re.compile(rf"\b{_either(*SMALL_NUMBERS)}\b|(?<![\d.])\d{{1,6}}(?![\d.]*\d)")
 
 # Backtracking: what stands between two computations.

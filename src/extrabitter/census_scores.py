@@ -24,7 +24,7 @@ from extrabitter.seeding import derive_seed
 
 FOLDER = REPOSITORY / "tests" / "data" / "census"
 SCORES = "scores.csv"
-SETS = ("development", "first test", "test")  # files of these names, with "_" for a space
+SETS = {"development": "development.yaml", "first test": "first_test.yaml", "test": "test.yaml"}
 REFLECTION = "verification or backtracking"  # what keywords may be held against
 COLUMNS = ("set", "detector", "behaviour", "measure", "value", "lower", "upper", "count")
 
@@ -112,8 +112,8 @@ def _f1(pairs: np.ndarray) -> float:
 def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
     """Score every detector on every behaviour of every set; columns as in COLUMNS."""
     rows = []
-    for name in SETS:
-        texts = load_labelled(folder / f"{name.replace(' ', '_')}.yaml")
+    for name, file in SETS.items():
+        texts = load_labelled(folder / file)
         for detector in DETECTORS:
             for behaviour in detector.behaviours:
                 for measure, (interval, count) in score(detector, behaviour, texts).items():

@@ -60,6 +60,6 @@ def at_step(steps: pd.DataFrame, arm: str, column: str, step: int) -> list[float
     return [float(value) for value in rows.groupby("seed")[column].mean()]
 
 
-def of_survival(found: pd.DataFrame, arm: str = TIGHT_BONUS) -> Estimate:
-    """Estimate the ratio of `survivals` over the seeds of an arm; a run whose accuracy did not rise has none."""
-    return over_seed_values(found.loc[found["arm"] == arm, "ratio"].dropna().astype(float))
+def of_survival(found: pd.DataFrame, arm: str = TIGHT_BONUS, column: str = "ratio") -> Estimate:
+    """Estimate a column of `survivals` over the seeds of an arm; a run whose accuracy did not rise has no ratio."""
+    return over_seed_values(found.loc[found["arm"] == arm, column].dropna().astype(float))

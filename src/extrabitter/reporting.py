@@ -114,21 +114,23 @@ def spell_seeds(table: pd.DataFrame) -> str:
     >>> spell_seeds(pd.DataFrame({"arm": ["rich"] * 3 + ["absent"], "seed": [0, 1, 2, 0]}))
     'one to three seeds'
     """
-    counts = table.groupby("arm")["seed"].nunique()
-    if counts.empty:
-        return spell(0, "seed")
-    fewest, most = int(counts.min()), int(counts.max())
+    fewest, most = _fewest_and_most_seeds(table)
     return spell(most, "seed") if fewest == most else f"{number_word(fewest)} to {spell(most, 'seed')}"
 
 
 def basis_of(table: pd.DataFrame) -> str:
     """Say the same as `basis` of a figure whose arms, in columns `arm` and `seed`, can differ in their seeds."""
-    counts = table.groupby("arm")["seed"].nunique()
-    if counts.nunique() <= 1:
-        return basis(int(counts.max()) if len(counts) else 0)
-    caution = f", exploratory below {number_word(CLAIM_SEEDS)}" if counts.min() < CLAIM_SEEDS else ""
-    alone = "; over problems where there is one seed" if counts.min() == 1 else ""
+    fewest, most = _fewest_and_most_seeds(table)
+    if fewest == most:
+        return basis(most)
+    caution = f", exploratory below {number_word(CLAIM_SEEDS)}" if fewest < CLAIM_SEEDS else ""
+    alone = "; over problems where there is one seed" if fewest == 1 else ""
     return f"{spell_seeds(table)} an arm{caution}; 95 % interval over seeds{alone}"
+
+
+def _fewest_and_most_seeds(table: pd.DataFrame) -> tuple[int, int]:
+    counts = table.groupby("arm")["seed"].nunique()
+    return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 
 
 def glue_text(key: str, text: str) -> None:

@@ -103,19 +103,11 @@ _INFIX = {
 }
 
 
-_SMALL = {**_UNITS, "ten": 10}
+SMALL_NUMBERS = {**_UNITS, "ten": 10}
 # "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
 _PLURALS = {
-    **{f"{word}s": value for word, value in {**_SMALL, **_TEENS}.items() if not word.endswith("x")},
-    **{
-        "sixes": 6,
-        "elevens": 11,
-        "twelves": 12,
-        "twenties": 20,
-        "thirties": 30,
-        "forties": 40,
-        "fifties": 50,
-    },
+    **{f"{word}s": value for word, value in {**SMALL_NUMBERS, **_TEENS}.items() if word != "six"},
+    **{"sixes": 6, "twenties": 20, "thirties": 30, "forties": 40, "fifties": 50},
 }
 
 
@@ -127,16 +119,18 @@ def _number_word(match: re.Match[str]) -> str:
 def _hundred(match: re.Match[str]) -> str:
     rest = match[1] or ""
     tens, unit = [*re.split("[- ]", rest), ""][:2]
-    return str(100 + (_TENS.get(tens) or _TEENS.get(tens) or _SMALL.get(tens) or 0) + _UNITS.get(unit, 0))
+    return str(
+        100 + (_TENS.get(tens) or _TEENS.get(tens) or SMALL_NUMBERS.get(tens) or 0) + _UNITS.get(unit, 0)
+    )
 
 
 def _product(match: re.Match[str]) -> str:
-    factor = match[1] if match[1].isdigit() else str({**_SMALL, **_TEENS}[match[1]])
+    factor = match[1] if match[1].isdigit() else str({**SMALL_NUMBERS, **_TEENS}[match[1]])
     return f"{factor} * {_PLURALS[match[2]]}"
 
 
 def _small_operand(match: re.Match[str]) -> str:
-    return f"{match[1]}{_SMALL[match[2]]}"
+    return f"{match[1]}{SMALL_NUMBERS[match[2]]}"
 
 
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
@@ -153,18 +147,15 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold; between digits it is a power, which no equation has
         (r"^ *(?:[-*•>]|\d{1,2}[.)]) (?=.{2})", ""),  # marks of a list
         (r"(?<=[\d)]) ?x ?(?=[\d(])", "*"),
-        (
-            rf"\b(\d{{1,3}}|{'|'.join((*_SMALL, *_TEENS))}) ({'|'.join(_PLURALS)})\b",
-            _product,
-        ),
+        (rf"\b(\d{{1,3}}|{'|'.join((*SMALL_NUMBERS, *_TEENS))}) ({'|'.join(_PLURALS)})\b", _product),
         (
             # "two hundred" is no hundred
             rf"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
             rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS)}))?"
-            rf"|{'|'.join((*_TEENS, *_SMALL))}))?\b",
+            rf"|{'|'.join((*_TEENS, *SMALL_NUMBERS))}))?\b",
             _hundred,
         ),
-        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({'|'.join(_SMALL)})\b", _small_operand),
+        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({'|'.join(SMALL_NUMBERS)})\b", _small_operand),
         (rf"\b(?:{'|'.join(_TEENS)})\b", _number_word),
         (rf"\b({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS)}))?\b", _number_word),
         (
@@ -217,16 +208,7 @@ _RUNNING = re.compile(
     r"|multipl(?:y|ying) by|divid(?:e|ing) by)(?: the| a| my| on| it by)? {1,16}(\d{1,6})\b"
     r"|\band (\d{1,6})\b(?: more\b| on top\b)?"
 )
-_RUNNING_SIGN = {
-    "p": "+",
-    "a": "+",
-    "m": "-",
-    "s": "-",
-    "t": "-",
-    "l": "-",
-    "k": "-",
-    "d": "/",
-}  # by first letter
+_RUNNING_SIGN = {**dict.fromkeys("pa", "+"), **dict.fromkeys("mstlk", "-"), "d": "/"}  # by first letter
 _NUMBER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)")
 
 
