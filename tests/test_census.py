@@ -54,6 +54,7 @@ def shown(text: str) -> set[str]:
         ("I want to make 33. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("33 - 9 = 24. 3 * 8 = 24.", {"backward_chaining"}),
         ("33 = 24 + 9, and 3 * 8 = 24.", {"backward_chaining"}),
+        ("33 - 9 = 24. 3 + 8 = 11, 11 + 9 = 20.", {"backward_chaining"}),  # a first attempt gives none up
         ("33 - 9 = 24, so I need 24. 3 * 8 = 24.", {"backward_chaining", "subgoal_setting"}),
         ("Let me work backwards. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("3 + 8 + 9 = 20, and 33 - 20 = 13 is missing.", {"verification"}),

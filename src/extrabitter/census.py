@@ -318,7 +318,7 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
                 yield Finding("backtracking", start, end, "missed")
             elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
                 yield Finding("backtracking", start, end, "given up")
-            elif _is_dropped(replay.attempts[number - 1], attempt, used):
+            elif previous is not None and _is_dropped(previous, attempt, used):
                 yield Finding("backtracking", start, end, "dropped")
         previous = attempt
     yield from _turns_to_the_target(replay)
