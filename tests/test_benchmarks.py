@@ -196,6 +196,12 @@ def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable
     assert benchmark_tables.side_by_side(alone) == "not measured"
 
 
+def test_arithmetic_alone_takes_the_share_of_the_time_that_is_at_peak(write: Callable[..., Path]) -> None:
+    half = with_value("peak_share", 0.5, kind="pass_at_256")
+    results = read_results(write(lambda rows: with_value("wall_s", 80.0, kind="pass_at_256")(half(rows))))
+    assert benchmark_tables.arithmetic_of_pass(results) == "40 s (direct) and 40 s (search)"
+
+
 def test_lengths_and_conditions_are_those_of_the_measurements(write: Callable[..., Path]) -> None:
     results = read_results(
         write(with_value("tokens", 64 * 210, kind="rollouts", workload="search", count=64))
@@ -222,7 +228,12 @@ def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: P
     assert set(bar_table(results)["verdict"]) == {"not measured"}
     for table in (benchmark_tables.speed_table(results), benchmark_tables.part_strings(results)):
         assert table.empty
-    for say in (benchmark_tables.side_by_side, benchmark_tables.peak, benchmark_tables.lengths):
+    for say in (
+        benchmark_tables.side_by_side,
+        benchmark_tables.peak,
+        benchmark_tables.lengths,
+        benchmark_tables.arithmetic_of_pass,
+    ):
         assert say(results) == benchmark_tables.conditions(results) == "not measured"
     assert any("Nothing was measured" in text.get_text() for text in cost_curves(results).texts)
 

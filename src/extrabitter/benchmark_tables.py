@@ -336,6 +336,17 @@ def side_by_side(results: pd.DataFrame) -> str:
     )
 
 
+def arithmetic_of_pass(results: pd.DataFrame) -> str:
+    """Say how long pass@256 would take if one thread did nothing but its arithmetic, at the measured peak."""
+    passes = results[results["kind"] == "pass_at_256"].set_index("workload")
+    said = [
+        f"{decimal(passes.loc[name, 'wall_s'] * passes.loc[name, 'peak_share'], 0)} s ({name})"
+        for name in WORKLOADS
+        if name in passes.index
+    ]
+    return " and ".join(said) or NOT_MEASURED
+
+
 def peak(results: pd.DataFrame) -> str:
     """Give the rate of a large matrix product on one thread, and how much it varied over the measurements."""
     rates = results.loc[(results["threads"] == 1) & (results["processes"] == 1), "peak_gflops"].dropna()
