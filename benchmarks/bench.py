@@ -61,7 +61,7 @@ def jobs(quick: bool) -> list[Job]:
             {"kind": "step_memory", "workload": workload, "count": 1024, "rounds": 1},
         ]
     listed += pretraining_jobs(40_000 if quick else 100_000, 1 if quick else 5)
-    listed.append({"kind": "import", "workload": "", "count": 0, "rounds": 1})
+    listed += [{"kind": kind, "workload": "", "count": 0, "rounds": 1} for kind in ("import", "kernel")]
     return listed
 
 
@@ -88,12 +88,14 @@ def measure(job: Job, threads: int) -> list[dict[str, Any]]:
 
 
 def side_by_side(rounds: int) -> list[dict[str, Any]]:
-    """Compare one job of two threads with two jobs of one thread each, by completions a second in all."""
+    """Compare one job of two threads with two jobs of one thread and core each, by completions a second in all."""
     job = {**TOGETHER, "rounds": rounds}
     rows = []
-    for threads, processes in ((2, 1), (1, 2)):
+    for threads, cores in ((2, [None]), (1, sorted(os.sched_getaffinity(0))[:2])):
+        processes = len(cores)
         with ThreadPoolExecutor(processes) as pool:
-            found = [row for (row,) in pool.map(lambda _, n=threads: measure(job, n), range(processes))]
+            measured = pool.map(lambda core, n=threads: measure({**job, "core": core}, n), cores)
+            found = [row for (row,) in measured]
         rate = sum(1024 / row["wall_s"] for row in found)
         rows.append({**found[0], "processes": processes, "completions_per_s": rate})
     return rows

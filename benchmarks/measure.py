@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import sys
@@ -18,9 +19,11 @@ START = time.perf_counter()
 def main() -> None:
     """Measure what the first argument says."""
     job = json.loads(sys.argv[1])
-    if job["kind"] == "import":
-        print(json.dumps({**job, "wall_s": import_seconds()}))
+    if job["kind"] in STARTS:
+        print(json.dumps({**job, "wall_s": STARTS[job["kind"]]()}))
         return
+    if (core := job.pop("core", None)) is not None:  # before PyTorch counts the cores that it may use
+        os.sched_setaffinity(0, {core})
     from extrabitter.models import set_threads
 
     set_threads(job["threads"])
@@ -40,6 +43,21 @@ def import_seconds() -> float:
 
     assert extrabitter.grpo
     return time.perf_counter() - START
+
+
+def kernel_seconds() -> float:
+    """Return the seconds that a Jupyter kernel takes to start and answer, as each run's notebook waits for one."""
+    from jupyter_client.manager import start_new_kernel
+
+    begun = time.perf_counter()
+    manager, client = start_new_kernel(kernel_name="python3")
+    seconds = time.perf_counter() - begun
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    return seconds
+
+
+STARTS = {"import": import_seconds, "kernel": kernel_seconds}
 
 
 def peak_gflops() -> float:

@@ -41,7 +41,7 @@ def fake_rows(job: dict[str, Any], threads: int = 1) -> Rows:
     """What `measure.py` would print of a job, made up: a completion of ours costs 0.5 ms and 30 tokens, stock 8 ms."""
     row = {**job, "threads": threads, "wall_s": 2.5}
     row.pop("recipe", None)
-    if job["kind"] == "import":
+    if job["kind"] in ("import", "kernel"):
         return [row]
     count = job["count"]
     row |= {"wall_s": 0.5e-3 * count, "cpu_s": 0.4e-3 * count, "tokens": 30 * count, "peak_share": 0.25}
@@ -192,6 +192,8 @@ def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable
         "1.50 times as many"
     )
     assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 16 ")
+    assert benchmark_tables.start_time(results, "kernel") == "2.5 s"
+    assert benchmark_tables.start_time(results, "tea") == "not measured"
     alone = read_results(write(without(kind="rollouts_together", processes=2)))
     assert benchmark_tables.side_by_side(alone) == "not measured"
 

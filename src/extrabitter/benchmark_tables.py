@@ -356,6 +356,12 @@ def peak(results: pd.DataFrame) -> str:
     return f"{middle} billion operations a second ({low} to {high} over {len(rates)} measurements)"
 
 
+def start_time(results: pd.DataFrame, kind: str) -> str:
+    """Give the seconds of what a run waits for before its first step: `import` or `kernel`."""
+    seconds = results.loc[results["kind"] == kind, "wall_s"]
+    return f"{decimal(seconds.iloc[0], 1)} s" if len(seconds) else NOT_MEASURED
+
+
 def conditions(results: pd.DataFrame) -> str:
     """Say on how many threads of which machine sampling was measured."""
     threads = sorted(results.loc[results["kind"] == "rollouts", "threads"].unique())
