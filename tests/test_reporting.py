@@ -398,3 +398,16 @@ def test_an_empty_results_folder_measures_nothing_and_breaks_nothing(tmp_path: P
     assert {claim.verdict for claim in collect_claims(tmp_path)} == {"not measured"}
     empty = pd.DataFrame(columns=["arm", "seed", "measure", "value", "lower", "upper"])
     assert of_measure(empty, "grpo_rich", "pass@1") == MISSING
+
+
+def test_missed_bars_are_listed_with_what_was_asked_for() -> None:
+    rows = [
+        ("rich", 3, "verdicts true on hits", 0.9, ">=", 0.95, False),
+        ("rich", 4, "truncated", 0.01, "<=", 0.02, True),
+    ]
+    bars = pd.DataFrame(rows, columns=["arm", "seed", "bar", "value", "direction", "threshold", "passed"])
+    shown = str(reporting.missed_bars_html(bars, "trunk").data)
+    for text in (f"{arm_label('rich')}, trunk 3", "verdicts true on hits", "0.900", "0.950"):
+        assert text in shown
+    assert "truncated" not in shown
+    assert "no rows" in str(reporting.missed_bars_html(bars[bars["passed"]]).data)

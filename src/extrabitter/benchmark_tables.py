@@ -338,12 +338,9 @@ def side_by_side(results: pd.DataFrame) -> str:
 
 def arithmetic_of_pass(results: pd.DataFrame) -> str:
     """Say how long pass@256 would take if one thread did nothing but its arithmetic, at the measured peak."""
-    passes = results[results["kind"] == "pass_at_256"].set_index("workload")
-    said = [
-        f"{decimal(passes.loc[name, 'wall_s'] * passes.loc[name, 'peak_share'], 0)} s ({name})"
-        for name in WORKLOADS
-        if name in passes.index
-    ]
+    passes = results[results["kind"] == "pass_at_256"]
+    seconds = dict(zip(passes["workload"], passes["wall_s"] * passes["peak_share"], strict=True))
+    said = [f"{decimal(seconds[name], 0)} s ({name})" for name in WORKLOADS if name in seconds]
     return " and ".join(said) or NOT_MEASURED
 
 

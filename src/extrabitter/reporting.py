@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from extrabitter.artifacts import Run, find_runs, find_statuses
 from extrabitter.estimates import Estimate
-from extrabitter.figure_style import style
+from extrabitter.figure_style import arm_label, style
 from extrabitter.provenance import git_state
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
@@ -209,6 +209,21 @@ def failures_html(results_dir: str | Path, stages: Sequence[str] | None = None) 
         f'<div class="eb-failed" role="note"><p>Failed, and therefore missing on this page:</p>'
         f"<ul>{items}</ul></div>"
     )
+
+
+def missed_bars_html(bars: pd.DataFrame, counted: str = "seed") -> HTML:
+    """Show the rows of table `bars` that were not passed; `counted` is what the page calls the number of a run."""
+    missed = bars[~bars["passed"].astype(bool)]
+    rows = [
+        {
+            "base": f"{arm_label(row['arm'])}, {counted} {row['seed']}",
+            "bar": row["bar"],
+            "measured": decimal(row["value"], 3),
+            "asked for": f"{row['direction']} {decimal(row['threshold'], 3)}",
+        }
+        for row in missed.to_dict("records")
+    ]
+    return table_html(pd.DataFrame(rows, columns=["base", "bar", "measured", "asked for"]), "Bars missed")
 
 
 def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
