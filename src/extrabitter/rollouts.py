@@ -4,7 +4,6 @@ One prefill per distinct prompt, shared by its group; a preallocated key-value c
 few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a token writes one cache
 column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors are parked until they and
 others' fill a chunk: chunks stay wide, and memory does not grow with the number of completions.
-
 Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
 """
 
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each operation
-# Of a small model's cache; a larger one's is at most twice its weights, which each token reads.
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights, which each token reads
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
-logger = logging.getLogger(__name__)
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
 
 
@@ -61,9 +58,8 @@ def generate(
     """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
 
     `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
-    `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN: `model.generate` keeps a
-    vocabulary's scores for each token of which they are read. Raises `ValueError` with one line on impossible
-    arguments.
+    `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN, which spares `model.generate`
+    a vocabulary's scores for each token. Raises `ValueError` with one line on impossible arguments.
     """
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
@@ -96,9 +92,7 @@ def _stages(first: int, last: int) -> set[int]:
 
 
 class _Chunk(NamedTuple):
-    state: (
-        Tensor  # (3, N): row of the output; token drawn last, not yet in the cache; columns of left padding
-    )
+    state: Tensor  # (3, N): row of the output; last token, not yet in the cache; columns of left padding
     cache: Tensor  # (layers, 2, N, Hkv, columns, D): keys and values
 
 
@@ -125,21 +119,20 @@ class _Sampler:
         if is_supported(self.model):
             self._run_in_chunks(groups)
         else:
-            logger.warning("%s: sampled by model.generate, which is slower", type(self.model).__name__)
+            name = type(self.model).__name__
+            logging.getLogger(__name__).warning("%s: sampled by model.generate, which is slower", name)
             self._run_generate(groups)
         return self.tokens.cpu(), self.logprobs.cpu()
 
     def _run_in_chunks(self, groups: Groups) -> None:
         length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
-        weight_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        cache_bytes = max(CACHE_BYTES, 2 * weight_bytes)
-        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, cache_bytes)
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())  # bytes
+        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, max(CACHE_BYTES, 2 * weights))
         self.stages = _stages(first, length)
         waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
         fresh = self._prefilled(groups)
         while True:
-            counts = {age: sum(chunk.state.shape[1] for chunk in waiting[age]) for age in waiting}
-            sizes = {age: count for age, count in counts.items() if count}
+            sizes = {age: n for age, some in waiting.items() if (n := sum(c.state.shape[1] for c in some))}
             full = [age for age, size in sizes.items() if size >= self.decoder.width]
             if not full and (chunk := next(fresh, None)) is not None:
                 waiting[first].append(chunk)
@@ -158,13 +151,9 @@ class _Sampler:
         width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
         for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
             ids, mask = self._padded(block)
-            output = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-                logits_to_keep=num_forced + 1,
-                use_cache=True,
-            )
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            options = {"position_ids": positions, "logits_to_keep": num_forced + 1, "use_cache": True}
+            output = self.model(ids, attention_mask=mask, **options)
             cache = Decoder.cached(output.past_key_values)
             sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
             for part in torch.tensor(sources, device=ids.device).split(width):
@@ -172,8 +161,7 @@ class _Sampler:
                 self._record_forced(rows, output.logits[source])
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
-                padding = (mask[source] == 0).sum(dim=1)
-                alive = last != self.eos_token_id
+                alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
                 yield _Chunk(torch.stack((rows, last, padding))[:, alive], cache[:, :, source[alive]])
 
     def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
@@ -229,10 +217,8 @@ class _Sampler:
             **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
         )
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
-        width = WIDTH
-        if self.with_logprobs:  # scores of a block, and two copies of them
-            row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length
-            width = max(1, min(WIDTH, SCORE_BYTES // row_bytes))
+        row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length  # and two copies
+        width = max(1, min(WIDTH, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDTH
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
             rows = torch.tensor([row for _, row in block], device=ids.device)
