@@ -80,6 +80,27 @@ def test_a_curve_that_does_not_rise_has_no_middle_and_no_width() -> None:
     assert not dose.of_midpoint(late).measured and dose.of_left_out_gain(late).measured
 
 
+def test_the_middle_is_bracketed_by_the_rungs_around_it_without_a_curve() -> None:
+    read = dose.readings(*tables(moving))
+    last = dose.brackets(read)[lambda found: found["step"] == 80]
+    assert list(last["seed"]) == [0, 1, 2]
+    assert (last["below"] < 1e-2 * 1.2).all() and (last["above"] > 1e-2 / 1.2).all()
+    assert (last["below"] < last["above"]).all()
+    earlier = dose.brackets(read)[lambda found: found["step"] == 20]
+    assert (earlier["above"].to_numpy() >= last["above"].to_numpy()).all() and (earlier["above"] > 1e-2).all()
+
+
+def test_a_dip_at_the_top_and_a_flat_line_have_no_bracket_and_a_missing_rung_no_row() -> None:
+    read = dose.readings(*tables(moving, seeds=(0,)))
+    flat, dipped = read.assign(accuracy=0.5), read.copy()
+    dipped.loc[dipped["rung"] == RUNGS[-1], "accuracy"] = 0.1
+    for found in (dose.brackets(flat), dose.brackets(dipped)):
+        assert len(found) == len(READ_AT) and found[["below", "above"]].isna().all().all()
+    assert dose.brackets(read[read["rung"] != RUNGS[2]]).empty
+    early = read.assign(accuracy=np.where(read["rung"] == RUNGS[0], 0.2, 0.9))
+    assert dose.brackets(early)["below"].eq(read.set_index("rung").loc[RUNGS[0], "chance"].iloc[0]).all()
+
+
 def test_ends_stay_shares() -> None:
     x = np.linspace(-3.5, -1, 6)
     for y in (0.9 + 0.3 * x, np.where(x > -1.2, 1.0, 0.0), np.full(6, 0.02)):

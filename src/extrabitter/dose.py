@@ -149,6 +149,26 @@ def of_shift(read: pd.DataFrame) -> Estimate:
     return _by_seed(read, shift)
 
 
+def brackets(read: pd.DataFrame) -> pd.DataFrame:
+    """Find between which two chances accuracy passes the middle of its own rise, for each seed that has every rung.
+
+    No curve is fitted. Columns: seed, step, below, above. From `above` upwards every rung is past the middle between
+    the lowest and the highest accuracy of that seed and step; `below` is the next lower chance, missing where there is
+    none. Where accuracy spans less than `LEAST_RISE`, or the highest chance is not past the middle, both are missing.
+    """
+    rows = []
+    for (seed, step), run in read.groupby(["seed", "step"]):
+        if set(run["rung"]) != set(RUNGS):
+            continue
+        ordered = run.sort_values("chance")
+        chance, accuracy = ordered["chance"].to_numpy(float), ordered["accuracy"].to_numpy(float)
+        first = len(chance) - int(np.cumprod(accuracy[::-1] > (accuracy.min() + accuracy.max()) / 2).sum())
+        rises = accuracy.max() - accuracy.min() >= LEAST_RISE and first < len(chance)
+        below = chance[first - 1] if rises and first else np.nan
+        rows.append((seed, step, below, chance[first] if rises else np.nan))
+    return pd.DataFrame(rows, columns=["seed", "step", "below", "above"])
+
+
 def take_off(
     steps: pd.DataFrame, summary: pd.DataFrame, batch_sizes: Mapping[str, int], arms: Sequence[str]
 ) -> pd.DataFrame:
