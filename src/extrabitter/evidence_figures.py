@@ -67,7 +67,7 @@ def dose_curves(read: pd.DataFrame) -> Figure:
 
 
 def take_off_times(found: pd.DataFrame) -> Figure:
-    """Step at which search takes off against the chance before RL, log axes; a hollow mark: not within the run.
+    """Step at which search takes off against the chance before RL, log axes; a hollow triangle: not within the run.
 
     `found` is of `dose.take_off`. The grey line goes through the middle of the runs that took off, with the slope of a
     constant product of step and chance.
@@ -81,18 +81,17 @@ def take_off_times(found: pd.DataFrame) -> Figure:
         for arm in found["arm"].unique():
             look, runs = arm_style(arm), found[found["arm"] == arm]
             off = runs["step"].notna()
-            for rows, column, face in ((runs[off], "step", look.colour), (runs[~off], "last_step", "white")):
+            for rows, column, marker, face in (
+                (runs[off], "step", look.marker, look.colour),
+                (runs[~off], "last_step", "^", "white"),  # some arms' own marks have no inside to leave empty
+            ):
                 axes.plot(
-                    rows["chance"],
-                    rows[column],
-                    ls="",
-                    marker=look.marker,
-                    ms=7,
-                    color=look.colour,
-                    mfc=face,
+                    rows["chance"], rows[column], ls="", marker=marker, ms=7, color=look.colour, mfc=face
                 )
             entries[arm_label(arm)] = Line2D([], [], color=look.colour, marker=look.marker, ls="")
         reached = found[found["step"].notna()]
+        if len(reached) < len(found):
+            entries["not within the run"] = Line2D([], [], color=INK, marker="^", mfc="white", ls="")
         if len(reached):
             ends = np.array([found["chance"].min(), found["chance"].max()])
             middle = float(np.exp(np.log(reached["step"] * reached["chance"]).mean()))
