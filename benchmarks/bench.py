@@ -96,7 +96,7 @@ def side_by_side(rounds: int) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(processes) as pool:
             measured = pool.map(lambda core, n=threads: measure({**job, "core": core}, n), cores)
             found = [row for (row,) in measured]
-        rate = sum(1024 / row["wall_s"] for row in found)
+        rate = sum(TOGETHER["count"] / row["wall_s"] for row in found)
         rows.append({**found[0], "processes": processes, "completions_per_s": rate})
     return rows
 

@@ -121,6 +121,11 @@ def readings(steps: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "rung", "chance", "step", "accuracy"])
 
 
+def has_every_rung(read: pd.DataFrame) -> bool:
+    """Tell whether rows of `readings` hold each rung of the ladder."""
+    return set(read["rung"]) == set(RUNGS)
+
+
 def of_left_out_gain(read: pd.DataFrame, step: int = READ_AT[-1]) -> Estimate:
     """Estimate by how much the logistic's left-out squared error is below the line's, as a share of the line's."""
     return _by_seed(read, lambda run: _left_out_gain(run[run["step"] == step]))
@@ -158,7 +163,7 @@ def brackets(read: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (seed, step), run in read.groupby(["seed", "step"]):
-        if set(run["rung"]) != set(RUNGS):
+        if not has_every_rung(run):
             continue
         ordered = run.sort_values("chance")
         chance, accuracy = ordered["chance"].to_numpy(float), ordered["accuracy"].to_numpy(float)
@@ -213,9 +218,7 @@ def of_collapse(found: pd.DataFrame, arms: Sequence[str]) -> Estimate:
 
 def _by_seed(table: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> Estimate:
     """Estimate over the seeds that have every rung."""
-    return over_seed_values(
-        measure(run) for _, run in table.groupby("seed") if set(run["rung"]) == set(RUNGS)
-    )
+    return over_seed_values(measure(run) for _, run in table.groupby("seed") if has_every_rung(run))
 
 
 def _of_fit(read: pd.DataFrame, step: int, measure: Callable[[Logistic], float]) -> Estimate:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from extrabitter.dose import RUNGS, fit_logistic
+from extrabitter.dose import fit_logistic, has_every_rung
 from extrabitter.figure_style import (
     GREY,
     INK,
@@ -53,7 +53,7 @@ def dose_curves(read: pd.DataFrame) -> Figure:
             rows = read[read["step"] == step]
             x, y = np.log10(rows["chance"].to_numpy(float)), rows["accuracy"].to_numpy(float)
             marks = axes.scatter(10**x, y, color=colour, marker=marker, s=26)
-            if set(rows["rung"]) == set(RUNGS):
+            if has_every_rung(rows):
                 curve = np.linspace(x.min(), x.max(), 200)
                 axes.plot(10**curve, fit_logistic(x, y)(curve), color=colour, ls=line)
             entries[f"GRPO step {step}"] = marks

@@ -217,7 +217,7 @@ class _Sampler:
             **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
         )
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
-        row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length  # and two copies
+        row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length  # scores, 2 copies
         width = max(1, min(WIDTH, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDTH
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
