@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+# An evaluation on other problems than the usual ones of its profile.
+_OTHER_PROBLEMS = ("rare_", "common_", "three_")
+
 # Models of one later experiment, whose chapter shows them.
 _OF_ONE_EXPERIMENT = {
     *("latent_weighted", "latent_forced"),
@@ -23,8 +26,10 @@ def base_of(arm: str) -> str:
 
     >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler", "rare_grpo_rich")]
     ['rich', 'rich', 'sft_filler', 'sft_filler', 'rich']
+    >>> base_of("three_sft_smollm2_search")
+    'sft_smollm2_search'
     """
-    return re.sub(r"^((rare|common)_)?(base|grpo)_", "", arm)
+    return re.sub(r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)})", "", arm))
 
 
 def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
@@ -62,4 +67,4 @@ def has_own_chapter(arm: str) -> bool:
     >>> [has_own_chapter(arm) for arm in ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler")]
     [False, True, False, True]
     """
-    return arm.startswith(("rare_", "common_")) or base_of(arm) in _OF_ONE_EXPERIMENT
+    return arm.startswith(_OTHER_PROBLEMS) or base_of(arm) in _OF_ONE_EXPERIMENT

@@ -87,6 +87,9 @@ _STYLES = {
     "sft_all_behaviours": ArmStyle("#117733", "<", "--"),
     "sft_direct": ArmStyle("#767676", "h", "-."),
     "sft_filler": ArmStyle("#444444", "*", ":"),
+    "smollm2": ArmStyle("#d55e00", "o", "-"),
+    "sft_smollm2_direct": ArmStyle("#767676", "h", "-."),
+    "sft_smollm2_search": ArmStyle("#009e73", "^", "--"),
 }
 _SPARE = [
     ArmStyle("#332288", ">", "--"),
@@ -128,6 +131,9 @@ _WORDS = {
     "sft_incorrect": "absent, primed with wrong answers",
     "sft_incorrect_accepted": "absent, primed with wrong answers taken for right",
     "sft_cosmetic": "absent, primed with empty words",
+    "smollm2": "SmolLM2, not primed",
+    "sft_smollm2_direct": "SmolLM2, primed with direct answers",
+    "sft_smollm2_search": "SmolLM2, primed to check and go back",
     "sft_mixed": "absent, primed with each habit by half",
     "sft_mixed_cosmetic": "absent, primed with each by half, verdicts empty",
 }
