@@ -9,6 +9,7 @@ import pytest
 
 from extrabitter.behaviours import measure_completion
 from extrabitter.highlighting import MAX_WORDS, completions_html, segments, text_markup
+from extrabitter.natural_measures import measure_natural
 from extrabitter.reporting import table_html
 from extrabitter.tasks.countdown import Problem
 
@@ -75,6 +76,24 @@ def test_hostile_text_adds_no_element_and_no_attribute(text: str) -> None:
 def test_hostile_text_is_shown_word_for_word(text: str) -> None:
     page = read(text_markup(text))
     assert page.text.split() == text.split()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_english_is_as_inert_and_carries_no_marks(text: str) -> None:
+    row = {"prompt": text, "completion": text, "truncated": True}
+    table = pd.DataFrame([row | measure_natural(text, Problem((6, 7, 9), 8))])
+    page = read(completions_html(table, [text], in_grammar=False).data)
+    assert set(page.tags) <= ALLOWED - {"mark"}
+    assert set(page.attributes) <= {"class", "title"}
+
+
+def test_what_english_shows_is_said_without_a_word_on_function() -> None:
+    text = "7 + 9 = 16. That is not 8. Let me try again: 6 + 9 - 7 = 8."
+    row = {"prompt": "", "completion": text, "truncated": False}
+    table = pd.DataFrame([row | measure_natural(text, Problem((6, 7, 9), 8))])
+    assert table.at[0, "backtracking_count"] > 0
+    shown = read(completions_html(table, [""], in_grammar=False).data).text
+    assert "backtracking 1" in shown and "functional" not in shown
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -120,12 +120,18 @@ def _legible(word: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in cut)
 
 
-def completion_markup(prompt: str, completion: str, note: str, title: str = "") -> str:
-    """Return one prompt and completion as HTML, with a title above and a note below, both plain text."""
+def completion_markup(
+    prompt: str, completion: str, note: str, title: str = "", in_grammar: bool = True
+) -> str:
+    """Return one prompt and completion as HTML, with a title above and a note below, both plain text.
+
+    Only a completion `in_grammar` has its behaviours marked: in English the same words may say something else.
+    """
     head = f'<p class="eb-title">{html.escape(title)}</p>' if title else ""
+    text = text_markup(completion) if in_grammar else plain_markup(completion)
     return (
         f'<figure class="eb-completion">{head}<p class="eb-text">'
-        f'<span class="eb-prompt">{plain_markup(prompt)}</span> {text_markup(completion)}</p>'
+        f'<span class="eb-prompt">{plain_markup(prompt)}</span> {text}</p>'
         f"<figcaption>{html.escape(note)}</figcaption></figure>"
     )
 
@@ -136,15 +142,15 @@ def plain_markup(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Cut a prompt to what a page shows; still to be escaped."""
+    """Cut a text to what a page shows; still to be escaped."""
     return " ".join(_legible(word) for word in text.split()[:MAX_WORDS])
 
 
-def completions_html(completions: pd.DataFrame, titles: Sequence[str]) -> HTML:
-    """Show rows of table `completions`, each under its title and with its verdict."""
+def completions_html(completions: pd.DataFrame, titles: Sequence[str], in_grammar: bool = True) -> HTML:
+    """Show rows of table `completions`, or `natural_completions`, each under its title and with its verdict."""
     return inert(
         "".join(
-            completion_markup(row["prompt"], row["completion"], verdict_note(row), title)
+            completion_markup(row["prompt"], row["completion"], verdict_note(row), title, in_grammar)
             for row, title in zip(completions.to_dict("records"), titles, strict=True)
         )
     )
@@ -163,15 +169,19 @@ def drawn_problem(completions: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_note(row: Mapping[Hashable, Any]) -> str:
-    """Say in a line, of a row of table `completions`, how it was judged and which behaviours it shows."""
+    """Say in a line, of a row of table `completions`, how it was judged and which behaviours it shows.
+
+    Of table `natural_completions` too, where no behaviour is known to be functional.
+    """
     parts = ["right" if row["correct"] else f"wrong ({row['reason']})"]
     if row["truncated"]:
         parts.append("cut off at the cap")
     for behaviour in BEHAVIOURS:
         count = row[f"{behaviour}_count"]
         if count:
-            functional = row[f"{behaviour}_functional_count"]
-            parts.append(f"{behaviour.replace('_', ' ')} {count}, of which functional {functional}")
+            functional = row.get(f"{behaviour}_functional_count")
+            of_which = "" if functional is None else f", of which functional {functional}"
+            parts.append(f"{behaviour.replace('_', ' ')} {count}{of_which}")
     return "; ".join(parts)
 
 
