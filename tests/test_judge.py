@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import pandas as pd
 import pytest
 
 from extrabitter import judge
-from extrabitter.judge import JudgeError, JudgeSettings, ask, judge_table, read_answer
+from extrabitter.judge import JudgeError, JudgeSettings, ask, judge_completions, judge_table, read_answer
+from extrabitter.provenance import REPOSITORY, import_closure, notebook_code
 from extrabitter.records import BEHAVIOURS
 
 TEXT = "3 + 8 + 9 = 20, too small.\nSo 3 * 8 + 9 = 33."
@@ -111,6 +113,33 @@ def test_table_has_missing_values_and_reasons(stub: Stub, settings: JudgeSetting
     assert table["verification"].mean() == 1, "missing is not zero"
 
 
+def test_completions_are_judged_on_their_own_problems(stub: Stub, settings: JudgeSettings) -> None:
+    stub.replies = [GOOD, "?"]
+    completions = pd.DataFrame({"problem": ["3-8-9:33", "1-2-5:8"], "completion": [TEXT, "1 + 2 + 5 = 8"]})
+    table = judge_completions(completions, settings)
+    assert table["reason"].tolist() == ["ok", "not_json"]
+    asked = [request["body"]["messages"][1]["content"] for request in stub.seen]
+    assert "Numbers: 3, 8, 9. Target: 33." in asked[0] and "Numbers: 1, 2, 5. Target: 8." in asked[1]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    stub: Stub, settings: JudgeSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    stub.replies = [GOOD]
+    with pytest.raises(JudgeError, match=r"cache_dir = .*: cannot be written .*; give a folder") as raised:
+        judge.check(settings.model_copy(update={"cache_dir": str(tmp_path / "file" / "cache")}))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((REPOSITORY / "notebooks").glob("*/*.ipynb")), ids=lambda path: path.stem
+)
+def test_no_notebook_reaches_the_judge(notebook: Path) -> None:
+    closure = import_closure([ast.parse(cell) for cell in notebook_code(notebook)])
+    assert "judge" not in {path.stem for path in closure}
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -159,10 +188,12 @@ def test_a_refusal_is_one_line_and_leaves_no_cache(
     assert len(stub.seen) == 1, "no redirect is followed"
 
 
-def test_no_server_is_one_line(settings: JudgeSettings) -> None:
-    gone = settings.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
-    with pytest.raises(JudgeError, match="cannot be reached"):
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://127.0.0.1:x/v1", "http://[::1/v1"])
+def test_no_server_is_one_line(settings: JudgeSettings, address: str) -> None:
+    gone = settings.model_copy(update={"base_url": address})
+    with pytest.raises(JudgeError, match="cannot be reached") as raised:
         ask(TEXT, *PROBLEM, gone)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +219,22 @@ def test_the_key_is_sent_and_neither_cached_nor_printed(
     with pytest.raises(JudgeError) as raised:
         ask(TEXT + "!", *PROBLEM, keyed)
     assert "secret-value" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["secret\nvalue", "secret\u00e9"])
+def test_a_key_that_no_header_carries_is_not_printed(
+    stub: Stub, settings: JudgeSettings, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("STUB_KEY", key)
+    with pytest.raises(JudgeError, match="STUB_KEY: a key must be printable ASCII") as raised:
+        ask(TEXT, *PROBLEM, settings.model_copy(update={"api_key_env": "STUB_KEY"}))
+    assert "secret" not in str(raised.value) and not stub.seen
+
+
+def test_half_a_character_in_an_answer_is_no_end(stub: Stub, settings: JudgeSettings) -> None:
+    stub.replies = [b'{"choices": [{"message": {"content": "\\ud800"}}]}']
+    assert [ask(TEXT, *PROBLEM, settings).reason for _ in range(2)] == ["not_json", "not_json"]
+    assert len(stub.seen) == 1
 
 
 def test_a_damaged_cache_entry_is_asked_for_again(

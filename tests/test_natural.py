@@ -8,14 +8,17 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter import cli, natural, pretrained
+from extrabitter import cli, natural, natural_probe, pretrained
 from extrabitter.census import take_census
 from extrabitter.census_scores import read_scores
+from extrabitter.metrics import wilson_interval
 from extrabitter.models import CheckpointError
 from extrabitter.natural import extract_answer, verify_completion
 from extrabitter.natural_evaluation import natural_summary, sample_natural
@@ -26,6 +29,7 @@ from extrabitter.stated_equations import MAX_CHARACTERS
 from extrabitter.tasks import countdown
 from extrabitter.tasks.countdown import Problem, TraceCondition
 from extrabitter.wording import English
+from test_judge import Stub, stub, verdict  # noqa: F401  (a fixture)
 
 PROBLEM = Problem((3, 8, 9), 33)
 SAMPLING = SamplingParameters(max_completion_length=24)
@@ -359,16 +363,27 @@ def folder(tmp_path_factory, tokenizer) -> str:
 SMALL = ("--problems", "3", "--samples", "2", "--cap", "12")
 
 
+def rows_below(report: str, title: str) -> dict[str, str]:
+    """Return the rows of a report's table by their first word."""
+    (block,) = [block for block in report.split("\n\n") if block.startswith(title)]
+    return {line.split()[0]: line for line in block.splitlines()[1:]}
+
+
 def test_the_probe_prints_behaviours_beside_the_errors_of_the_census(
     folder: str, monkeypatch, capsys
 ) -> None:
     assert run_command(monkeypatch, folder, "--prompt", "chat", *SMALL, "--few-shot", "1") == 0
     text = capsys.readouterr().out
-    scores = read_scores().set_index(["set", "detector", "behaviour", "measure"])["value"]
-    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
+    scores = read_scores().set_index(["set", "detector", "behaviour", "measure"])
+    lines = rows_below(text, "completions that show a behaviour")
     for behaviour in BEHAVIOURS:
-        shown = [f"{scores['test', 'census', behaviour, name]:.2f}" for name in ("precision", "recall", "F1")]
-        assert lines[behaviour][-3:] == shown
+        for measure in ("precision", "recall"):
+            value, lower, upper = scores.loc[
+                ("test", "census", behaviour, measure), ["value", "lower", "upper"]
+            ]
+            assert f"{value:.2f} ({lower:.2f} to {upper:.2f})" in lines[behaviour]
+        assert lines[behaviour].endswith(f"{scores.at[('test', 'census', behaviour, 'F1'), 'value']:.2f}")
+    assert max(len(line) for block in text.split("\n\n")[1:] for line in block.splitlines()) <= 110
     assert (
         "chat prompt, 1 examples (direct)" in text
         and "forecast: none: it is calibrated" in text
@@ -383,6 +398,136 @@ def test_the_probe_in_english_prints_json_and_the_gate_never_opens(folder: str, 
     assert value["parameters"]["prompt"] == "plain" and value["model"]["dtype"] == "float32"
     assert [row["k"] for row in value["pass_at_k"]] == [1, 2]
     assert {row["behaviour"] for row in value["census_scores"]} > set(BEHAVIOURS)
+    assert {f"contrast_{behaviour}" for behaviour in BEHAVIOURS} < {
+        row["measure"] for row in value["summary"]
+    }
+    assert "no effect" in value["contrast"] and value["judge"] is None
+
+
+def counted(*rows: tuple[str, bool, int]) -> pd.DataFrame:
+    """Completions as (problem, right, verifications), without other behaviours."""
+    table = pd.DataFrame(rows, columns=["problem", "correct", "verification_count"])
+    return table.assign(**{f"{behaviour}_count": 0 for behaviour in BEHAVIOURS[1:]})
+
+
+def test_a_contrast_is_success_with_a_behaviour_minus_success_without() -> None:
+    rows = [("a", True, 1), ("a", False, 2), ("a", True, 0), ("b", False, 1), ("b", True, 0), ("b", False, 0)]
+    found = natural_probe.contrasts(counted(*rows)).set_index("measure")
+    assert found.at["success_given_verification", "value"] == pytest.approx(1 / 3)
+    assert found.at["success_given_no_verification", "value"] == pytest.approx(2 / 3)
+    contrast = found.loc["contrast_verification"]
+    assert contrast["value"] == pytest.approx(-1 / 3) and contrast["count"] == 6
+    # Resampled by problem: either one twice, or each once.
+    assert (contrast["lower"], contrast["upper"]) == pytest.approx((-1 / 2, -1 / 3))
+    assert natural_probe.contrasts(counted(*rows)).equals(found.reset_index())
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_contrast_with_an_empty_side_is_missing(count: int) -> None:
+    found = natural_probe.contrasts(counted(("a", True, count), ("b", False, count))).set_index("measure")
+    assert found.loc["contrast_verification", ["value", "lower", "upper"]].isna().all()
+
+
+def test_problems_that_agree_leave_a_contrast_as_uncertain_as_they_are_few() -> None:
+    rows = [(problem, False, count) for problem in "abc" for count in (0, 1)]
+    contrast = natural_probe.contrasts(counted(*rows)).set_index("measure").loc["contrast_verification"]
+    room = wilson_interval(0, 3).upper
+    assert contrast[["value", "lower", "upper"]].tolist() == pytest.approx([0, -room, room])
+    # One completion alone, and wrong, where half of the others are right: that is no sure loss.
+    rows = [("a", False, 1), *((problem, right, 0) for problem in "bcdefgh" for right in (False, True))]
+    contrast = natural_probe.contrasts(counted(*rows)).set_index("measure").loc["contrast_verification"]
+    assert contrast["value"] == -0.5 and contrast["lower"] < -0.6 and contrast["upper"] > 0.2
+
+
+@pytest.mark.parametrize("chance", [0.02, 0.4, 0.98])
+def test_the_interval_of_a_contrast_covers_it_as_often_as_it_says(chance: float) -> None:
+    rng, covered, repeats = np.random.default_rng(0), 0, 200
+    for _ in range(repeats):
+        rows = []
+        for problem in range(40):
+            ease = rng.uniform(-0.2, 0.2)
+            for _ in range(8):
+                shows = rng.random() < chance
+                rows.append((str(problem), rng.random() < 0.5 - 0.2 * shows + ease, int(shows)))
+        contrast = natural_probe._contrast(counted(*rows), "verification", rng)
+        covered += contrast.lower <= -0.2 <= contrast.upper
+    assert covered / repeats > 0.88, covered
+
+
+def test_contrasts_are_printed_as_no_effect(folder: str, monkeypatch, capsys) -> None:
+    assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL) == 0
+    text = capsys.readouterr().out
+    assert natural_probe.CONTRAST in text
+    lines = rows_below(text, "success with a behaviour, and without")
+    assert set(BEHAVIOURS) < set(lines)
+    assert lines["subgoal_setting"].split()[-1] == "-", "a random model never shows it"
+
+
+# The judge beside the census.
+
+
+def test_what_was_not_judged_is_in_no_share() -> None:
+    completions = counted(("a", True, 0), ("a", True, 0), ("b", True, 0), ("b", True, 0))
+    judgements = pd.DataFrame({"reason": ["ok", "ok", "ok", "not_json"]})
+    for behaviour in BEHAVIOURS:
+        judgements[behaviour] = pd.array([2, 0, 0, pd.NA], dtype="Int64")
+    judged = natural_probe.judged_shares(completions, judgements, "m")
+    assert judged.shares["behaviour"].tolist() == list(BEHAVIOURS) and judged.missing == {"not_json": 1}
+    assert judged.shares["value"].tolist() == pytest.approx([1 / 3] * 4)
+    assert judged.shares["count"].tolist() == [3] * 4
+    none = natural_probe.judged_shares(completions, judgements.assign(reason="not_json"), "m")
+    assert none.shares["value"].isna().all() and none.missing == {"not_json": 4}
+    assert json.dumps(none.as_json(), allow_nan=False)
+
+
+def judge_options(stub: Stub, cache: Path) -> tuple[str, ...]:  # noqa: F811
+    address = f"http://127.0.0.1:{stub.server_address[1]}/v1"
+    return ("--judge-url", address, "--judge-model", "stub-1", "--judge-cache", str(cache))
+
+
+def test_the_judges_shares_stand_beside_the_census_and_are_asked_for_once(
+    folder: str,
+    stub: Stub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+) -> None:
+    stub.replies = [verdict(), "?", *[verdict()] * 5]  # the first is asked for before anything is sampled
+    options = (folder, "--prompt", "plain", *SMALL, *judge_options(stub, tmp_path / "cache"))
+    monkeypatch.setenv("STUB_KEY", "secret-value")
+    assert run_command(monkeypatch, *options, "--judge-key-env", "STUB_KEY") == 0
+    text = capsys.readouterr().out
+    lines = rows_below(text, "the same by the judge stub-1")
+    for behaviour in BEHAVIOURS:
+        assert lines[behaviour].split()[1:6] == ["0.0", "%", "0.0", "to", "0.0"]
+    assert "5 of 6 completions judged; missing: 1 not json" in text
+    assert max(len(line) for block in text.split("\n\n")[1:] for line in block.splitlines()) <= 110
+    assert len(stub.seen) == 7 and {request["key"] for request in stub.seen} == {"Bearer secret-value"}
+    assert run_command(monkeypatch, *options, "--json") == 0
+    value = json.loads(capsys.readouterr().out)["judge"]
+    assert len(stub.seen) == 7, "read from the cache"
+    assert value["model"] == "stub-1" and value["missing"] == {"not_json": 1}
+    assert [(row["behaviour"], row["value"], row["count"]) for row in value["shares"]] == [
+        (behaviour, 0.0, 5) for behaviour in BEHAVIOURS
+    ]
+
+
+def test_a_judge_that_refuses_is_found_out_before_anything_is_sampled(
+    folder: str,
+    stub: Stub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+) -> None:
+    stub.replies = [401]
+    monkeypatch.setattr(natural_probe, "probe_natural", None)  # would fail if it were called
+    options = judge_options(stub, tmp_path / "cache")
+    assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL, *options) == 1
+    error = capsys.readouterr().err
+    assert "answers 401" in error and error.count("\n") == 1
+
+
+JUDGE = ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m")
 
 
 @pytest.mark.parametrize(
@@ -393,6 +538,15 @@ def test_the_probe_in_english_prints_json_and_the_gate_never_opens(folder: str, 
         (["--dtype", "bfloat16"], "dtype and device: only for natural English"),
         (["--prompt", "plain", "--shots-show", "aha"], "shots_show = 'aha'"),
         (["--prompt", "plain", "--revision", "v1"], "a folder has no revision"),
+        (["--prompt", "plain", *JUDGE[:2]], "judge_model: missing; it must be given with judge_url"),
+        (["--prompt", "plain", *JUDGE[2:]], "judge_url: missing; it must be given with judge_model"),
+        (
+            ["--prompt", "plain", "--judge-cache", "c"],
+            "judge_url: missing; it must be given with judge_cache",
+        ),
+        (["--prompt", "plain", "--judge-url", "localhost", *JUDGE[2:]], "base_url = 'localhost'"),
+        (["--prompt", "plain", *JUDGE, "--judge-key-env", "sk-1"], "judge_key_env: must name an environment"),
+        ([*JUDGE], "judge_url, judge_model: only for natural English; give --prompt plain or chat"),
         ([], "lacks words of the Countdown grammar"),
     ],
 )
@@ -402,3 +556,4 @@ def test_wrong_options_are_one_line(
     assert run_command(monkeypatch, folder, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert "sk-1" not in error, "it may be the key itself"

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from scipy.stats import binom
 
-from extrabitter import cli, interventions, models, probe, probe_report
+from extrabitter import calibration, cli, interventions, models, probe, probe_report
 from extrabitter.calibration import Forecast
 from extrabitter.config import ParameterError, WillItChokeParameters, validate
 from extrabitter.interventions import SEARCH, Intervention, first_attempts, intervene, summarise_intervention
@@ -21,6 +22,7 @@ from extrabitter.natural_probe import NaturalProbeParameters
 from extrabitter.priming import CONDITIONS
 from extrabitter.priming_advice import advise
 from extrabitter.probe import ProbeParameters, informative_groups
+from extrabitter.provenance import REPOSITORY
 from extrabitter.records import validate_table
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.tasks import countdown
@@ -191,7 +193,28 @@ NONE = Interval(np.nan, np.nan, np.nan)
 def test_advice_follows_its_rule(measured: tuple, verdict: str, words: str) -> None:
     advice = advise(*measured)
     assert advice.verdict == verdict and words in advice.reason
-    assert (advice.condition in CONDITIONS and advice.num_documents > 0) == (verdict == "prime")
+    amounts = (
+        advice.num_documents,
+        advice.num_steps,
+        advice.per_device_train_batch_size,
+        advice.learning_rate,
+    )
+    assert (advice.condition in CONDITIONS and min(amounts) > 0) == (verdict == "prime")
+    assert any(amounts) == (verdict == "prime")
+
+
+@pytest.mark.parametrize("profile", ["reference", "laptop"])
+def test_advised_priming_is_that_of_the_experiments(profile: str) -> None:
+    stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"]["sft_priming"]
+    advice = advise(1.0, 1.0, 0.1, LOSS, 1.0)
+    names = ("num_documents", "num_steps", "per_device_train_batch_size", "learning_rate")
+    (arm,) = [arm for arm in stage["arms"].values() if arm["condition"] == advice.condition]
+    assert advice.model_dump(include=set(names)) == {name: (stage["defaults"] | arm)[name] for name in names}
+    shown = probe_report.describe_advice(advice)
+    assert "25,600 documents of verification_backtracking" in shown
+    assert "800 steps of 32 documents, learning rate 0.003" in shown
+    assert advice.reason in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 110
 
 
 def test_cost_is_the_stated_formula() -> None:
@@ -265,6 +288,51 @@ def test_probe_measures_everything_and_its_json_has_no_nan(checkpoint) -> None:
     told = probe_report.describe(found, "tiny", Forecast(0.5, 0.25, 0.75, 9, 0.1, -0.2, 0.4))
     assert "50.0 % (25.0 to 75.0)" in told and "by 9 models" in told
     assert "correlation 0.10 (-0.20 to 0.40)" in told
+
+
+def test_a_forecast_is_made_of_problems_and_caps_like_those_that_calibrate_it(
+    checkpoint, tmp_path: Path, monkeypatch
+) -> None:
+    sizes = {"checkpoint": "tiny", "num_problems": 4, "num_samples": 2}
+    short = ProbeParameters(**sizes, max_completion_length=16)
+    found = probe.probe(short, *checkpoint)
+    assert probe.forecast_success(short, found).reason == (
+        "max_completion_length is not 288, with which it is calibrated"
+    )
+    asked = ProbeParameters(**sizes)
+    nowhere = probe.forecast_success(asked, found, tmp_path / "nowhere")
+    assert nowhere.reason.startswith("0 probed models")
+    seen: dict[str, float] = {}
+    told = Forecast(0.5, 0.25, 0.75, 9, 0.1, -0.2, 0.4)
+    monkeypatch.setattr(calibration, "forecast", lambda _, features: seen.update(features) or told)
+    assert probe.forecast_success(asked, found) is told and set(seen) == set(calibration.FEATURES)
+
+
+def test_the_stage_prints_the_forecast_and_writes_it_nowhere(folder: Path, tmp_path: Path) -> None:
+    import papermill
+
+    notebook = REPOSITORY / "notebooks" / "stages" / "will_it_choke.ipynb"
+    given = {"num_problems": 4, "num_samples": 8, "num_attempts": 1, "max_completion_length": 20}
+    executed = papermill.execute_notebook(
+        str(notebook),
+        str(tmp_path / "out.ipynb"),
+        {"run_dir": str(tmp_path / "seed=0"), "checkpoint": str(folder)} | given,
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    printed = "".join(
+        output.text
+        for cell in executed.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+    assert "advice: train the base further" in printed
+    assert "forecast of success after GRPO: none, not calibrated here\n  max_completion_length" in printed
+    assert "printed from the committed results" in printed
+    written = {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")}
+    assert written == set(probe.Probe.TABLES)
+    assert "forecast" not in json.loads((tmp_path / "seed=0" / "probe.json").read_text())
 
 
 def test_the_command_prints_json_alone(folder: Path, monkeypatch, capsys) -> None:

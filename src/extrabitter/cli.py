@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from extrabitter.provenance import REPOSITORY
+
+if TYPE_CHECKING:
+    from extrabitter.judge import JudgeSettings
 
 app = typer.Typer(
     add_completion=False,
@@ -24,8 +27,6 @@ ProfileName = Annotated[str, typer.Option(help="Name of a file in profiles/, wit
 Published = Annotated[str, typer.Option(help="A committed results folder to render instead of own runs.")]
 Cores = Annotated[int, typer.Option(help="CPU cores to use.", min=1)]
 
-# The runs that forecasts are calibrated on.
-_PUBLISHED = REPOSITORY / "results" / "reference"
 _CORES = len(os.sched_getaffinity(0))
 
 
@@ -155,8 +156,9 @@ _PROBE_HELP = "\n\n".join(
         "elsewhere it says what is out of range.",
         "A checkpoint of this book's own kind (word-level vocabulary, Countdown grammar) of a million parameters takes "
         "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
-        "--prompt. Its behaviours are counted by rules, with their precision and recall beside them; none is forced, "
-        "so that nothing is advised.",
+        "--prompt. Its behaviours are counted by rules, with their precision and recall beside them, and on demand by "
+        "another model as judge; completions with a behaviour are set beside those without. None is forced, so that "
+        "nothing is advised. Completions leave this machine only with --judge-url and --judge-model.",
         "Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, unknown card, a value out of bounds), "
         "in one line on stderr; 3 probed, and with --gate the advice is other than that no priming is needed.",
     ]
@@ -207,6 +209,27 @@ def probe(
     revision: Annotated[str, typer.Option(help="English: branch, tag or commit of a hub id.")] = "",
     dtype: Annotated[str, typer.Option(help="English: float32, bfloat16, float16 or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="English: cpu, cuda, cuda:<n> or auto.")] = "auto",
+    judge_url: Annotated[
+        str,
+        typer.Option(
+            help="English: endpoint of a judge of behaviours, OpenAI-compatible, up to and with /v1; completions are "
+            "sent there, one request each."
+        ),
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="English: model that this endpoint is asked for.")] = "",
+    judge_key_env: Annotated[
+        str,
+        typer.Option(
+            help="English: name of the environment variable with the judge's key; by default no key is sent."
+        ),
+    ] = "",
+    judge_cache: Annotated[
+        str,
+        typer.Option(
+            help="English: folder of the judge's answers, which are asked for once; by default "
+            "~/.cache/extrabitter/judge."
+        ),
+    ] = "",
     gpu: Annotated[
         str | None, typer.Option(help="Card whose cost is estimated, A100 by default, e.g. L4 or H100.")
     ] = None,
@@ -225,49 +248,66 @@ def probe(
     """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
 
-    from extrabitter import calibration, models, natural_probe, pretrained, probe_report
+    from extrabitter import calibration, judge, models, natural_probe, pretrained, probe_report
     from extrabitter import probe as probing
     from extrabitter.config import ParameterError, validate
 
     given: dict[str, object] = {"num_problems": num_problems, "num_samples": num_samples, "gpu": gpu}
     given |= {"num_numbers": num_numbers, "max_completion_length": cap, "num_steps": steps}
     natural = {"few_shot": few_shot, "shots_show": shots_show}
+    judging = {"judge_url": judge_url, "judge_model": judge_model}
+    judging |= {"judge_key_env": judge_key_env, "judge_cache": judge_cache}
     common = {"checkpoint": model, "seed": seed}
     models.set_threads(threads)
     if prompt == "grammar":
         named = [name for name, value in natural.items() if value is not None]
-        named += [name for name, value in (("revision", revision),) if value]
+        named += [name for name, value in ({"revision": revision} | judging).items() if value]
         if named or (dtype, device) != ("auto", "auto"):
             what = ", ".join(named) or "dtype and device"
             raise ParameterError(f"probe: {what}: only for natural English; give --prompt plain or chat")
         chosen = {name: value for name, value in given.items() if value is not None} | common
         parameters = validate(probing.ProbeParameters, chosen, "probe")
         found = probing.probe(parameters, *models.load_checkpoint(model))
-        defaults = {
-            name: probing.ProbeParameters.model_fields[name].default
-            for name in ("max_completion_length", "num_numbers")
-        }
-        other = [name for name, default in defaults.items() if getattr(parameters, name) != default]
-        if other:
-            reason = f"{other[0]} is not {defaults[other[0]]}, with which it is calibrated"
-            forecast = calibration.Forecast(reason=reason)
-        else:
-            features = calibration.features_of(found.search_row(), found.pass_at_1())
-            forecast = calibration.forecast(calibration.finished_runs(_PUBLISHED), features)
+        forecast = probing.forecast_success(parameters, found)
         value = found.as_json() | {"forecast": calibration.as_json(forecast)}
         ready = found.advice.verdict == "ready"
         text = probe_report.describe(found, model, forecast)
     else:
         chosen = {name: value for name, value in (given | natural).items() if value is not None} | common
         wanted = validate(natural_probe.NaturalProbeParameters, chosen | {"prompt": prompt}, "probe")
-        heard = natural_probe.probe_natural(
-            wanted, pretrained.load_pretrained(model, revision, dtype, device)
-        )
-        value, ready = heard.as_json(), False
-        text = probe_report.describe_natural(heard)
+        judge_settings = _judge_settings(judging)
+        loaded = pretrained.load_pretrained(model, revision, dtype, device)
+        if judge_settings:
+            judge.check(judge_settings)
+        heard, judged = natural_probe.probe_natural(wanted, loaded), None
+        if judge_settings:
+            judgements = judge.judge_completions(heard.completions, judge_settings)
+            judged = natural_probe.judged_shares(heard.completions, judgements, judge_model, seed)
+        value, ready = heard.as_json() | {"judge": judged.as_json() if judged else None}, False
+        text = probe_report.describe_natural(heard, judged)
     print(json.dumps({"checkpoint": model, **value}, indent=1, allow_nan=False) if as_json else text)
     if gate and not ready:
         raise typer.Exit(3)
+
+
+def _judge_settings(given: dict[str, str]) -> JudgeSettings | None:
+    """Return how a judge is asked; None where none of its options is given."""
+    from extrabitter.config import ParameterError, validate
+    from extrabitter.judge import JudgeSettings
+
+    named = [name for name, value in given.items() if value]
+    if not named:
+        return None
+    for name in ("judge_url", "judge_model"):
+        if not given[name]:
+            raise ParameterError(f"probe: {name}: missing; it must be given with {', '.join(named)}")
+    if given["judge_key_env"] and not os.environ.get(given["judge_key_env"]):
+        # Its value is not shown: it may be the key, given in the wrong place.
+        raise ParameterError("probe: judge_key_env: must name an environment variable that holds the key")
+    values = {"base_url": given["judge_url"], "model": given["judge_model"]}
+    values |= {"api_key_env": given["judge_key_env"]}
+    values |= {"cache_dir": given["judge_cache"] or str(Path.home() / ".cache" / "extrabitter" / "judge")}
+    return validate(JudgeSettings, values, "probe: judge")
 
 
 @app.command("fetch-smollm2")

@@ -1,10 +1,10 @@
 """A language model as judge of behaviours in free text, over any OpenAI-compatible endpoint; optional.
 
 Nothing in the book needs it: it is a second opinion beside the rules of `census`, for text that these were not
-written for. Its answer is hostile input like any model's: bounded, parsed as JSON, checked against a schema, and
-each behaviour that it claims has to come with words that stand in the text. An answer that fails any of this is
-*missing* and says why; it is never zero. Answers are cached as they came, so that a judgement is paid for once and can
-be read again without a network.
+written for, and `extrabitter probe` asks for it on demand. Its answer is hostile input like any model's: bounded,
+parsed as JSON, checked against a schema, and each behaviour that it claims has to come with words that stand in the
+text. An answer that fails any of this is *missing* and says why; it is never zero. Answers are cached as they came, so
+that a judgement is paid for once and can be read again without a network.
 
 Left out: streaming, several judges, tools. The key is read from the environment at the moment of a request, and is
 neither cached nor printed.
@@ -13,6 +13,7 @@ neither cached nor printed.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from extrabitter.artifacts import write_json
 from extrabitter.config import StrictModel
 from extrabitter.records import BEHAVIOURS
+from extrabitter.tasks.countdown import Problem
 
 MAX_TEXT = 20_000  # characters of a text that are shown to the judge
 MAX_RESPONSE = 1_000_000  # bytes of a response that are read
@@ -119,8 +121,20 @@ def ask(
     answer = _cached(path, request)
     if answer is None:
         answer = _post(request, settings, sleep)
-        write_json(path, {"request": request, "answer": answer})
+        _keep(path, {"request": request, "answer": answer}, settings)
     return read_answer(answer, text)
+
+
+def check(settings: JudgeSettings) -> None:
+    """Have a line of ours judged, so that a judge that cannot be asked is found out before minutes are spent."""
+    ask("3 + 4 = 7", (3, 4), 7, settings)
+
+
+def judge_completions(completions: pd.DataFrame, settings: JudgeSettings) -> pd.DataFrame:
+    """Judge a table of completions in natural English, in its order, as `judge_table` does."""
+    problems = map(Problem.from_identifier, completions["problem"])
+    items = zip(completions["completion"], problems, strict=True)
+    return judge_table(((text, problem.numbers, problem.target) for text, problem in items), settings)
 
 
 def judge_table(items: Iterable[tuple[str, Sequence[int], int]], settings: JudgeSettings) -> pd.DataFrame:
@@ -191,6 +205,16 @@ def _cached(path: Path, request: dict[str, Any]) -> str | None:
         return None
 
 
+def _keep(path: Path, entry: dict[str, Any], settings: JudgeSettings) -> None:
+    try:
+        write_json(path, entry)
+    except OSError as error:
+        raise JudgeError(
+            f"judge: cache_dir = {settings.cache_dir!r}: cannot be written ({error.strerror}); "
+            "give a folder that can be created"
+        ) from None
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry text and key to another host."""
 
@@ -203,29 +227,37 @@ def _post(request: dict[str, Any], settings: JudgeSettings, sleep: Callable[[flo
     address = settings.base_url.rstrip("/") + "/chat/completions"
     headers = {"Content-Type": "application/json"}
     if settings.api_key_env:
-        key = os.environ.get(settings.api_key_env, "")
+        key = os.environ.get(settings.api_key_env, "").strip()
         if not key:
             raise JudgeError(
                 f"judge: environment variable {settings.api_key_env} is not set; it must hold the key"
             )
+        if not (key.isascii() and key.isprintable()):  # the library's own message would show the key
+            raise JudgeError(
+                f"judge: environment variable {settings.api_key_env}: a key must be printable ASCII"
+            )
         headers["Authorization"] = f"Bearer {key}"
-    handlers: list[Any] = [_NoRedirect]
-    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
-        handlers.append(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
-    opener = urllib.request.build_opener(*handlers)
     for attempt in range(RETRIES + 1):
         try:
             posted = urllib.request.Request(address, json.dumps(request).encode(), headers)
-            with opener.open(posted, timeout=settings.timeout_s) as response:
+            with _opener(address).open(posted, timeout=settings.timeout_s) as response:
                 return _content(response.read(MAX_RESPONSE + 1))
         except urllib.error.HTTPError as error:
             if error.code not in BUSY or attempt == RETRIES:
                 raise JudgeError(f"judge: {address} answers {error.code} {error.reason}") from None
             sleep(2.0**attempt)
-        except (OSError, ValueError) as error:  # URLError, timeouts and broken connections are OSErrors
+        # URLError, timeouts and broken connections are OSErrors.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise JudgeError(f"judge: {address} cannot be reached ({reason})") from None
     raise AssertionError("the last attempt returns or raises")
+
+
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    handlers: list[Any] = [_NoRedirect]
+    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
+        handlers.append(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
+    return urllib.request.build_opener(*handlers)
 
 
 def _content(body: bytes) -> str:
@@ -236,4 +268,5 @@ def _content(body: bytes) -> str:
         content = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return ""
-    return content if isinstance(content, str) else ""
+    # JSON can escape half a character, which no file holds.
+    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""

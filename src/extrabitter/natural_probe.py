@@ -1,19 +1,24 @@
 """Probe any language model on Countdown in natural English: what a group of its completions would hold.
 
 Less can be measured than in `probe`: behaviours are counted in free text by rules, whose errors are printed beside
-them, and none is forced, so that nothing says whether it pays. Hence no priming is advised, and no outcome predicted.
+them, and none is forced. Completions with a behaviour are set beside those without, but which they are is the model's
+own choice, so that their difference is no effect. Hence no priming is advised, and no outcome predicted.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from extrabitter.behaviours import Measure, column, positive
 from extrabitter.census_scores import FOLDER, SCORES, read_scores
-from extrabitter.evaluation import pass_at_k_table
+from extrabitter.evaluation import NUM_RESAMPLES, pass_at_k_table, summary_table
+from extrabitter.metrics import Interval, wilson_interval
 from extrabitter.natural_evaluation import natural_summary, sample_natural
 from extrabitter.priming import EXAMPLE_CONDITIONS
 from extrabitter.probe import (
@@ -33,7 +38,8 @@ if TYPE_CHECKING:
     from extrabitter.pretrained import Pretrained
 
 NO_FORECAST = "none: it is calibrated on this book's own bases, which are asked in the grammar"
-NO_ADVICE = "none: whether a behaviour pays was not measured, as free text has no one word to force"
+NO_ADVICE = "none: what a behaviour changes was not measured, as free text has no one word to force"
+CONTRAST = "a contrast between completions as they come, no effect: one goes back because an attempt failed"
 
 
 class NaturalProbeParameters(ProbeParameters):
@@ -75,6 +81,7 @@ class NaturalProbe:
             "model": self.record,
             "parameters": self.parameters.model_dump(),
             **{name: table_records(getattr(self, name)) for name in self.TABLES},
+            "contrast": CONTRAST,
             "advice": NO_ADVICE,
             "forecast": NO_FORECAST,
         }
@@ -85,11 +92,27 @@ class NaturalProbe:
         return {"natural_completions": self.completions} | {name: getattr(self, name) for name in names}
 
     def behaviours(self) -> pd.DataFrame:
-        """Return the shares of completions that show a behaviour, beside the census's precision and recall."""
-        shares = self.summary.set_index("measure").loc[[f"frac_with_{name}" for name in BEHAVIOURS]]
+        """Return the shares of completions that show a behaviour, the census's precision and recall, and contrasts."""
+        measured, names = self.summary.set_index("measure"), list(BEHAVIOURS)
+        shares = measured.loc[[f"frac_with_{name}" for name in names]].set_axis(names)
         scores = self.census_scores[self.census_scores["detector"] == "census"]
         agreement = scores.pivot_table(index="behaviour", columns="measure", values="value")
-        return shares.set_axis(list(BEHAVIOURS)).join(agreement)
+        contrasts = measured.loc[[f"contrast_{name}" for name in names], ["value", "lower", "upper"]]
+        contrasts.columns = pd.Index(["contrast", "contrast_lower", "contrast_upper"])
+        return shares.join(agreement).join(contrasts.set_axis(names))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a language model as judge says of completions; its shares are of those that it judged."""
+
+    model: str
+    shares: pd.DataFrame
+    missing: dict[str, int]  # completions without a judgement, by reason
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values; missing is None."""
+        return {"model": self.model, "shares": table_records(self.shares), "missing": self.missing}
 
 
 def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) -> NaturalProbe:
@@ -106,7 +129,10 @@ def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) ->
         derive_seed(parameters.seed, "probe sampling"),
         wording,
     )
-    summary = natural_summary(completions, parameters.seed)
+    summary = pd.concat(
+        [natural_summary(completions, parameters.seed), contrasts(completions, parameters.seed)],
+        ignore_index=True,
+    )
     mean_tokens = float(completions["num_completion_tokens"].mean())
     return NaturalProbe(
         parameters,
@@ -118,6 +144,82 @@ def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) ->
         cost_table(parameters, pretrained.record["num_parameters"], mean_tokens),
         published_scores(),
     )
+
+
+def contrasts(completions: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Return rows of table `summary`: success with each behaviour, without it, and the contrast of the two.
+
+    Intervals are bootstraps that resample problems. Where all problems of a side agree these see no spread, as where
+    one completion alone shows a behaviour: the contrast's interval then takes that side's from Wilson, with as many
+    trials as it has problems. What has an empty side is missing, not zero.
+    """
+    measures: dict[str, Measure] = {}
+    rows: list[dict[str, Any]] = []
+    for behaviour in BEHAVIOURS:
+        measures |= _success_by(behaviour)
+        rng = np.random.default_rng(derive_seed(seed, "contrast", behaviour))
+        row = {"measure": f"contrast_{behaviour}", **_contrast(completions, behaviour, rng)._asdict()}
+        rows.append(row | {"count": len(completions)})
+    return pd.concat([summary_table(completions, seed, measures), pd.DataFrame(rows)], ignore_index=True)
+
+
+def _success_by(behaviour: str) -> dict[str, Measure]:
+    shows = positive(f"{behaviour}_count")
+    return {
+        f"success_given_{behaviour}": Measure(lambda df: df["correct"] * shows(df), shows),
+        f"success_given_no_{behaviour}": Measure(
+            lambda df: df["correct"] * (1 - shows(df)), lambda df: 1 - shows(df)
+        ),
+    }
+
+
+def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generator) -> Interval:
+    parts = pd.DataFrame(
+        {
+            f"{name} {part}": column_of(completions)
+            for name, measure in _success_by(behaviour).items()
+            for part, column_of in measure._asdict().items()
+        }
+    )
+    sums = parts.groupby(completions["problem"], sort=True).sum().to_numpy(float)  # (problems, 4)
+    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=NUM_RESAMPLES)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top, bottom, other_top, other_bottom = np.vstack([sums.sum(axis=0), weights @ sums]).T
+        value, *draws = top / bottom - other_top / other_bottom
+    if not np.isfinite(value):
+        return Interval(np.nan, np.nan, np.nan)
+    # Resamples that happen to leave a side empty say nothing.
+    lower, upper = np.quantile([draw for draw in draws if np.isfinite(draw)], [0.025, 0.975])
+    below, above = max(0.0, value - lower), max(0.0, upper - value)
+    # Distances of independent sides add up in squares. Source: Newcombe, Statistics in Medicine 17 (1998), 873-890.
+    down, up = _unseen_spread(sums[:, 0], sums[:, 1])
+    other_down, other_up = _unseen_spread(sums[:, 2], sums[:, 3])
+    lower = max(-1.0, value - math.hypot(below, down, other_up))
+    upper = min(1.0, value + math.hypot(above, up, other_down))
+    return Interval(float(value), float(lower), float(upper))
+
+
+def _unseen_spread(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
+    """Return how far Wilson's ends lie from a share on whose value all problems agree; nought where they do not."""
+    shares = right[count > 0] / count[count > 0]
+    if np.ptp(shares) > 0:
+        return 0.0, 0.0
+    wilson = wilson_interval(shares.sum(), len(shares))
+    return wilson.value - wilson.lower, wilson.upper - wilson.value
+
+
+def judged_shares(completions: pd.DataFrame, judgements: pd.DataFrame, model: str, seed: int = 0) -> Judged:
+    """Return the shares of completions that show a behaviour by a judge, with 95 % intervals, problems resampled.
+
+    `judgements` is of `judge.judge_completions`, in the order of the completions. What was not judged is in no share.
+    """
+    judged = judgements["reason"] == "ok"
+    shown = {behaviour: judgements[behaviour].fillna(0) > 0 for behaviour in BEHAVIOURS}
+    table = pd.DataFrame({"problem": completions["problem"].to_numpy(), "judged": judged, **shown})
+    measures = {behaviour: Measure(column(behaviour), column("judged")) for behaviour in BEHAVIOURS}
+    shares = summary_table(table, seed, measures).rename(columns={"measure": "behaviour"})
+    missing = judgements["reason"][~judged].value_counts()
+    return Judged(model, shares, {str(reason): int(count) for reason, count in missing.items()})
 
 
 def published_scores() -> pd.DataFrame:

@@ -8,8 +8,9 @@ The rule asks three questions in order, each with a threshold that this reposito
 3. *Does it pay?* If searching on from the model's own first attempt does not gain, with interval, RL would select
    against it: prime.
 Otherwise no priming is needed. The set is `verification_backtracking`: the two behaviours that turn one attempt into
-several, in traces short enough to search many times under the cap. Its size is the one that the book's priming
-experiments use; smaller ones were not tried.
+several, in traces short enough to search many times under the cap. Its size, the steps on it and their rate are those
+of the book's priming experiments (profile `reference`), with bases of a million parameters: a pilot with fewer and
+gentler steps cost such a base its arithmetic, and no other size of model was tried.
 
 This is a rule, not a prediction: nothing here was calibrated on outcomes of RL.
 """
@@ -20,22 +21,30 @@ from typing import Literal
 
 from pydantic import Field
 
-from extrabitter.config import GrpoParameters, SftPrimingParameters, StrictModel
+from extrabitter.config import GrpoParameters, StrictModel
 from extrabitter.metrics import Interval
 
 COMPETENT = 0.98  # of steps right and of completions well formed, as the bars of a base ask for
 TRUE_VERDICTS = 0.95  # likewise
 COMPLETIONS_PER_STEP: int = GrpoParameters.model_fields["per_device_train_batch_size"].default
-NUM_DOCUMENTS: int = SftPrimingParameters.model_fields["num_documents"].default
 CONDITION = "verification_backtracking"
+# As in profiles/reference.yaml, which a test holds them to.
+NUM_DOCUMENTS = 25_600
+NUM_STEPS = 800
+BATCH_SIZE = 32
+LEARNING_RATE = 0.003
 
 
 class Advice(StrictModel):
-    """What to do before RL, which priming set and how many documents (empty and 0: none), and why."""
+    """What to do before RL, which priming and how much of it (empty and 0: none), and why."""
 
     verdict: Literal["ready", "prime", "train the base"]
-    condition: str = Field(description="a key of priming.CONDITIONS, or empty")
-    num_documents: int
+    condition: str = Field("", description="a key of priming.CONDITIONS, or empty")
+    # The names of the stage's parameters.
+    num_documents: int = 0
+    num_steps: int = 0
+    per_device_train_batch_size: int = 0
+    learning_rate: float = 0.0
     reason: str
 
 
@@ -50,8 +59,6 @@ def advise(
     if not (frac_right_steps >= COMPETENT and frac_well_formed >= COMPETENT):
         return Advice(
             verdict="train the base",
-            condition="",
-            num_documents=0,
             reason=f"{_share(frac_right_steps)} of its steps are right, {_share(frac_well_formed)} of its completions "
             f"well formed; both have to reach {_share(COMPETENT)}",
         )
@@ -69,15 +76,21 @@ def advise(
         return _prime(f"searching gains {_points(search_advantage)}: not surely a gain; {verdicts}")
     return Advice(
         verdict="ready",
-        condition="",
-        num_documents=0,
         reason=f"about {expected:.3g} of {COMPLETIONS_PER_STEP} completions search, and searching gains "
         f"{_points(search_advantage)}",
     )
 
 
 def _prime(reason: str) -> Advice:
-    return Advice(verdict="prime", condition=CONDITION, num_documents=NUM_DOCUMENTS, reason=reason)
+    return Advice(
+        verdict="prime",
+        condition=CONDITION,
+        num_documents=NUM_DOCUMENTS,
+        num_steps=NUM_STEPS,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        reason=reason,
+    )
 
 
 def _share(value: float) -> str:

@@ -3,19 +3,22 @@
 For checkpoints of the book's own kind: word-level vocabulary, Countdown grammar. Measured are pass@k, how often a
 group of completions carries signal, each behaviour's probability and what it changes (`interventions`), what other
 decoders would draw (`decoding`), and whether verdicts are true. From these follow priming advice by a stated rule
-(`priming_advice`) and a cost estimate (`training_costs`). What RL would reach is for `calibration` to say.
+(`priming_advice`), a cost estimate (`training_costs`) and, inside the range of finished runs, a forecast of what RL
+would reach (`calibration`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from extrabitter import calibration
 from extrabitter.competence import ZERO_PROBABILITY
 from extrabitter.config import GrpoParameters, ProbeSizes
 from extrabitter.decoding import decoding_table
@@ -30,6 +33,7 @@ from extrabitter.interventions import (
 from extrabitter.metrics import Interval, bootstrap_interval, pass_at_k
 from extrabitter.models import CheckpointError
 from extrabitter.priming_advice import Advice, advise
+from extrabitter.provenance import REPOSITORY
 from extrabitter.rollouts import SamplingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
@@ -40,9 +44,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GROUP_SIZES = (8, 16, 32, 64)
-CALIBRATION = (
-    "no outcome of GRPO is predicted here: `extrabitter probe` does, inside the range of finished runs"
-)
+PUBLISHED = REPOSITORY / "results" / "reference"  # the runs that forecasts are calibrated on
 # Where a behaviour's first word may stand, in the order of FIRST_WORDS.
 PLACES = {
     SEARCH: "behind the first attempt",
@@ -156,6 +158,18 @@ def probe(parameters: ProbeParameters, model: PreTrainedModel, tokenizer: PreTra
         cost_table(parameters, num_parameters, measured["mean_completion_tokens"]),
         advice,
     )
+
+
+def forecast_success(
+    parameters: ProbeParameters, found: Probe, results_dir: Path = PUBLISHED
+) -> calibration.Forecast:
+    """Forecast success after GRPO by the finished runs of a results folder; of problems and caps like theirs only."""
+    for name in ("max_completion_length", "num_numbers"):
+        default = ProbeParameters.model_fields[name].default
+        if getattr(parameters, name) != default:
+            return calibration.Forecast(reason=f"{name} is not {default}, with which it is calibrated")
+    features = calibration.features_of(found.search_row(), found.pass_at_1())
+    return calibration.forecast(calibration.finished_runs(results_dir), features)
 
 
 def draw_problems(parameters: ProbeParameters) -> list[Problem]:

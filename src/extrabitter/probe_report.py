@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 
 from extrabitter.calibration import Forecast
 from extrabitter.census_scores import REFLECTION
-from extrabitter.natural_probe import NO_ADVICE, NO_FORECAST, NaturalProbe
+from extrabitter.natural_probe import CONTRAST, NO_ADVICE, NO_FORECAST, Judged, NaturalProbe
+from extrabitter.priming_advice import Advice
 from extrabitter.probe import Probe
 from extrabitter.records import BEHAVIOURS
 
@@ -40,18 +42,21 @@ def describe(probe: Probe, checkpoint: str, forecast: Forecast) -> str:
             *_table(_decoding_rows(probe.decoding)),
         ],
         ["verdicts that are true", *_table(_verdict_rows(measured))],
-        [f"advice: {_advice(probe)}", f"  {probe.advice.reason}"],
+        [describe_advice(probe.advice)],
         [
             "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
             *_table(_cost_rows(probe.costs)),
         ],
-        _forecast_lines(forecast),
+        [describe_forecast(forecast)],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def describe_natural(probe: NaturalProbe) -> str:
-    """Return the report of a probe in natural English; behaviours with the census's precision and recall."""
+def describe_natural(probe: NaturalProbe, judged: Judged | None = None) -> str:
+    """Return the report of a probe in natural English; behaviours with the census's precision and recall.
+
+    Where a language model was asked as judge too, its shares stand beside the census's.
+    """
     record, parameters = probe.record, probe.parameters
     shots = (
         f"{parameters.few_shot} examples ({parameters.shots_show})" if parameters.few_shot else "no examples"
@@ -73,6 +78,8 @@ def describe_natural(probe: NaturalProbe) -> str:
             "completions that show a behaviour, by rules; beside it how these agree with labels on test traces",
             *_table(_census_rows(probe)),
         ],
+        *([_judge_lines(probe, judged)] if judged else []),
+        ["success with a behaviour, and without", *_table(_contrast_rows(probe.summary)), f"  {CONTRAST}"],
         ["completions", *_table(_text_rows(probe.summary))],
         [f"advice: {NO_ADVICE}"],
         [
@@ -84,24 +91,37 @@ def describe_natural(probe: NaturalProbe) -> str:
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def _forecast_lines(forecast: Forecast) -> list[str]:
+def describe_advice(advice: Advice) -> str:
+    """Return what to do before RL, how much of it, and why."""
+    reason = textwrap.fill(advice.reason, 110, initial_indent="  ", subsequent_indent="  ")
+    if advice.verdict != "prime":
+        verdict = {"ready": "no priming needed", "train the base": "train the base further"}[advice.verdict]
+        return f"advice: {verdict}\n{reason}"
+    return (
+        f"advice: prime with {advice.num_documents:,} documents of {advice.condition}\n"
+        f"  as this book's experiments did: {advice.num_steps} steps of {advice.per_device_train_batch_size} "
+        f"documents, learning rate {advice.learning_rate:g}\n"
+        f"{reason}"
+    )
+
+
+def describe_forecast(forecast: Forecast) -> str:
+    """Return what GRPO would reach, with interval and how far to trust it, or why nothing is predicted."""
     if forecast.reason:
-        return ["forecast of success after GRPO: none, not calibrated here", f"  {forecast.reason}"]
-    return [
+        return f"forecast of success after GRPO: none, not calibrated here\n  {forecast.reason}"
+    return (
         f"forecast of success after GRPO, on test problems: {_percent(forecast.value)} "
-        f"({_spread(forecast.lower, forecast.upper)})",
-        f"  by {forecast.num_models} models of profile reference and their runs; as wide as the worst of them was off",
+        f"({_spread(forecast.lower, forecast.upper)})\n"
+        f"  by {forecast.num_models} models of profile reference and their runs; as wide as the worst of them was off\n"
         f"  how well such forecasts rank models left out: correlation {forecast.rank:.2f} "
-        f"({forecast.rank_lower:.2f} to {forecast.rank_upper:.2f}); at nought they do not tell models apart",
-    ]
+        f"({forecast.rank_lower:.2f} to {forecast.rank_upper:.2f}); at nought they do not tell models apart"
+    )
 
 
 def _census_rows(probe: NaturalProbe) -> Iterable[Sequence[str]]:
     scores = {
-        (detector, behaviour, measure): value
-        for detector, behaviour, measure, value in probe.census_scores[
-            ["detector", "behaviour", "measure", "value"]
-        ].itertuples(index=False, name=None)
+        (row["detector"], row["behaviour"], row["measure"]): row
+        for row in probe.census_scores.to_dict(orient="records")
     }
     yield "", "share", "interval", "precision", "recall", "F1"
     rows = [(behaviour, f"frac_with_{behaviour}", "census", behaviour) for behaviour in BEHAVIOURS]
@@ -109,12 +129,64 @@ def _census_rows(probe: NaturalProbe) -> Iterable[Sequence[str]]:
     table = probe.summary.set_index("measure")[["value", "lower", "upper"]]
     for label, measure, detector, behaviour in rows:
         value, lower, upper = table.loc[measure]
-        agreement = [scores.get((detector, behaviour, name)) for name in ("precision", "recall", "F1")]
+        precision, recall, f1 = (
+            scores.get((detector, behaviour, name), {}) for name in ("precision", "recall", "F1")
+        )
+        yield label, _percent(value), _spread(lower, upper), _score(precision), _score(recall), _value(f1)
+
+
+def _value(score: Mapping[Any, Any]) -> str:
+    value = score.get("value", np.nan)
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
+def _score(score: Mapping[Any, Any]) -> str:
+    shown = _value(score)
+    return shown if shown == "-" else f"{shown} ({score['lower']:.2f} to {score['upper']:.2f})"
+
+
+def _judge_lines(probe: NaturalProbe, judged: Judged) -> list[str]:
+    missing = [f"{count} {reason.replace('_', ' ')}" for reason, count in judged.missing.items()]
+    num_judged = len(probe.completions) - sum(judged.missing.values())
+    return [
+        f"the same by the judge {judged.model}, whose errors were not measured; beside it the census",
+        *_table(_judge_rows(probe.summary, judged.shares)),
+        f"  {num_judged} of {len(probe.completions)} completions judged"
+        + (f"; missing: {', '.join(missing)}" if missing else ""),
+    ]
+
+
+def _judge_rows(summary: pd.DataFrame, shares: pd.DataFrame) -> Iterable[Sequence[str]]:
+    yield "", "judge", "interval", "census", "interval"
+    counted = summary.set_index("measure")[["value", "lower", "upper"]]
+    by_judge = shares.set_index("behaviour")[["value", "lower", "upper"]]
+    for behaviour in BEHAVIOURS:
+        ours, theirs = counted.loc[f"frac_with_{behaviour}"], by_judge.loc[behaviour]
         yield (
-            label,
-            _percent(value),
-            _spread(lower, upper),
-            *("-" if score is None or np.isnan(score) else f"{score:.2f}" for score in agreement),
+            behaviour,
+            *(
+                text
+                for value, lower, upper in (theirs, ours)
+                for text in (_percent(value), _spread(lower, upper))
+            ),
+        )
+
+
+def _contrast_rows(summary: pd.DataFrame) -> Iterable[Sequence[str]]:
+    yield "", "with", "", "without", "", "difference", "interval"
+    rows = {row["measure"]: row for row in summary.to_dict(orient="records")}
+    for behaviour in BEHAVIOURS:
+        shown, not_shown, contrast = (
+            rows[f"{name}_{behaviour}"] for name in ("success_given", "success_given_no", "contrast")
+        )
+        yield (
+            behaviour,
+            _percent(shown["value"]),
+            f"n = {shown['count']}",
+            _percent(not_shown["value"]),
+            f"n = {not_shown['count']}",
+            _points(contrast["value"]),
+            _spread(contrast["lower"], contrast["upper"]),
         )
 
 
@@ -138,18 +210,16 @@ def _decoding_rows(decoding: pd.DataFrame) -> Iterable[Sequence[str]]:
         yield name, f"{value:.1e}", f"{lower:.1e} to {upper:.1e}", _percent(unreachable)
 
 
-def _advice(probe: Probe) -> str:
-    if probe.advice.verdict == "prime":
-        return f"prime with {probe.advice.num_documents:,} documents of {probe.advice.condition}"
-    return {"ready": "no priming needed", "train the base": "train the base further"}[probe.advice.verdict]
-
-
 def _percent(share: Any) -> str:
     """Write a share; small ones in powers of ten, as 0.0 would hide what the probe is for."""
     value = float(share)
     if np.isnan(value):
         return "-"
     return f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.001 else f"{value:.0e}"
+
+
+def _points(gain: Any) -> str:
+    return "-" if np.isnan(float(gain)) else f"{100 * float(gain):+.1f} points"
 
 
 def _spread(lower: Any, upper: Any) -> str:
@@ -164,12 +234,11 @@ def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
 def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
     yield "", "sampled", "teacher-forced", "changes success by", "interval", "pairs", "place"
     for row in table.to_dict(orient="records"):
-        gain = "-" if np.isnan(row["advantage"]) else f"{100 * row['advantage']:+.1f} points"
         yield (
             row["behaviour"],
             _percent(row["p0_sampled"]),
             _percent(row["p0_forced"]),
-            gain,
+            _points(row["advantage"]),
             _spread(row["advantage_lower"], row["advantage_upper"]),
             str(row["num_pairs"]),
             row["place"],
