@@ -32,7 +32,7 @@ INSTRUMENTS = {
 }
 INSTRUMENTS |= {"theory_tables"}
 INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
-INSTRUMENTS |= {"gpu_plans", "natural_measures", "wording"}
+INSTRUMENTS |= {"gpu_plans", "hyperparameters", "natural_measures", "wording"}
 INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
 MODELS = {
     "batching",
@@ -58,7 +58,7 @@ FIGURES = {
     "theory_figures",
     "training_figures",
 }
-REPORTING = {"benchmark_tables", "completions_browser", "highlighting", "reporting"}
+REPORTING = {"benchmark_tables", "census_tables", "completions_browser", "highlighting", "reporting"}
 REPORTING |= {"claims", "published_results", "scorecard", "verdicts"}
 PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}
 PIPELINE |= {"run_pages", "scheduling", "shipping", "staging"}
