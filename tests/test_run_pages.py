@@ -77,10 +77,63 @@ def test_a_page_shows_where_its_run_comes_from_and_what_it_was_given(results: Pa
     assert rows["results"] == run_pages.result_sha256(run.path, run.manifest)[:12]
     assert (rows["profile"], rows["seed"], rows["commit"]) == ("made_up", "0", "0" * 12)
     assert (rows["wall time"], rows["peak memory"]) == ("90 s", "512 MB")
-    assert "extrabitter run-job --profile made_up grpo/grpo_absent/seed=0" in text
+    assert commands(text) == [
+        "git checkout 000000000000",
+        "make setup",
+        ".venv/bin/snakemake --cores all --config profile=made_up -- runs/made_up/grpo/grpo_absent/seed=0.status.json",
+        "source .venv/bin/activate",
+        "extrabitter run-job --profile made_up grpo/grpo_absent/seed=0",
+    ]
     given = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \| [^|]+ \|$", text, re.MULTILINE))
     assert given == {name: str(value).strip() or " " for name, value in run.manifest["parameters"].items()}
     assert given.keys() == STAGES["grpo"].model_fields.keys()
+
+
+def commands(text: str) -> list[str]:
+    """Lines of the blocks of a page that hold commands."""
+    return [
+        line
+        for block in re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        for line in block.split("\n")
+        if line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("commit", "checked_out"),
+    [
+        ("1" * 40, []),
+        ("unknown", []),
+        ("1" * 12, []),
+        ("0" * 40 + "; rm", []),
+        ("2" * 40, ["git checkout 222222222222"]),
+    ],
+    ids=["checked out now", "unknown", "short", "hostile", "another"],
+)
+def test_a_page_checks_out_its_commit_only_where_that_is_known_and_another(
+    commit: str, checked_out: list[str], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "git_state", lambda root: {"commit": "1" * 40, "dirty": False})
+    run = next(run for run in artifacts.find_runs(results, "grpo") if run.arm == "grpo_absent")
+    run.manifest["commit"] = commit
+    artifacts.write_json(run.path / artifacts.MANIFEST, run.manifest)
+    shown = commands(page(results, tmp_path, "grpo/grpo_absent/seed=0"))
+    assert [line for line in shown if line.startswith("git")] == checked_out
+
+
+def test_a_failed_run_is_made_from_a_fresh_clone_too_with_what_its_profile_fetches(
+    results: Path, tmp_path: Path
+) -> None:
+    (failed,) = [page for page in run_pages.find_pages(results, REPOSITORY) if page.status.state == "failed"]
+    run_pages.write_run_page(tmp_path, failed, "smollm2")
+    text = (tmp_path / f"{failed.name}.md").read_text(encoding="utf-8")
+    target = "runs/smollm2/grpo/grpo_rich/seed=0.status.json"
+    assert commands(text)[1:3] == [
+        "make smollm2",
+        f".venv/bin/snakemake --cores all --config profile=smollm2 -- {target}",
+    ]
+    assert (REPOSITORY / "profiles" / "smollm2.yaml").is_file()
+    assert re.search(r"^smollm2: setup$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_a_page_whose_code_has_changed_says_so_and_another_does_not(results: Path, tmp_path: Path) -> None:

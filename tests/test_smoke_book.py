@@ -73,13 +73,18 @@ def test_every_page_names_its_source_and_when_it_last_changed():
         assert re.search(r"Last changed on \d+ \w+ \d{4}, commit [0-9a-f]{7,}", foot), path.name
 
 
-@pytest.mark.parametrize("key", ["sft_priming/sft_verification_backtracking/seed=0", "grpo/grpo_rich/seed=0"])
-def test_the_command_on_a_page_makes_its_results_again(key: str, tmp_path: Path) -> None:
+def shown_on_page(key: str, pattern: str) -> str:
+    """The one place on a run's page that a pattern's group finds."""
     job = PLAN.jobs[key]
     text = (HTML / "run_pages" / job.stage / f"{job.arm}-seed-{job.seed}.html").read_text(encoding="utf-8")
-    shown = html.unescape(re.sub(r"<[^>]+>", "", text))
-    (command,) = re.findall(r"^extrabitter (run-job .+)$", shown, re.MULTILINE)
-    (results,) = re.findall(r"^results\s+([0-9a-f]{12})$", shown, re.MULTILINE)
+    (found,) = re.findall(pattern, html.unescape(re.sub(r"<[^>]+>", "", text)), re.MULTILINE)
+    return found
+
+
+@pytest.mark.parametrize("key", ["sft_priming/sft_verification_backtracking/seed=0", "grpo/grpo_rich/seed=0"])
+def test_the_command_on_a_page_makes_its_results_again(key: str, tmp_path: Path) -> None:
+    command = shown_on_page(key, r"^extrabitter (run-job .+)$")
+    results = shown_on_page(key, r"^results\s+([0-9a-f]{12})$")
     # The same tree, but for runs of its own: making a run again replaces it.
     for name in ("profiles", "notebooks", "models"):
         if (REPOSITORY / name).exists():
@@ -89,3 +94,22 @@ def test_the_command_on_a_page_makes_its_results_again(key: str, tmp_path: Path)
     done = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f"results of {key}: {results}"
+
+
+def test_the_command_on_a_page_makes_its_inputs_and_its_results_where_nothing_was_run(tmp_path: Path) -> None:
+    key = "grpo/grpo_rich/seed=0"
+    command = shown_on_page(key, r"^(\.venv/bin/snakemake .+)$")
+    results = shown_on_page(key, r"^results\s+([0-9a-f]{12})$")
+    # A clone with its set-up, and no run: the Snakefile is copied, as it takes its folder for the tree's.
+    for name in ("profiles", "notebooks", "models", "src"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    shutil.copy(REPOSITORY / "Snakefile", tmp_path)
+    done = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"results of {key}: {results}" in (done.stdout + done.stderr).splitlines()
+    made = {
+        f"{stage}/{arm}/seed={seed}" for stage, arm, seed, _ in find_statuses(tmp_path / PLAN.results_dir)
+    }
+    assert made == {"base_model/trunk/seed=0", "base_model/rich/seed=0", key}

@@ -17,9 +17,12 @@ from extrabitter.shipping import markdown_table
 
 FOLDER = "run_pages"
 WEIGHTS = "checkpoint/model.safetensors"
+# What a profile's runs begin with that no clone holds, and the command that brings it.
+_FETCHED = {"smollm2": "make smollm2"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _AGAIN = (
-    "It prints the hash of its results: every table it wrote, without wall times. With the same code, versions, "
-    "machine and number of threads that is the hash above."
+    "The run prints the hash of its results: every table it wrote, without wall times. With the same code, versions, "
+    "machine and number of threads that is the hash above. Code older than that line prints none."
 )
 _LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
@@ -41,6 +44,8 @@ class RunPage:
     manifest: dict[str, Any] | None
     # The stage's code now differs from the code that the run was made with.
     code_changed: bool
+    # Commit to check out before the run is made again; empty where it is checked out now, or none is known.
+    checkout: str
 
     @property
     def name(self) -> str:
@@ -55,7 +60,7 @@ class RunPage:
 
 def find_pages(results: Path, root: Path) -> list[RunPage]:
     """List the runs below a results folder that ended, in order; DamagedRunError when one is not whole."""
-    pages, code_now = [], {}
+    pages, code_now, head = [], {}, provenance.git_state(root)["commit"]
     for stage, arm, seed, status in artifacts.find_statuses(results):
         run_dir = results / stage / arm / f"seed={seed}"
         manifest = artifacts.read_manifest(run_dir) if status.state == "ok" else None
@@ -64,7 +69,9 @@ def find_pages(results: Path, root: Path) -> list[RunPage]:
         if manifest and stage not in code_now:
             code_now[stage] = provenance.code_digest(root / provenance.STAGE_NOTEBOOKS / f"{stage}.ipynb")
         changed = manifest is not None and manifest["code_sha256"] != code_now[stage]
-        pages.append(RunPage(stage, arm, seed, status, run_dir, manifest, changed))
+        commit = str(manifest["commit"]) if manifest else ""
+        checkout = commit[:12] if _COMMIT.fullmatch(commit) and commit != head else ""
+        pages.append(RunPage(stage, arm, seed, status, run_dir, manifest, changed, checkout))
     return pages
 
 
@@ -89,17 +96,16 @@ def write_run_page(source: Path, page: RunPage, profile: str) -> None:
     target = source / page.name
     target.parent.mkdir(parents=True, exist_ok=True)
     title = f"# {page.arm}, seed {page.seed}"
-    command = _fence(f"source .venv/bin/activate\nextrabitter run-job --profile {profile} {page.key}")
     if page.manifest is None:
         text = f"{title}: failed\n\nThis run failed, and nothing in the book rests on it.\n\n"
-        text += f"{_fence(page.status.reason)}\n\nTry it again with\n\n{command}\n"
+        text += f"{_fence(page.status.reason)}\n\n{_commands(page, profile)}\n"
         target.with_suffix(".md").write_text(text, encoding="utf-8")
         return
     head = [
         title,
         *([_changed(page)] if page.code_changed else []),
         "\n".join(markdown_table(("of this run", "value"), _provenance(page, page.manifest, profile))),
-        f"Make this page's run again with\n\n{command}",
+        _commands(page, profile),
         _AGAIN,
         f":::{{dropdown}} All parameters\n{_parameters(page.stage, page.manifest['parameters'])}\n:::",
     ]
@@ -138,6 +144,24 @@ def _changed(page: RunPage) -> str:
     return (
         ":::{warning}\nThe code of this stage has changed since this run was made. The numbers here are those of the "
         "code named below; made again, the run may give others.\n:::"
+    )
+
+
+def _commands(page: RunPage, profile: str) -> str:
+    """Say how a run is made again: from a fresh clone with all that it begins with, or alone where that is there."""
+    status = artifacts.status_path(Path("runs") / profile / page.key).as_posix()
+    fresh = [
+        *([f"git checkout {page.checkout}"] if page.checkout else []),
+        _FETCHED.get(profile, "make setup"),
+        f".venv/bin/snakemake --cores all --config profile={profile} -- {status}",
+    ]
+    alone = ["source .venv/bin/activate", f"extrabitter run-job --profile {profile} {page.key}"]
+    back = "`git checkout -` and `make setup` then lead back to the code of this book. " * bool(page.checkout)
+    return (
+        "In a fresh clone, make this page's run with all the runs that it begins with:\n\n"
+        + _fence("\n".join(fresh))
+        + f"\n\n{back}Where what it begins with is there, make it alone, and again if it is there itself:\n\n"
+        + _fence("\n".join(alone))
     )
 
 
