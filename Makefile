@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Named after the lock's content: another lock is another stamp, and the set-up is done again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help setup book test published compare bench plan smollm2 lint lock clean
+.PHONY: help setup book test published check-published compare bench plan smollm2 lint lock clean
 
 help:
 	@echo 'make book [PROFILE=laptop]   train what is missing, run the chapters, build the book; its path is the last line'
@@ -25,6 +25,7 @@ help:
 	@echo '                             reference: the evidence, five seeds, a working day'
 	@echo 'make plan [PROFILE=laptop]   what `make book` would run, and how long it takes'
 	@echo 'make published               build the book from committed results, without training'
+	@echo 'make check-published         read each page of that book in a browser, narrow and wide, light and dark'
 	@echo 'make compare [PROFILE=...]   my headline numbers beside the published ones'
 	@echo 'make test                    the smoke profile from end to end, then all tests; those of the pages in a'
 	@echo '                             browser are skipped without Chromium and npm (PYTEST_ARGS=--require-browser)'
@@ -56,6 +57,9 @@ plan: setup
 
 published: setup
 	@$(BIN)/extrabitter build --published results/reference $(if $(CORES),--cores $(CORES))
+
+check-published: setup
+	@$(BIN)/pytest tests/test_pages.py --book reference --require-browser
 
 compare: setup
 	@$(BIN)/extrabitter compare --profile $(PROFILE)

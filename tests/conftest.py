@@ -32,12 +32,13 @@ TINY_VOCABULARY = (*SPECIALS, *(str(number) for number in range(61)), *OPERATORS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --require-browser: tests of pages then fail where Chromium or npm is missing, instead of being skipped."""
+    """Add --require-browser (fail where Chromium or npm is missing, instead of skipping), and --book."""
     parser.addoption(
         "--require-browser",
         action="store_true",
         help="fail where Chromium or npm is missing, instead of skipping the tests that need them",
     )
+    parser.addoption("--book", default="smoke", help="profile whose built book the tests of pages read")
 
 
 @pytest.fixture

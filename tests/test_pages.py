@@ -1,4 +1,6 @@
-"""The pages of the smoke book, as a reader without a network meets them: whole, legible, and usable by ear.
+"""The pages of a book, as a reader without a network meets them: whole, legible, and usable by ear.
+
+The smoke book's, or those of the profile that `--book` names; `make check-published` asks so of the published one.
 
 The tests marked `browser` drive headless Chromium and fetch axe-core through npm, once. Where either is missing they
 are skipped with the reason, and fail under `--require-browser`, which `.ci/run` gives.
@@ -20,29 +22,39 @@ from extrabitter import pipeline
 from extrabitter.provenance import REPOSITORY
 from page_checks import SETTLED, findings, reported
 
-HTML = REPOSITORY / "_build" / "html" / "smoke"
+BOOKS = REPOSITORY / "_build" / "html"
 
 
-def chosen_pages() -> list[str]:
+def chosen_pages(book: str) -> list[str]:
     """Every page of the table of contents, and of the runs' pages one of each stage."""
     toc = yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8"))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
-    first = {}
-    for job in pipeline.make_plan("smoke", REPOSITORY).jobs.values():
-        first.setdefault(job.stage, job)
-    for stage, job in first.items():
-        pages += [f"run_pages/{stage}", f"run_pages/{stage}/{job.arm}-seed-{job.seed}"]
+    first: dict[str, str] = {}
+    for job in pipeline.make_plan(book, REPOSITORY).jobs.values():
+        page = f"run_pages/{job.stage}/{job.arm}-seed-{job.seed}"
+        # A published book may lack some of its profile's runs.
+        if (BOOKS / book / f"{page}.html").is_file():
+            first.setdefault(job.stage, page)
+    for stage, page in first.items():
+        pages += [f"run_pages/{stage}", page]
     return [*pages, "search", "genindex"]
 
 
-PAGES = chosen_pages()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask each chosen page of the book that the command line names."""
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", chosen_pages(metafunc.config.getoption("--book")))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def smoke_book() -> None:
-    """Say what is missing instead of failing in some odd way."""
-    if not HTML.is_dir():
-        pytest.fail("no smoke book here: `make test` builds it first, or run `make book PROFILE=smoke`")
+@pytest.fixture(scope="module")
+def html(request: pytest.FixtureRequest) -> Path:
+    """Folder of the book's pages; says what is missing instead of failing in some odd way."""
+    book = request.config.getoption("--book")
+    if not (BOOKS / book).is_dir():
+        pytest.fail(
+            f"no book of profile {book} here: `make test` builds smoke's, `make book PROFILE={book}` any"
+        )
+    return BOOKS / book
 
 
 # --- What the files say, without a browser ---------------------------------------------------------------------
@@ -105,35 +117,42 @@ def images_without_text(path: Path) -> list[str]:
     return found
 
 
-def book_pages() -> list[Path]:
+def book_pages(html: Path) -> list[Path]:
     """Every page of the book, without the fragments of HTML that the theme leaves among its assets."""
-    return [path for path in sorted(HTML.rglob("*.html")) if "_static" not in path.relative_to(HTML).parts]
+    return [path for path in sorted(html.rglob("*.html")) if "_static" not in path.relative_to(html).parts]
 
 
-def test_no_link_inside_the_book_leads_nowhere_and_nothing_is_loaded_from_elsewhere() -> None:
-    pages = book_pages()
-    assert {f"{page}.html" for page in PAGES} <= {path.relative_to(HTML).as_posix() for path in pages}
+def test_no_link_inside_the_book_leads_nowhere_and_nothing_is_loaded_from_elsewhere(
+    html: Path, request: pytest.FixtureRequest
+) -> None:
+    book = request.config.getoption("--book")
+    pages, chosen = book_pages(html), chosen_pages(book)
+    assert {f"{page}.html" for page in chosen} <= {path.relative_to(html).as_posix() for path in pages}
+    stages = {job.stage for job in pipeline.make_plan(book, REPOSITORY).jobs.values()}
+    assert {f"run_pages/{stage}" for stage in stages} <= set(chosen), "a stage has no page of a run"
     assert {path.name: found for path in pages if (found := broken_links(path))} == {}
 
 
-def test_every_image_says_what_it_shows() -> None:
-    assert sum(len(anatomy(path).images) for path in book_pages()) > 10
-    assert {path.name: found for path in book_pages() if (found := images_without_text(path))} == {}
+def test_every_image_says_what_it_shows(html: Path) -> None:
+    pages = book_pages(html)
+    assert sum(len(anatomy(path).images) for path in pages) > 10
+    assert {path.name: found for path in pages if (found := images_without_text(path))} == {}
 
 
 # --- What a browser shows --------------------------------------------------------------------------------------
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole_legible_and_accessible_without_a_network(name: str, browser: Page, axe: str) -> None:
-    found = findings(browser, (HTML / f"{name}.html").as_uri(), axe)
+def test_a_page_is_whole_legible_and_accessible_without_a_network(
+    name: str, html: Path, browser: Page, axe: str
+) -> None:
+    found = findings(browser, (html / f"{name}.html").as_uri(), axe)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.browser
-def test_search_finds_a_word_of_the_book(browser: Page) -> None:
-    browser.open((HTML / "search.html").as_uri() + "?q=backtracking")
+def test_search_finds_a_word_of_the_book(html: Path, browser: Page) -> None:
+    browser.open((html / "search.html").as_uri() + "?q=backtracking")
     browser.evaluate(SETTLED)
     count = "document.querySelectorAll('#search-results li a').length"
     browser.evaluate(
@@ -145,8 +164,8 @@ def test_search_finds_a_word_of_the_book(browser: Page) -> None:
 
 
 @pytest.mark.browser
-def test_a_page_is_printed_light_and_stays_dark_on_the_screen(browser: Page) -> None:
-    browser.open((HTML / "index.html").as_uri())
+def test_a_page_is_printed_light_and_stays_dark_on_the_screen(html: Path, browser: Page) -> None:
+    browser.open((html / "index.html").as_uri())
     browser.evaluate(SETTLED)
     browser.evaluate(
         "document.documentElement.dataset.theme = 'dark'; window.printed = [];"
@@ -159,8 +178,8 @@ def test_a_page_is_printed_light_and_stays_dark_on_the_screen(browser: Page) -> 
 
 
 @pytest.mark.browser
-def test_a_citation_shows_its_entry_to_the_keyboard_too(browser: Page) -> None:
-    browser.open((HTML / "index.html").as_uri())
+def test_a_citation_shows_its_entry_to_the_keyboard_too(html: Path, browser: Page) -> None:
+    browser.open((html / "index.html").as_uri())
     browser.evaluate(SETTLED)
     # Two citations follow each other; the first of them is focused by script, the second by key.
     browser.evaluate("document.querySelectorAll('a.eb-cites')[2].focus()")
