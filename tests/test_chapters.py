@@ -115,7 +115,8 @@ def test_the_ledger_is_kept_where_its_arms_were_run(tmp_path: Path) -> None:
     glued, shown = run(ROOT / "notebooks/chapters/sharper_or_broader.ipynb", tmp_path / "results", tmp_path)
     assert glued["k"] == "'2'" and "points" in glued["null_net"]
     assert "not run" not in glued["absent_verdict"] + glued["rich_verdict"]
-    assert "absent against itself, no RL" in shown and shown.count("solutions rare") == 3 + 4
+    assert "absent against itself, no RL" in shown and shown.count("solutions rare") == 4 + 3 + 4
+    assert "tokens of a problem before RL" in glued["same_tokens"]
 
 
 @pytest.fixture(scope="module")
