@@ -106,6 +106,15 @@ def test_the_basis_of_a_figure_names_the_seeds_of_all_its_arms(seeds: dict[str, 
     assert reporting.basis_of(pd.DataFrame(rows, columns=["arm", "seed"])) == words
 
 
+def test_the_basis_of_a_summary_counts_the_completions_behind_one_arm_and_seed() -> None:
+    rows = [("rich", seed, "pass@1", 4800) for seed in range(5)] + [("rich", 0, "hit_rate", 9)]
+    summary = pd.DataFrame(rows, columns=["arm", "seed", "measure", "count"])
+    assert reporting.basis_of(summary).endswith("over seeds; 4,800 completions an arm and seed")
+    summary.loc[0, "count"] = 320
+    assert reporting.basis_of(summary).endswith("over seeds; 320 to 4,800 completions an arm and seed")
+    assert "completions" not in reporting.basis_of(summary[summary["measure"] == "hit_rate"])
+
+
 def test_glue_has_the_form_that_the_book_reads() -> None:
     InteractiveShell.instance()
     with capture_output() as captured:

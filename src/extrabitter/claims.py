@@ -191,7 +191,7 @@ _CLAIMS: tuple[_Difference | _Share | _Net | _Computed, ...] = (
     ),
     _Difference(
         "search_beats_filler",
-        "Traces that check and go back prime better than dots of the same length",
+        "Traces that check and go back prime better than dots as long as all four habits",
         "grpo_sft_verification_backtracking",
         "grpo_sft_filler",
     ),

@@ -15,7 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from extrabitter.estimates import Estimate, of_measure, of_pass_at_k
 from extrabitter.figure_style import (
@@ -152,7 +152,7 @@ def _dots(summary: pd.DataFrame, arms: Sequence[str], measure: str, label: str) 
                 axes.scatter(seeds["value"], [row + 0.22] * len(seeds), color=GREY, s=9)
         _name_rows(axes, [arm_label(arm) for arm, _ in found])
         _from_zero(axes)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _in_percent(axes)
         axes.set_xlabel(label)
     return fig
 
@@ -161,6 +161,13 @@ def _from_zero(axes: Axes) -> None:
     """Begin the axis at nought, with room for a mark that stands there."""
     right = axes.get_xlim()[1]
     axes.set_xlim(-0.025 * right, right)
+
+
+def _in_percent(axes: Axes) -> None:
+    """Write whole percentages below the axis, and let shares of a few per cent look as small as they are."""
+    axes.set_xlim(right=max(axes.get_xlim()[1], 0.1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -220,7 +227,7 @@ def before_and_after(
         _name_rows(axes, [arm_label(after) for _, after in pairs])
         _from_zero(axes)
         if measure.startswith(("pass", "frac")) or measure.endswith(("rate", "accuracy")):
-            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            _in_percent(axes)
         axes.set_xlabel(label)
         hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
         solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)

@@ -118,10 +118,11 @@ def compare(mine: Path, published: Path) -> str:
     )
     if both.empty:
         raise ParameterError(f"compare: {mine.name} and {published.name} have no evaluated arm in common")
-    lines = [f"{'arm':<32}{'measure':<26}{mine.name:>26}{published.name:>26}  verdict"]
+    width = max(map(len, both["arm"])) + 2
+    lines = [f"{'arm':<{width}}{'measure':<26}{mine.name:>26}{published.name:>26}  verdict"]
     for row in both.to_dict("records"):
         lines.append(
-            f"{row['arm']:<32}{row['measure']:<26}"
+            f"{row['arm']:<{width}}{row['measure']:<26}"
             f"{_interval(row, 'mine'):>26}{_interval(row, 'published'):>26}  {_verdict(row)}"
         )
     missing = sorted(set(headlines(published)["arm"]) - set(both["arm"]))

@@ -119,13 +119,28 @@ def spell_seeds(table: pd.DataFrame) -> str:
 
 
 def basis_of(table: pd.DataFrame) -> str:
-    """Say the same as `basis` of a figure whose arms, in columns `arm` and `seed`, can differ in their seeds."""
+    """Say the same as `basis` of a figure whose arms, in columns `arm` and `seed`, can differ in their seeds.
+
+    Of a collected `summary` it also says how many completions stand behind one arm and seed.
+    """
     fewest, most = _fewest_and_most_seeds(table)
+    counted = _completions_each(table)
     if fewest == most:
-        return basis(most)
+        return basis(most) + counted
     caution = f", exploratory below {number_word(CLAIM_SEEDS)}" if fewest < CLAIM_SEEDS else ""
     alone = "; over problems where there is one seed" if fewest == 1 else ""
-    return f"{spell_seeds(table)} an arm{caution}; 95 % interval over seeds{alone}"
+    return f"{spell_seeds(table)} an arm{caution}; 95 % interval over seeds{alone}{counted}"
+
+
+def _completions_each(table: pd.DataFrame) -> str:
+    if not {"measure", "count"} <= set(table.columns):
+        return ""
+    counts = table.loc[table["measure"] == "pass@1", "count"]
+    if counts.empty:
+        return ""
+    low, high = int(counts.min()), int(counts.max())
+    number = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    return f"; {number} completions an arm and seed"
 
 
 def _fewest_and_most_seeds(table: pd.DataFrame) -> tuple[int, int]:
@@ -218,12 +233,17 @@ def missed_bars_html(bars: pd.DataFrame, counted: str = "seed") -> HTML:
         {
             "base": f"{arm_label(row['arm'])}, {counted} {row['seed']}",
             "bar": row["bar"],
-            "measured": decimal(row["value"], 3),
-            "asked for": f"{row['direction']} {decimal(row['threshold'], 3)}",
+            "measured": _legible(row["value"]),
+            "asked for": f"{row['direction']} {_legible(row['threshold'])}",
         }
         for row in missed.to_dict("records")
     ]
     return table_html(pd.DataFrame(rows, columns=["base", "bar", "measured", "asked for"]), "Bars missed")
+
+
+def _legible(value: float) -> str:
+    """Write a bar's number: a threshold of 1e-5 must not read as nought."""
+    return f"{value:.0e}" if 0 < abs(value) < 5e-4 else decimal(value, 3)
 
 
 def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
