@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,6 +17,7 @@ from extrabitter import records, shipping
 from extrabitter.artifacts import CHECKSUMS, ArtifactError, RunFolder
 from extrabitter.config import stage_parameters
 from extrabitter.provenance import REPOSITORY
+from extrabitter.tasks import countdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +111,24 @@ def test_shipped_models_are_whole_small_and_above_their_bars(name: str) -> None:
     }
     assert sum(path.stat().st_size for path in folder.iterdir()) <= shipping.MAX_BYTES
     assert records.read_table(folder / "bars.parquet", "bars")["passed"].all()
+
+
+def test_a_shipped_model_answers_by_the_lines_of_the_readme_and_transformers_alone() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(from transformers .*?)```", readme, re.DOTALL)
+    problem = countdown.generate_problems("validation", 1, seed=0)[0]
+    asked = f"inputs = tokenizer({countdown.render_prompt(problem)!r}, return_tensors='pt')\n"
+    answered = "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=80, do_sample=False)[0]))"
+    done = subprocess.run(
+        [sys.executable, "-c", lines + asked + answered],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    completion = done.stdout.split(countdown.render_prompt(problem))[1].replace("<eos>", "").strip()
+    assert countdown.parse_trace(completion, problem).well_formed, completion
 
 
 def test_the_laptop_profile_measures_shipped_models_by_their_own_recipe() -> None:
