@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from extrabitter import judge
+from extrabitter.config import ParameterError, validate
 from extrabitter.judge import JudgeError, JudgeSettings, ask, judge_completions, judge_table, read_answer
 from extrabitter.provenance import REPOSITORY, import_closure, notebook_code
 from extrabitter.records import BEHAVIOURS
@@ -33,7 +35,7 @@ GOOD = verdict(verification=(1, "20, too small"), backtracking=(1, "too small. S
 
 
 class Stub(ThreadingHTTPServer):
-    """An endpoint whose replies are given beforehand: an answer, or a status code."""
+    """An endpoint whose replies are given beforehand: an answer, a body, a status code, or seconds of silence."""
 
     replies: list[Any]
     seen: list[dict[str, Any]]
@@ -48,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
             {"path": self.path, "key": self.headers.get("Authorization"), "body": json.loads(body)}
         )
         reply = self.server.replies.pop(0)
+        if isinstance(reply, float):
+            time.sleep(reply)
+            return
         status = reply if isinstance(reply, int) else 200
         self.send_response(status)
         if status == 302:
@@ -97,6 +102,46 @@ def test_another_text_problem_or_model_is_another_question(stub: Stub, settings:
     ask(TEXT, (3, 8, 9), 34, settings)
     ask(TEXT, *PROBLEM, settings.model_copy(update={"model": "other"}))
     assert len(stub.seen) == 4
+
+
+def test_another_endpoint_is_another_question(stub: Stub, settings: JudgeSettings) -> None:
+    stub.replies = [GOOD, verdict()]
+    other = settings.model_copy(update={"base_url": settings.base_url.replace("/v1", "/other/v1")})
+    first, second = (ask(TEXT, *PROBLEM, asked).judgement for asked in (settings, other))
+    assert first is not None and second is not None and first != second
+    assert [ask(TEXT, *PROBLEM, asked).judgement for asked in (settings, other)] == [first, second]
+    slashed = settings.model_copy(update={"base_url": settings.base_url + "/"})
+    assert ask(TEXT, *PROBLEM, slashed).judgement == first and len(stub.seen) == 2
+
+
+@pytest.mark.parametrize("empty", [b"<html>Welcome</html>", "", " "])
+def test_an_empty_answer_is_asked_for_again(stub: Stub, settings: JudgeSettings, empty: str | bytes) -> None:
+    stub.replies = [empty, GOOD]
+    assert [ask(TEXT, *PROBLEM, settings).reason for _ in range(2)] == ["no_answer", "ok"]
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b'{"error": "no such model"}', ""])
+def test_an_endpoint_without_answers_is_found_out(
+    stub: Stub, settings: JudgeSettings, body: str | bytes
+) -> None:
+    stub.replies = [body]
+    with pytest.raises(JudgeError, match=r"/v1/chat/completions responds without an answer") as raised:
+        judge.check(settings)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_check_asks_the_endpoint_whatever_the_cache_holds(
+    stub: Stub, settings: JudgeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.replies = [GOOD, GOOD, 404]
+    judge.check(settings)
+    judge.check(settings)
+    with pytest.raises(JudgeError, match="answers 404"):
+        judge.check(settings)
+    monkeypatch.delenv("STUB_KEY", raising=False)
+    with pytest.raises(JudgeError, match="STUB_KEY is not set"):
+        judge.check(settings.model_copy(update={"api_key_env": "STUB_KEY"}))
+    assert len(stub.seen) == 3
 
 
 def test_an_unparsed_answer_is_missing_and_not_asked_for_again(stub: Stub, settings: JudgeSettings) -> None:
@@ -177,6 +222,17 @@ def test_a_busy_server_is_asked_again_and_then_given_up(stub: Stub, settings: Ju
         ask(TEXT + "!", *PROBLEM, settings, waits.append)
 
 
+@pytest.mark.parametrize("silence", [0.0, 0.4])
+def test_a_broken_connection_and_a_timeout_are_tried_again(
+    stub: Stub, settings: JudgeSettings, silence: float
+) -> None:
+    waits: list[float] = []
+    stub.replies = [silence, 503, GOOD]
+    hasty = settings.model_copy(update={"timeout_s": 0.2})
+    assert ask(TEXT, *PROBLEM, hasty, waits.append).reason == "ok"
+    assert waits == [1.0, 2.0] and len(stub.seen) == 3
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
 def test_a_refusal_is_one_line_and_leaves_no_cache(
     stub: Stub, settings: JudgeSettings, tmp_path: Path, status: int
@@ -188,12 +244,16 @@ def test_a_refusal_is_one_line_and_leaves_no_cache(
     assert len(stub.seen) == 1, "no redirect is followed"
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://127.0.0.1:x/v1", "http://[::1/v1"])
-def test_no_server_is_one_line(settings: JudgeSettings, address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "retries"),
+    [("http://127.0.0.1:9/v1", judge.RETRIES), ("http://127.0.0.1:x/v1", 0), ("http://[::1/v1", 0)],
+)
+def test_no_server_is_one_line(settings: JudgeSettings, address: str, retries: int) -> None:
+    waits: list[float] = []
     gone = settings.model_copy(update={"base_url": address})
     with pytest.raises(JudgeError, match="cannot be reached") as raised:
-        ask(TEXT, *PROBLEM, gone)
-    assert "\n" not in str(raised.value)
+        ask(TEXT, *PROBLEM, gone, waits.append)
+    assert "\n" not in str(raised.value) and len(waits) == retries
 
 
 @pytest.mark.parametrize(
@@ -256,3 +316,13 @@ def test_text_that_is_too_long_is_not_sent(stub: Stub, settings: JudgeSettings) 
 def test_only_http_addresses_are_taken(address: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="base_url"):
         JudgeSettings(base_url=address, model="m", cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["http://user:secret@host/v1", "http://secret@host/v1", "user:secret@h"])
+def test_an_address_with_a_password_is_refused_and_not_printed(address: str, tmp_path: Path) -> None:
+    values = {"base_url": address, "model": "m", "cache_dir": str(tmp_path)}
+    with pytest.raises(ParameterError, match="base_url: must not hold a user or password") as told:
+        validate(JudgeSettings, values, "judge")
+    with pytest.raises(ValueError, match="base_url") as raised:
+        JudgeSettings.model_validate(values)
+    assert "secret" not in str(told.value) + str(raised.value)

@@ -15,9 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter import cli, natural, natural_probe, pretrained
+from extrabitter import cli, natural, natural_probe, pretrained, probe_report
 from extrabitter.census import take_census
 from extrabitter.census_scores import read_scores
+from extrabitter.evaluation import summary_table
 from extrabitter.metrics import wilson_interval
 from extrabitter.models import CheckpointError
 from extrabitter.natural import extract_answer, verify_completion
@@ -439,9 +440,28 @@ def test_problems_that_agree_leave_a_contrast_as_uncertain_as_they_are_few() -> 
     assert contrast["value"] == -0.5 and contrast["lower"] < -0.6 and contrast["upper"] > 0.2
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_one_completion_alone_leaves_success_with_its_behaviour_open(right: bool) -> None:
+    rows = [("a", right, 1), *((problem, other, 0) for problem in "abcde" for other in (False, True))]
+    ends = ["value", "lower", "upper"]
+    found = natural_probe.contrasts(counted(*rows)).set_index("measure")[ends]
+    assert found.loc["success_given_verification"].tolist() == pytest.approx(
+        list(wilson_interval(int(right), 1))
+    )
+    assert found.loc["success_given_no_verification"].tolist() == pytest.approx(list(wilson_interval(2.5, 5)))
+    # Problems that differ leave the bootstrap as it is, which sees their spread.
+    mixed = counted(*rows, ("a", True, 0))
+    plain = summary_table(mixed, 0, natural_probe._success_by("verification")).set_index("measure")[ends]
+    both = natural_probe.contrasts(mixed).set_index("measure")[ends]
+    name = "success_given_no_verification"
+    assert both.loc[name].tolist() == plain.loc[name].tolist()
+    assert found.loc["success_given_backtracking"].isna().all()
+
+
 @pytest.mark.parametrize("chance", [0.02, 0.4, 0.98])
 def test_the_interval_of_a_contrast_covers_it_as_often_as_it_says(chance: float) -> None:
     rng, covered, repeats = np.random.default_rng(0), 0, 200
+    values, widths = [], []
     for _ in range(repeats):
         rows = []
         for problem in range(40):
@@ -451,7 +471,11 @@ def test_the_interval_of_a_contrast_covers_it_as_often_as_it_says(chance: float)
                 rows.append((str(problem), rng.random() < 0.5 - 0.2 * shows + ease, int(shows)))
         contrast = natural_probe._contrast(counted(*rows), "verification", rng)
         covered += contrast.lower <= -0.2 <= contrast.upper
+        values.append(contrast.value)
+        widths.append(contrast.upper - contrast.lower)
     assert covered / repeats > 0.88, covered
+    width, needed = np.nanmean(widths), 2 * 1.96 * np.nanstd(values)
+    assert 0.8 < width / needed < 1.1, (width, needed)
 
 
 def test_contrasts_are_printed_as_no_effect(folder: str, monkeypatch, capsys) -> None:
@@ -467,7 +491,7 @@ def test_contrasts_are_printed_as_no_effect(folder: str, monkeypatch, capsys) ->
 
 
 def test_what_was_not_judged_is_in_no_share() -> None:
-    completions = counted(("a", True, 0), ("a", True, 0), ("b", True, 0), ("b", True, 0))
+    completions = counted(("a", True, 1), ("a", True, 0), ("b", True, 2), ("b", True, 1))
     judgements = pd.DataFrame({"reason": ["ok", "ok", "ok", "not_json"]})
     for behaviour in BEHAVIOURS:
         judgements[behaviour] = pd.array([2, 0, 0, pd.NA], dtype="Int64")
@@ -475,8 +499,11 @@ def test_what_was_not_judged_is_in_no_share() -> None:
     assert judged.shares["behaviour"].tolist() == list(BEHAVIOURS) and judged.missing == {"not_json": 1}
     assert judged.shares["value"].tolist() == pytest.approx([1 / 3] * 4)
     assert judged.shares["count"].tolist() == [3] * 4
+    assert judged.census["value"].tolist() == pytest.approx([2 / 3, 0, 0, 0])
+    assert judged.census["count"].tolist() == [3] * 4
     none = natural_probe.judged_shares(completions, judgements.assign(reason="not_json"), "m")
     assert none.shares["value"].isna().all() and none.missing == {"not_json": 4}
+    assert none.census["value"].isna().all()
     assert json.dumps(none.as_json(), allow_nan=False)
 
 
@@ -492,7 +519,7 @@ def test_the_judges_shares_stand_beside_the_census_and_are_asked_for_once(
     monkeypatch,
     capsys,
 ) -> None:
-    stub.replies = [verdict(), "?", *[verdict()] * 5]  # the first is asked for before anything is sampled
+    stub.replies = [verdict(), "?", *[verdict()] * 6]  # the first is asked for before anything is sampled
     options = (folder, "--prompt", "plain", *SMALL, *judge_options(stub, tmp_path / "cache"))
     monkeypatch.setenv("STUB_KEY", "secret-value")
     assert run_command(monkeypatch, *options, "--judge-key-env", "STUB_KEY") == 0
@@ -500,16 +527,43 @@ def test_the_judges_shares_stand_beside_the_census_and_are_asked_for_once(
     lines = rows_below(text, "the same by the judge stub-1")
     for behaviour in BEHAVIOURS:
         assert lines[behaviour].split()[1:6] == ["0.0", "%", "0.0", "to", "0.0"]
-    assert "5 of 6 completions judged; missing: 1 not json" in text
+    assert "5 of 6 completions judged; missing: 1 not json" in text and probe_report.QUOTE_BIAS not in text
     assert max(len(line) for block in text.split("\n\n")[1:] for line in block.splitlines()) <= 110
     assert len(stub.seen) == 7 and {request["key"] for request in stub.seen} == {"Bearer secret-value"}
     assert run_command(monkeypatch, *options, "--json") == 0
     value = json.loads(capsys.readouterr().out)["judge"]
-    assert len(stub.seen) == 7, "read from the cache"
+    assert len(stub.seen) == 8, "read from the cache, but for the check"
     assert value["model"] == "stub-1" and value["missing"] == {"not_json": 1}
-    assert [(row["behaviour"], row["value"], row["count"]) for row in value["shares"]] == [
-        (behaviour, 0.0, 5) for behaviour in BEHAVIOURS
-    ]
+    for name in ("shares", "census"):
+        assert [(row["behaviour"], row["value"], row["count"]) for row in value[name]] == [
+            (behaviour, 0.0, 5) for behaviour in BEHAVIOURS
+        ]
+
+
+def test_quotes_that_are_missing_bias_the_judges_shares_and_the_report_says_so(
+    folder: str,
+    stub: Stub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+) -> None:
+    sample = natural_probe.sample_natural
+
+    def verifying(*arguments: object) -> pd.DataFrame:
+        return sample(*arguments).assign(verification_count=[1, 0, 0, 0, 0, 0])
+
+    monkeypatch.setattr(natural_probe, "sample_natural", verifying)
+    stub.replies = [verdict(), verdict(verification=(1, "words of its own")), *[verdict()] * 5]
+    options = judge_options(stub, tmp_path / "cache")
+    assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL, *options) == 0
+    text = capsys.readouterr().out
+    assert f"missing: 1 quote not in text\n  {probe_report.QUOTE_BIAS}\n" in text
+    lines = rows_below(text, "the same by the judge stub-1")
+    assert lines["verification"].split()[1:] == ["0.0", "%", "0.0", "to", "0.0"] * 2, (
+        "the census of the judged"
+    )
+    assert rows_below(text, "completions that show a behaviour")["verification"].split()[1] == "16.7"
+    assert max(len(line) for block in text.split("\n\n")[1:] for line in block.splitlines()) <= 110
 
 
 def test_a_judge_that_refuses_is_found_out_before_anything_is_sampled(
@@ -525,6 +579,28 @@ def test_a_judge_that_refuses_is_found_out_before_anything_is_sampled(
     assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL, *options) == 1
     error = capsys.readouterr().err
     assert "answers 401" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--gate"]])
+def test_a_judge_that_fails_after_the_sampling_leaves_the_report(
+    folder: str,
+    stub: Stub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+    form: list[str],
+) -> None:
+    stub.replies = [verdict(), verdict(), 401]
+    options = judge_options(stub, tmp_path / "cache")
+    assert run_command(monkeypatch, folder, "--prompt", "plain", *SMALL, *options, *form) == 1
+    printed = capsys.readouterr()
+    assert "answers 401" in printed.err and printed.err.count("\n") == 1
+    if form == ["--json"]:
+        value = json.loads(printed.out)
+        assert value["judge"] is None and value["pass_at_k"]
+    else:
+        assert "pass@k" in printed.out and "forecast: none" in printed.out
+        assert "by the judge" not in printed.out
 
 
 JUDGE = ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m")
@@ -545,6 +621,10 @@ JUDGE = ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m")
             "judge_url: missing; it must be given with judge_cache",
         ),
         (["--prompt", "plain", "--judge-url", "localhost", *JUDGE[2:]], "base_url = 'localhost'"),
+        (
+            ["--prompt", "plain", "--judge-url", "http://u:sk-1@host/v1", *JUDGE[2:]],
+            "base_url: must not hold a user or password",
+        ),
         (["--prompt", "plain", *JUDGE, "--judge-key-env", "sk-1"], "judge_key_env: must name an environment"),
         ([*JUDGE], "judge_url, judge_model: only for natural English; give --prompt plain or chat"),
         ([], "lacks words of the Countdown grammar"),

@@ -159,8 +159,9 @@ _PROBE_HELP = "\n\n".join(
         "--prompt. Its behaviours are counted by rules, with their precision and recall beside them, and on demand by "
         "another model as judge; completions with a behaviour are set beside those without. None is forced, so that "
         "nothing is advised. Completions leave this machine only with --judge-url and --judge-model.",
-        "Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, unknown card, a value out of bounds), "
-        "in one line on stderr; 3 probed, and with --gate the advice is other than that no priming is needed.",
+        "Exit codes: 0 probed; 1 the probe failed, or after its report the judge; 2 wrong input (no such model, "
+        "unknown card, a value out of bounds), in one line on stderr; 3 probed, and with --gate the advice is other "
+        "than that no priming is needed.",
     ]
 )
 
@@ -258,6 +259,7 @@ def probe(
     judging = {"judge_url": judge_url, "judge_model": judge_model}
     judging |= {"judge_key_env": judge_key_env, "judge_cache": judge_cache}
     common = {"checkpoint": model, "seed": seed}
+    failure: judge.JudgeError | None = None
     models.set_threads(threads)
     if prompt == "grammar":
         named = [name for name, value in natural.items() if value is not None]
@@ -281,11 +283,17 @@ def probe(
             judge.check(judge_settings)
         heard, judged = natural_probe.probe_natural(wanted, loaded), None
         if judge_settings:
-            judgements = judge.judge_completions(heard.completions, judge_settings)
-            judged = natural_probe.judged_shares(heard.completions, judgements, judge_model, seed)
+            try:
+                judgements = judge.judge_completions(heard.completions, judge_settings)
+                judged = natural_probe.judged_shares(heard.completions, judgements, judge_model, seed)
+            except judge.JudgeError as error:  # raised again below: what was sampled is paid for, and printed
+                failure = error
         value, ready = heard.as_json() | {"judge": judged.as_json() if judged else None}, False
         text = probe_report.describe_natural(heard, judged)
-    print(json.dumps({"checkpoint": model, **value}, indent=1, allow_nan=False) if as_json else text)
+    report = json.dumps({"checkpoint": model, **value}, indent=1, allow_nan=False) if as_json else text
+    print(report, flush=True)
+    if failure:
+        raise failure
     if gate and not ready:
         raise typer.Exit(3)
 

@@ -3,8 +3,8 @@
 Nothing in the book needs it: it is a second opinion beside the rules of `census`, for text that these were not
 written for, and `extrabitter probe` asks for it on demand. Its answer is hostile input like any model's: bounded,
 parsed as JSON, checked against a schema, and each behaviour that it claims has to come with words that stand in the
-text. An answer that fails any of this is *missing* and says why; it is never zero. Answers are cached as they came, so
-that a judgement is paid for once and can be read again without a network.
+text. An answer that fails any of this is *missing* and says why; it is never zero. Answers are cached as they came, by
+endpoint and request, so that a judgement is paid for once and can be read again without a network.
 
 Left out: streaming, several judges, tools. The key is read from the environment at the moment of a request, and is
 neither cached nor printed.
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from extrabitter.artifacts import write_json
 from extrabitter.config import StrictModel
@@ -36,7 +36,7 @@ from extrabitter.tasks.countdown import Problem
 MAX_TEXT = 20_000  # characters of a text that are shown to the judge
 MAX_RESPONSE = 1_000_000  # bytes of a response that are read
 MAX_ANSWER = 20_000  # characters of an answer that are parsed
-RETRIES = 3  # after the first try, where the server says that it is busy
+RETRIES = 3  # after the first try, where the server says that it is busy or the connection breaks
 BUSY = (408, 429, 500, 502, 503, 504)
 
 REASONS = {
@@ -70,12 +70,23 @@ class JudgeError(RuntimeError):
 class JudgeSettings(StrictModel):
     """Which judge is asked, and how."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     base_url: str = Field(pattern=r"^https?://\S+$", description="endpoint, up to and with /v1")
     model: str = Field(min_length=1, description="model that the endpoint is asked for")
     cache_dir: str = Field(min_length=1, description="folder of the answers that were given")
     api_key_env: str = Field("", description="environment variable that holds the key; empty: none is sent")
     timeout_s: float = Field(60.0, gt=0, le=3600, description="of one request, seconds")
     max_tokens: int = Field(512, ge=64, le=8192, description="cap of an answer, tokens")
+
+    @field_validator("base_url", mode="before")  # before the pattern, whose message would show the password
+    @classmethod
+    def _has_no_user(cls, value: object) -> object:
+        if isinstance(value, str) and "@" in value:
+            raise ValueError(
+                "base_url: must not hold a user or password (an @); give the key by environment variable"
+            )
+        return value
 
 
 class Claim(BaseModel):
@@ -116,18 +127,24 @@ def ask(
     if len(text) > MAX_TEXT:
         return Answer(None, "text_too_long")
     request = _request(text, numbers, target, settings)
-    key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    path = Path(settings.cache_dir) / f"{key}.json"
-    answer = _cached(path, request)
+    answer = _cached(request, settings)
     if answer is None:
-        answer = _post(request, settings, sleep)
-        _keep(path, {"request": request, "answer": answer}, settings)
+        answer = _ask_anew(request, settings, sleep)
     return read_answer(answer, text)
 
 
-def check(settings: JudgeSettings) -> None:
-    """Have a line of ours judged, so that a judge that cannot be asked is found out before minutes are spent."""
-    ask("3 + 4 = 7", (3, 4), 7, settings)
+def check(settings: JudgeSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Have a line of ours judged, so that a judge that cannot be asked is found out before minutes are spent.
+
+    The cache is not read: it would answer for an endpoint that is gone.
+    """
+    text = "3 + 4 = 7"
+    answer = _ask_anew(_request(text, (3, 4), 7, settings), settings, sleep)
+    if read_answer(answer, text).reason == "no_answer":
+        raise JudgeError(
+            f"judge: {_address(settings)} responds without an answer of the expected form; base_url must lead to an "
+            "OpenAI-compatible endpoint, up to and with /v1"
+        )
 
 
 def judge_completions(completions: pd.DataFrame, settings: JudgeSettings) -> pd.DataFrame:
@@ -196,18 +213,43 @@ def _request(text: str, numbers: Sequence[int], target: int, settings: JudgeSett
     }
 
 
-def _cached(path: Path, request: dict[str, Any]) -> str | None:
+def _address(settings: JudgeSettings) -> str:
+    return settings.base_url.rstrip("/") + "/chat/completions"
+
+
+def _ask_anew(request: dict[str, Any], settings: JudgeSettings, sleep: Callable[[float], None]) -> str:
+    """Return the endpoint's answer, and keep it unless it is empty: that may be the server's passing trouble."""
+    answer = _post(request, settings, sleep)
+    if answer.strip():
+        _keep(request, answer, settings)
+    return answer
+
+
+def _question(request: dict[str, Any], settings: JudgeSettings) -> dict[str, Any]:
+    """Return what a cached answer answers; endpoints may give different models one name."""
+    return {"address": _address(settings), "request": request}
+
+
+def _cache_path(question: dict[str, Any], settings: JudgeSettings) -> Path:
+    key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+    return Path(settings.cache_dir) / f"{key}.json"
+
+
+def _cached(request: dict[str, Any], settings: JudgeSettings) -> str | None:
     """Return the answer in the cache, None where there is none that can be read."""
+    question = _question(request, settings)
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        return entry["answer"] if entry["request"] == request and isinstance(entry["answer"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = json.loads(_cache_path(question, settings).read_text(encoding="utf-8"))
+        answer = entry.pop("answer")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return answer if entry == question and isinstance(answer, str) else None
 
 
-def _keep(path: Path, entry: dict[str, Any], settings: JudgeSettings) -> None:
+def _keep(request: dict[str, Any], answer: str, settings: JudgeSettings) -> None:
+    question = _question(request, settings)
     try:
-        write_json(path, entry)
+        write_json(_cache_path(question, settings), question | {"answer": answer})
     except OSError as error:
         raise JudgeError(
             f"judge: cache_dir = {settings.cache_dir!r}: cannot be written ({error.strerror}); "
@@ -224,7 +266,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _post(request: dict[str, Any], settings: JudgeSettings, sleep: Callable[[float], None]) -> str:
     """Send a request; return the text of the answer, empty where the response holds none."""
-    address = settings.base_url.rstrip("/") + "/chat/completions"
+    address = _address(settings)
     headers = {"Content-Type": "application/json"}
     if settings.api_key_env:
         key = os.environ.get(settings.api_key_env, "").strip()
@@ -245,11 +287,12 @@ def _post(request: dict[str, Any], settings: JudgeSettings, sleep: Callable[[flo
         except urllib.error.HTTPError as error:
             if error.code not in BUSY or attempt == RETRIES:
                 raise JudgeError(f"judge: {address} answers {error.code} {error.reason}") from None
-            sleep(2.0**attempt)
-        # URLError, timeouts and broken connections are OSErrors.
+        # URLError, timeouts and broken connections are OSErrors; an address of no sense stays one.
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise JudgeError(f"judge: {address} cannot be reached ({reason})") from None
+            if attempt == RETRIES or isinstance(error, (ValueError, http.client.InvalidURL)):
+                reason = getattr(error, "reason", None) or error
+                raise JudgeError(f"judge: {address} cannot be reached ({reason})") from None
+        sleep(2.0**attempt)
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -104,15 +104,17 @@ class NaturalProbe:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a language model as judge says of completions; its shares are of those that it judged."""
+    """What a language model as judge says of completions, and the census; both shares are of those that were judged."""
 
     model: str
     shares: pd.DataFrame
+    census: pd.DataFrame
     missing: dict[str, int]  # completions without a judgement, by reason
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values; missing is None."""
-        return {"model": self.model, "shares": table_records(self.shares), "missing": self.missing}
+        tables = {"shares": table_records(self.shares), "census": table_records(self.census)}
+        return {"model": self.model, **tables, "missing": self.missing}
 
 
 def probe_natural(parameters: NaturalProbeParameters, pretrained: Pretrained) -> NaturalProbe:
@@ -150,17 +152,17 @@ def contrasts(completions: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Return rows of table `summary`: success with each behaviour, without it, and the contrast of the two.
 
     Intervals are bootstraps that resample problems. Where all problems of a side agree these see no spread, as where
-    one completion alone shows a behaviour: the contrast's interval then takes that side's from Wilson, with as many
-    trials as it has problems. What has an empty side is missing, not zero.
+    one completion alone shows a behaviour: that side's interval is then Wilson's, with as many trials as it has
+    problems, in the contrast too. What has an empty side is missing, not zero.
     """
-    measures: dict[str, Measure] = {}
+    successes: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
     for behaviour in BEHAVIOURS:
-        measures |= _success_by(behaviour)
+        successes.append(_success_table(completions, behaviour, seed))
         rng = np.random.default_rng(derive_seed(seed, "contrast", behaviour))
         row = {"measure": f"contrast_{behaviour}", **_contrast(completions, behaviour, rng)._asdict()}
         rows.append(row | {"count": len(completions)})
-    return pd.concat([summary_table(completions, seed, measures), pd.DataFrame(rows)], ignore_index=True)
+    return pd.concat([*successes, pd.DataFrame(rows)], ignore_index=True)
 
 
 def _success_by(behaviour: str) -> dict[str, Measure]:
@@ -173,7 +175,18 @@ def _success_by(behaviour: str) -> dict[str, Measure]:
     }
 
 
-def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generator) -> Interval:
+def _success_table(completions: pd.DataFrame, behaviour: str, seed: int) -> pd.DataFrame:
+    """Return the rows of table `summary` for success with a behaviour and without it."""
+    table = summary_table(completions, seed, _success_by(behaviour))
+    right, count, other_right, other_count = _sums(completions, behaviour).T
+    down, up = np.transpose([_unseen_spread(right, count), _unseen_spread(other_right, other_count)])
+    table["lower"] = (table["lower"] - down).clip(lower=0)
+    table["upper"] = (table["upper"] + up).clip(upper=1)
+    return table
+
+
+def _sums(completions: pd.DataFrame, behaviour: str) -> np.ndarray:
+    """Return what each problem adds to success with a behaviour and without: (problems, 4), right before count."""
     parts = pd.DataFrame(
         {
             f"{name} {part}": column_of(completions)
@@ -181,7 +194,11 @@ def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generato
             for part, column_of in measure._asdict().items()
         }
     )
-    sums = parts.groupby(completions["problem"], sort=True).sum().to_numpy(float)  # (problems, 4)
+    return parts.groupby(completions["problem"], sort=True).sum().to_numpy(float)
+
+
+def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generator) -> Interval:
+    sums = _sums(completions, behaviour)
     weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=NUM_RESAMPLES)
     with np.errstate(divide="ignore", invalid="ignore"):
         top, bottom, other_top, other_bottom = np.vstack([sums.sum(axis=0), weights @ sums]).T
@@ -202,7 +219,7 @@ def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generato
 def _unseen_spread(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
     """Return how far Wilson's ends lie from a share on whose value all problems agree; nought where they do not."""
     shares = right[count > 0] / count[count > 0]
-    if np.ptp(shares) > 0:
+    if not len(shares) or np.ptp(shares) > 0:
         return 0.0, 0.0
     wilson = wilson_interval(shares.sum(), len(shares))
     return wilson.value - wilson.lower, wilson.upper - wilson.value
@@ -211,15 +228,22 @@ def _unseen_spread(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
 def judged_shares(completions: pd.DataFrame, judgements: pd.DataFrame, model: str, seed: int = 0) -> Judged:
     """Return the shares of completions that show a behaviour by a judge, with 95 % intervals, problems resampled.
 
-    `judgements` is of `judge.judge_completions`, in the order of the completions. What was not judged is in no share.
+    `judgements` is of `judge.judge_completions`, in the order of the completions. What was not judged is in no share,
+    nor in those of the census, which would differ by the choice of completions otherwise.
     """
     judged = judgements["reason"] == "ok"
-    shown = {behaviour: judgements[behaviour].fillna(0) > 0 for behaviour in BEHAVIOURS}
-    table = pd.DataFrame({"problem": completions["problem"].to_numpy(), "judged": judged, **shown})
-    measures = {behaviour: Measure(column(behaviour), column("judged")) for behaviour in BEHAVIOURS}
-    shares = summary_table(table, seed, measures).rename(columns={"measure": "behaviour"})
+
+    def shares(counts: dict[str, Any]) -> pd.DataFrame:
+        shown = {behaviour: judged & (counts[behaviour] > 0) for behaviour in BEHAVIOURS}
+        table = pd.DataFrame({"problem": completions["problem"].to_numpy(), "judged": judged, **shown})
+        measures = {behaviour: Measure(column(behaviour), column("judged")) for behaviour in BEHAVIOURS}
+        return summary_table(table, seed, measures).rename(columns={"measure": "behaviour"})
+
+    by_judge = {behaviour: judgements[behaviour].fillna(0) for behaviour in BEHAVIOURS}
+    by_census = {behaviour: completions[f"{behaviour}_count"].to_numpy() for behaviour in BEHAVIOURS}
     missing = judgements["reason"][~judged].value_counts()
-    return Judged(model, shares, {str(reason): int(count) for reason, count in missing.items()})
+    counted = {str(reason): int(count) for reason, count in missing.items()}
+    return Judged(model, shares(by_judge), shares(by_census), counted)
 
 
 def published_scores() -> pd.DataFrame:

@@ -16,6 +16,10 @@ from extrabitter.priming_advice import Advice
 from extrabitter.probe import Probe
 from extrabitter.records import BEHAVIOURS
 
+QUOTE_BIAS = (
+    "only answers that claim a behaviour can fail by their quote, which biases the judge's shares down"
+)
+
 
 def describe(probe: Probe, checkpoint: str, forecast: Forecast) -> str:
     """Return the report of a probe, some thirty lines of at most 110 characters but for the checkpoint's name."""
@@ -148,25 +152,26 @@ def _score(score: Mapping[Any, Any]) -> str:
 def _judge_lines(probe: NaturalProbe, judged: Judged) -> list[str]:
     missing = [f"{count} {reason.replace('_', ' ')}" for reason, count in judged.missing.items()]
     num_judged = len(probe.completions) - sum(judged.missing.values())
-    return [
-        f"the same by the judge {judged.model}, whose errors were not measured; beside it the census",
-        *_table(_judge_rows(probe.summary, judged.shares)),
+    lines = [
+        f"the same by the judge {judged.model}, whose errors were not measured; beside it the census of what it judged",
+        *_table(_judge_rows(judged)),
         f"  {num_judged} of {len(probe.completions)} completions judged"
         + (f"; missing: {', '.join(missing)}" if missing else ""),
     ]
+    return [*lines, f"  {QUOTE_BIAS}"] if judged.missing.get("quote_not_in_text") else lines
 
 
-def _judge_rows(summary: pd.DataFrame, shares: pd.DataFrame) -> Iterable[Sequence[str]]:
+def _judge_rows(judged: Judged) -> Iterable[Sequence[str]]:
     yield "", "judge", "interval", "census", "interval"
-    counted = summary.set_index("measure")[["value", "lower", "upper"]]
-    by_judge = shares.set_index("behaviour")[["value", "lower", "upper"]]
+    by_judge, by_census = (
+        table.set_index("behaviour")[["value", "lower", "upper"]] for table in (judged.shares, judged.census)
+    )
     for behaviour in BEHAVIOURS:
-        ours, theirs = counted.loc[f"frac_with_{behaviour}"], by_judge.loc[behaviour]
         yield (
             behaviour,
             *(
                 text
-                for value, lower, upper in (theirs, ours)
+                for value, lower, upper in (by_judge.loc[behaviour], by_census.loc[behaviour])
                 for text in (_percent(value), _spread(lower, upper))
             ),
         )
