@@ -141,6 +141,8 @@ def test_a_failed_arm_is_named_with_its_reason(with_failures: Path, one_seed: Pa
 def test_provenance_counts_runs_and_names_the_profile(three_seeds: Path) -> None:
     shown = reporting.provenance_html(three_seeds, "<laptop>", ["grpo"]).data
     assert "12 runs over three seeds" in shown and "&lt;laptop&gt;" in shown and "<laptop>" not in shown
+    assert 'href="runs.html"' in shown
+    assert "runs.html" not in reporting.provenance_html(three_seeds, "bases", ["grpo"], have_pages=False).data
 
 
 def test_one_seed_keeps_its_own_interval_and_more_seeds_give_a_t_interval() -> None:

@@ -97,7 +97,7 @@ def search_rate_by_dose(rates: pd.DataFrame) -> Figure:
     floor = rates.loc[rates["value"] > 0, "value"].min() / 10  # what is below cannot be told from it
     nought = lowest / 10  # where a share of 0 stands on a log axis
     with style():
-        fig = new_figure(4.6)
+        fig = new_figure(3.4 + 0.24 * rates["arm"].nunique())
         axes = fig.subplots()
         entries: dict[str, Artist] = {}
         arms = list(dict.fromkeys(rates["arm"]))

@@ -277,10 +277,13 @@ def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
     )
 
 
-def provenance_html(results_dir: str | Path, profile: str, stages: Sequence[str]) -> HTML:
+def provenance_html(
+    results_dir: str | Path, profile: str, stages: Sequence[str], have_pages: bool = True
+) -> HTML:
     """Show a page's provenance: one line to read, and the table of runs behind it to unfold.
 
-    Without stages the page reads no run: then the line says that it was computed as it was made.
+    Without stages the page reads no run: then the line says that it was computed as it was made. Runs that are not of
+    the book's own profile have no pages to be sent to.
     """
     if not stages:
         commit = git_state()
@@ -298,6 +301,11 @@ def provenance_html(results_dir: str | Path, profile: str, stages: Sequence[str]
         + "."
     )
     table = table_html(provenance_table(runs)).data if runs else ""
+    if runs and have_pages:
+        table += (
+            "<p>Parameters, seeds, hashes, versions and the command that makes it again: on "
+            '<a href="runs.html">the page of each run</a>.</p>'
+        )
     return inert(
         f'<details class="eb-provenance"><summary>{line}</summary>{table}</details>'
         + failures_html(results_dir, stages).data
