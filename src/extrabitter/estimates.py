@@ -110,25 +110,30 @@ def of_difference(completions: pd.DataFrame, arm: str, baseline: str, measure: s
         ).to_numpy(float)
         for seed in seeds
     ]
-    values = [_difference_of_ratios(part.sum(axis=0)) for part in parts]
+    values = [difference_of_ratios(part.sum(axis=0)) for part in parts]
     known = np.flatnonzero(np.isfinite(values))
     # Resampling takes longer than all else, and only a single seed's interval is over problems.
-    ends = _resampled(parts[known[0]], seeds[known[0]]) if len(known) == 1 else (np.nan, np.nan)
+    ends = (np.nan, np.nan)
+    if len(known) == 1:
+        rng = np.random.default_rng(derive_seed(seeds[known[0]], "paired difference"))
+        ends = resampled_difference(parts[known[0]], rng)
     rows = [(value, *ends) for value in values]
     return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
 
 
-def _difference_of_ratios(sums: NDArray[np.float64]) -> float:
+def difference_of_ratios(sums: NDArray[np.float64]) -> float:
     """Return top_1 / bottom_1 - top_2 / bottom_2; NaN where a denominator is nought."""
     top_1, bottom_1, top_2, bottom_2 = sums
     return float(top_1 / bottom_1 - top_2 / bottom_2) if bottom_1 and bottom_2 else float("nan")
 
 
-def _resampled(parts: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Return the ends of the bootstrap interval over problems; `parts` has a row of four sums a problem."""
-    rng = np.random.default_rng(derive_seed(seed, "paired difference"))
+def resampled_difference(parts: NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
+    """Return the ends of the bootstrap interval over problems; `parts` (P, 4) has a problem's four sums a row.
+
+    Resamples that happen to leave a side empty say nothing.
+    """
     weights = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=NUM_RESAMPLES)  # (R, P)
-    draws = np.array([_difference_of_ratios(sums) for sums in weights @ parts])
+    draws = np.array([difference_of_ratios(sums) for sums in weights @ parts])
     lower, upper = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
     return float(lower), float(upper)
 

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from extrabitter.behaviours import Measure, column, positive
 from extrabitter.census_scores import FOLDER, SCORES, read_scores
-from extrabitter.evaluation import NUM_RESAMPLES, pass_at_k_table, summary_table
+from extrabitter.estimates import difference_of_ratios, resampled_difference
+from extrabitter.evaluation import pass_at_k_table, summary_table
 from extrabitter.metrics import Interval, wilson_interval
 from extrabitter.natural_evaluation import natural_summary, sample_natural
 from extrabitter.priming import EXAMPLE_CONDITIONS
@@ -199,21 +200,17 @@ def _sums(completions: pd.DataFrame, behaviour: str) -> np.ndarray:
 
 def _contrast(completions: pd.DataFrame, behaviour: str, rng: np.random.Generator) -> Interval:
     sums = _sums(completions, behaviour)
-    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=NUM_RESAMPLES)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        top, bottom, other_top, other_bottom = np.vstack([sums.sum(axis=0), weights @ sums]).T
-        value, *draws = top / bottom - other_top / other_bottom
+    value = difference_of_ratios(sums.sum(axis=0))
     if not np.isfinite(value):
         return Interval(np.nan, np.nan, np.nan)
-    # Resamples that happen to leave a side empty say nothing.
-    lower, upper = np.quantile([draw for draw in draws if np.isfinite(draw)], [0.025, 0.975])
+    lower, upper = resampled_difference(sums, rng)
     below, above = max(0.0, value - lower), max(0.0, upper - value)
     # Distances of independent sides add up in squares. Source: Newcombe, Statistics in Medicine 17 (1998), 873-890.
     down, up = _unseen_spread(sums[:, 0], sums[:, 1])
     other_down, other_up = _unseen_spread(sums[:, 2], sums[:, 3])
     lower = max(-1.0, value - math.hypot(below, down, other_up))
     upper = min(1.0, value + math.hypot(above, up, other_down))
-    return Interval(float(value), float(lower), float(upper))
+    return Interval(value, lower, upper)
 
 
 def _unseen_spread(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
