@@ -233,17 +233,21 @@ def missed_bars_html(bars: pd.DataFrame, counted: str = "seed") -> HTML:
         {
             "base": f"{arm_label(row['arm'])}, {counted} {row['seed']}",
             "bar": row["bar"],
-            "measured": _legible(row["value"]),
-            "asked for": f"{row['direction']} {_legible(row['threshold'])}",
+            "measured": bar_number(row["value"]),
+            "asked for": f"{row['direction']} {bar_number(row['threshold'])}",
         }
         for row in missed.to_dict("records")
     ]
     return table_html(pd.DataFrame(rows, columns=["base", "bar", "measured", "asked for"]), "Bars missed")
 
 
-def _legible(value: float) -> str:
-    """Write a bar's number: a threshold of 1e-5 must not read as nought."""
-    return f"{value:.0e}" if 0 < abs(value) < 5e-4 else decimal(value, 3)
+def bar_number(value: float) -> str:
+    """Write a bar's value or threshold, in powers of ten where three digits would show nought.
+
+    >>> bar_number(0.98), bar_number(1e-5)
+    ('0.980', '1.0e-05')
+    """
+    return f"{value:.1e}" if 0 < value < 0.001 else decimal(value, 3)
 
 
 def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
