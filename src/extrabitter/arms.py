@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# An evaluation on other problems than the usual ones of its profile.
+# An evaluation on other problems than the usual ones of its profile, and one of a checkpoint on the way.
 _OTHER_PROBLEMS = ("rare_", "common_", "three_")
+_ON_THE_WAY = r"step_\d+_"
 
 # Models of one later experiment, whose chapter shows them.
 _OF_ONE_EXPERIMENT = {
@@ -26,10 +27,10 @@ def base_of(arm: str) -> str:
 
     >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler", "rare_grpo_rich")]
     ['rich', 'rich', 'sft_filler', 'sft_filler', 'rich']
-    >>> base_of("three_sft_smollm2_search")
-    'sft_smollm2_search'
+    >>> base_of("three_sft_smollm2_search"), base_of("step_20_grpo_rich")
+    ('sft_smollm2_search', 'rich')
     """
-    return re.sub(r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)})", "", arm))
+    return re.sub(r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)}|{_ON_THE_WAY})", "", arm))
 
 
 def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
@@ -64,7 +65,11 @@ def arm_before(model: str) -> str:
 def has_own_chapter(arm: str) -> bool:
     """Tell whether an arm belongs to one later experiment, whose chapter shows it; the others would drown in them.
 
-    >>> [has_own_chapter(arm) for arm in ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler")]
-    [False, True, False, True]
+    A checkpoint on the way is for the completions browser alone.
+
+    >>> arms = ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler", "step_20_grpo_latent")
+    >>> [has_own_chapter(arm) for arm in arms]
+    [False, True, False, True, True]
     """
-    return arm.startswith(_OTHER_PROBLEMS) or base_of(arm) in _OF_ONE_EXPERIMENT
+    other = arm.startswith(_OTHER_PROBLEMS) or re.match(_ON_THE_WAY, arm) is not None
+    return other or base_of(arm) in _OF_ONE_EXPERIMENT
