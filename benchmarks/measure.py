@@ -86,7 +86,7 @@ def rollouts(job: dict[str, Any]) -> dict[str, Any]:
     model, tokenizer = build(job["workload"])
     group = 256 if job["kind"] == "pass_at_256" else NUM_GENERATIONS
     distinct = prompts(tokenizer, job["count"] // group)
-    sampling = SamplingParameters(MAX_COMPLETION_LENGTH)
+    sampling = SamplingParameters(MAX_COMPLETION_LENGTH[job["workload"]])
     generator = torch.Generator().manual_seed(0)
     eos = tokenizer.eos_token_id
 
@@ -103,7 +103,7 @@ def rollouts(job: dict[str, Any]) -> dict[str, Any]:
             attention_mask=(ids != 0).long(),
             do_sample=True,
             top_k=0,
-            max_new_tokens=MAX_COMPLETION_LENGTH,
+            max_new_tokens=sampling.max_completion_length,
         )[:, width:]
         ended = (output == eos).cumsum(dim=1)
         return int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())
@@ -145,7 +145,11 @@ def step(job: dict[str, Any]) -> dict[str, Any]:
     # A rate of nearly zero keeps the completions as long as they are.
     shared = {"run_dir": "unused", "arm": "bench", "seed": 0, "init_from": "unused", "learning_rate": 1e-9}
     shared |= {"num_generations": NUM_GENERATIONS, "per_device_train_batch_size": job["count"]}
-    shared |= {"max_completion_length": MAX_COMPLETION_LENGTH, "logging_steps": 1000, "num_steps": 2}
+    shared |= {
+        "max_completion_length": MAX_COMPLETION_LENGTH[job["workload"]],
+        "logging_steps": 1000,
+        "num_steps": 2,
+    }
     samplers = {"ours": "batched"} | ({"stock": "generate"} if "stock_rounds" in job else {})
     found: dict[str, list[tuple[float, float, Any]]] = {name: [] for name in samplers}
     parts: dict[str, list[float]] = defaultdict(list)

@@ -97,7 +97,7 @@ def test_every_bar_is_measured_by_a_job_and_no_two_jobs_are_the_same(
     bench: ModuleType, write: Callable[..., Path]
 ) -> None:
     assert set(verdicts(write()).values()) == {"met"}
-    assert len(BARS) == 8 and len(bar_table(read_results(write()))) == 16
+    assert len(BARS) == 8 and len(bar_table(read_results(write()))) == 18
     jobs = [(job["kind"], job["workload"], job["count"]) for job in bench.jobs(quick=False)]
     assert len(set(jobs)) == len(jobs)
 
@@ -191,7 +191,7 @@ def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable
         "one job on two threads made 1000 completions a second; two jobs on one thread each made 1500 in all, "
         "1.50 times as many"
     )
-    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 16 ")
+    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 18 ")
     assert benchmark_tables.start_time(results, "kernel") == "2.5 s"
     assert benchmark_tables.start_time(results, "tea") == "not measured"
     alone = read_results(write(without(kind="rollouts_together", processes=2)))
@@ -201,7 +201,10 @@ def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable
 def test_arithmetic_alone_takes_the_share_of_the_time_that_is_at_peak(write: Callable[..., Path]) -> None:
     half = with_value("peak_share", 0.5, kind="pass_at_256")
     results = read_results(write(lambda rows: with_value("wall_s", 80.0, kind="pass_at_256")(half(rows))))
-    assert benchmark_tables.arithmetic_of_pass(results) == "40 s (direct) and 40 s (search)"
+    assert (
+        benchmark_tables.arithmetic_of_pass(results)
+        == "40 s (direct), 40 s (search), 40 s (absent), 40 s (rich)"
+    )
 
 
 def test_lengths_and_conditions_are_those_of_the_measurements(write: Callable[..., Path]) -> None:
@@ -209,7 +212,9 @@ def test_lengths_and_conditions_are_those_of_the_measurements(write: Callable[..
         write(with_value("tokens", 64 * 210, kind="rollouts", workload="search", count=64))
     )
     # 64, 256, 1,024 and 4,096 completions, each counted once
-    assert benchmark_tables.lengths(results) == "direct: 30 tokens, search: 32 tokens"
+    assert benchmark_tables.lengths(results) == (
+        "direct: 30 tokens, search: 32 tokens, absent: 30 tokens, rich: 30 tokens"
+    )
     assert benchmark_tables.conditions(results) == "one thread of Tin Can, 2 cores"
 
 
@@ -217,10 +222,10 @@ def test_the_answer_counts_bars_and_names_what_was_measured(write: Callable[...,
     assert benchmark_tables.answer(read_results(write())) == (
         "Sampling 1,024 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. A whole "
         "GRPO step of 256 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. Of the "
-        "bars set for it, 16 are met."
+        "bars set for it, 18 are met."
     )
     answer = benchmark_tables.answer(read_results(write(quick=True)))
-    assert answer == "Of the bars set for it, 16 are not measured."
+    assert answer == "Of the bars set for it, 18 are not measured."
 
 
 def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: Path) -> None:
@@ -298,8 +303,8 @@ def test_the_chapter_runs_on_a_whole_a_quick_and_no_table(
     assert (tmp_path / "out/figures/speed_cost.svg").stat().st_size > 0
     assert ("Tin Can, 2 cores" in shown) == (which != "absent")
     assert (NOTHING in glued["answer"]) == (which == "absent")
-    assert shown.count("<td>missed</td>") == (2 if which == "missed" else 0)
-    assert shown.count("<td>not measured</td></tr>") == (16 if which in ("quick", "absent") else 0)
+    assert shown.count("<td>missed</td>") == (4 if which == "missed" else 0)
+    assert shown.count("<td>not measured</td></tr>") == (18 if which in ("quick", "absent") else 0)
 
 
 def test_every_test_that_the_chapter_names_is_there() -> None:

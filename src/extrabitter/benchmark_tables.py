@@ -15,7 +15,8 @@ import pandas as pd
 
 from extrabitter.reporting import NOT_MEASURED, decimal, percent, spell
 
-WORKLOADS = ("direct", "search")
+WORKLOADS = ("direct", "search")  # random weights
+SHIPPED = ("absent", "rich")  # bases under models/
 SAMPLED, STEPPED = 1024, 256  # completions at which the answer compares sampling, and whole steps
 PRETRAINED = 100_000  # tokens on which pretraining is timed
 KINDS = {"rollouts": "sampling", "step": "whole step", "pass_at_256": "sampling for pass@256"}
@@ -165,7 +166,7 @@ BARS = (
         "wall_s",
         "at most",
         "s",
-        {"direct": 60, "search": 60},
+        dict.fromkeys((*WORKLOADS, *SHIPPED), 60),
     ),
     Bar(
         "pretraining a base's whole stage on two threads",
@@ -319,7 +320,10 @@ def verdict_counts(bars: pd.DataFrame) -> str:
 
 def lengths(results: pd.DataFrame) -> str:
     """Say how long the sampled completions are on average, by workload."""
-    sampled = results[results["kind"] == "rollouts"].groupby("workload")[["tokens", "count"]].sum()
+    counted = (results["kind"] == "rollouts") | (
+        (results["kind"] == "pass_at_256") & results["workload"].isin(SHIPPED)
+    )
+    sampled = results[counted].groupby("workload", sort=False)[["tokens", "count"]].sum()
     means = (sampled["tokens"] / sampled["count"]).items()
     return ", ".join(f"{name}: {decimal(mean, 0)} tokens" for name, mean in means) or NOT_MEASURED
 
@@ -340,8 +344,8 @@ def arithmetic_of_pass(results: pd.DataFrame) -> str:
     """Say how long pass@256 would take if one thread did nothing but its arithmetic, at the measured peak."""
     passes = results[results["kind"] == "pass_at_256"]
     seconds = dict(zip(passes["workload"], passes["wall_s"] * passes["peak_share"], strict=True))
-    said = [f"{decimal(seconds[name], 0)} s ({name})" for name in WORKLOADS if name in seconds]
-    return " and ".join(said) or NOT_MEASURED
+    said = [f"{decimal(seconds[name], 0)} s ({name})" for name in (*WORKLOADS, *SHIPPED) if name in seconds]
+    return ", ".join(said) or NOT_MEASURED
 
 
 def peak(results: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ from extrabitter.sampling import SamplingParameters, draw
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WIDTH = 256  # wider is hardly faster, narrower pays more for the start of each operation
+WIDTH = 64  # wider outgrows the processor's cache, narrower pays more for the start of each operation
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights, which each token reads
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
@@ -162,7 +162,9 @@ class _Sampler:
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
                 alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
-                yield _Chunk(torch.stack((rows, last, padding))[:, alive], cache[:, :, source[alive]])
+                yield _Chunk(
+                    torch.stack((rows, last, padding))[:, alive], cache.index_select(2, source[alive])
+                )
 
     def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
         """Move up to `width` waiting rows, all `age` tokens old, into the decoder's cache; return the state."""
@@ -195,13 +197,14 @@ class _Sampler:
             if len(rows) - count > len(rows) // 16 or not count:
                 holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
                 state[:, holes] = state[:, movers]
-                cache[:, :, holes, :, :columns] = cache[:, :, movers, :, :columns]
+                used = cache[..., :columns, :]
+                used.index_copy_(2, holes, used.index_select(2, movers))
                 state = state[:, :count]
                 alive = torch.ones_like(state[0], dtype=torch.bool)
             if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
                 break
         chosen = alive.nonzero()[:, 0]
-        return _Chunk(state[:, chosen], cache[:, :, chosen, :, :columns]), age
+        return _Chunk(state[:, chosen], cache[..., :columns, :].index_select(2, chosen)), age
 
     def _run_generate(self, groups: Groups) -> None:
         from transformers import GenerationConfig
