@@ -16,6 +16,7 @@ from extrabitter.completions_browser import (
     browser_html,
     collect,
     list_evaluated,
+    on_the_way,
     pairs_of,
     save_script,
     script,
@@ -97,6 +98,26 @@ def test_a_variant_of_rl_is_paired_with_the_checkpoint_it_was_given(tmp_path: Pa
     before, after = pairs["rich, search words masked"]
     assert before.run.arm == "base_rich"
     assert after.label == "after 20 steps of RL, “back” masked"
+
+
+def test_a_checkpoint_on_the_way_can_be_picked_between_the_two_ends(results: Path, tmp_path: Path) -> None:
+    assert "No checkpoint between" in on_the_way(list_evaluated(results))
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    stage = tmp_path / "behaviour_evaluation"
+    target = stage / "step_20_grpo_rich" / "seed=0"
+    shutil.copytree(stage / "grpo_rich" / "seed=0", target)
+    manifest = json.loads((target / artifacts.MANIFEST).read_text(encoding="utf-8"))
+    manifest["arm"] = "step_20_grpo_rich"
+    manifest["parameters"]["checkpoint"] = "runs/x/grpo/grpo_rich/seed=0/checkpoint-20"
+    artifacts.write_json(target / artifacts.MANIFEST, manifest)
+    evaluated = list_evaluated(tmp_path)
+    own = [one.label for one in evaluated if (one.run.seed, one.model) == (0, "rich")]
+    assert own == ["before RL", "after 20 steps of RL", "after 40 steps of RL"]
+    assert "followed for rich: sometimes searches, of which the checkpoints after 20 steps can" in on_the_way(
+        evaluated
+    )
+    ends = {label: (evaluated[a].step, evaluated[b].step) for label, a, b in pairs_of(evaluated, tmp_path)}
+    assert ends["rich: sometimes searches"] == (0, 40)
 
 
 def test_what_is_drawn_is_counted_and_the_same_each_time(results: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from extrabitter.provenance import PACKAGE, REPOSITORY, import_closure, notebook_code
 
-BASEMENT = {"__init__", "artifacts", "config", "provenance", "records", "seeding"}
+BASEMENT = {"__init__", "artifacts", "config", "fingerprints", "lineage", "provenance", "records", "seeding"}
 TASKS = {"tasks"}
 INSTRUMENTS = {
     "arms",
@@ -59,7 +59,7 @@ FIGURES = {
     "training_figures",
 }
 REPORTING = {"benchmark_tables", "census_tables", "completions_browser", "highlighting", "reporting"}
-REPORTING |= {"claims", "published_results", "scorecard", "verdicts"}
+REPORTING |= {"claims", "provenance_tables", "published_results", "scorecard", "verdicts"}
 PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}
 PIPELINE |= {"run_pages", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}

@@ -13,7 +13,7 @@ import yaml
 
 import miniature
 from chromium import Page
-from extrabitter import artifacts, pipeline, provenance, publishing, records, run_pages, staging
+from extrabitter import artifacts, fingerprints, pipeline, provenance, publishing, records, run_pages, staging
 from extrabitter.completions_browser import browser_html, collect, save_script
 from extrabitter.config import STAGES
 from extrabitter.highlighting import completions_html
@@ -62,19 +62,19 @@ def page(results: Path, source: Path, key: str) -> str:
 
 def test_the_hash_of_results_leaves_out_wall_times_and_nothing_else(results: Path) -> None:
     run = artifacts.find_runs(results, "grpo")[0]
-    before = run_pages.result_sha256(run.path, run.manifest)
+    before = fingerprints.result_sha256(run.path, run.manifest)
     rewrite(run, "steps", rollout_s=9.0, train_s=9.0, step_s=18.0)
-    assert run_pages.result_sha256(run.path, run.manifest) == before
+    assert fingerprints.result_sha256(run.path, run.manifest) == before
     reward = run.table("steps")["reward"]
     rewrite(run, "steps", reward=reward + 1e-15 * (reward.index == 3))
-    assert run_pages.result_sha256(run.path, run.manifest) != before
+    assert fingerprints.result_sha256(run.path, run.manifest) != before
 
 
 def test_a_page_shows_where_its_run_comes_from_and_what_it_was_given(results: Path, tmp_path: Path) -> None:
     text = page(results, tmp_path, "grpo/grpo_absent/seed=0")
     run = next(run for run in artifacts.find_runs(results, "grpo") if run.arm == "grpo_absent")
     rows = dict(re.findall(r"^\| ([\w ]+) \| `([^`]*)` \|$", text, re.MULTILINE))
-    assert rows["results"] == run_pages.result_sha256(run.path, run.manifest)[:12]
+    assert rows["results"] == fingerprints.result_sha256(run.path, run.manifest)[:12]
     assert (rows["profile"], rows["seed"], rows["commit"]) == ("made_up", "0", "0" * 12)
     assert (rows["wall time"], rows["peak memory"]) == ("90 s", "512 MB")
     assert commands(text) == [
@@ -154,20 +154,37 @@ def test_a_page_whose_code_has_changed_says_so_and_another_does_not(results: Pat
     assert any("| failed |" in row and "grpo_rich" in row for row in rows)
 
 
+def test_a_page_whose_run_began_with_another_draw_names_the_one_that_is_shown(
+    results: Path, tmp_path: Path
+) -> None:
+    """Both hashes are made up; see test_lineage.py for when two runs meet."""
+
+    def record(key: str, name: str, sha256: str) -> None:
+        path = results / key / artifacts.MANIFEST
+        artifacts.write_json(path, json.loads(path.read_text(encoding="utf-8")) | {name: sha256})
+
+    record("base_model/absent/seed=0", "model_sha256", "1" * 64)
+    for sha256, differs in (("1" * 64, False), ("2" * 64, True)):
+        record("grpo/grpo_absent/seed=0", "input_sha256", sha256)
+        text = page(results, tmp_path, "grpo/grpo_absent/seed=0")
+        link = "[base_model/absent/seed=0](/run_pages/base_model/absent-seed-0)"
+        assert (f"other weights than those that {link} made" in text) == differs
+
+
 def test_the_hash_of_published_weights_outlives_the_weights(tmp_path: Path) -> None:
     write_results(tmp_path / "results", num_problems=2)
     run = artifacts.find_runs(tmp_path / "results", "grpo")[0]
-    assert run_pages.model_sha256(run.manifest) == ""
+    assert fingerprints.model_sha256(run.manifest) == ""
     (run.path / "checkpoint").mkdir()
-    (run.path / run_pages.WEIGHTS).write_bytes(b"weights")
-    sha = provenance.file_sha256(run.path / run_pages.WEIGHTS)
-    run.manifest["files"][run_pages.WEIGHTS] = sha
+    (run.path / fingerprints.WEIGHTS).write_bytes(b"weights")
+    sha = provenance.file_sha256(run.path / fingerprints.WEIGHTS)
+    run.manifest["files"][fingerprints.WEIGHTS] = sha
     artifacts.write_json(run.path / artifacts.MANIFEST, run.manifest)
     write_notebooks(tmp_path / "results")
     publishing._copy_run(run, tmp_path / "published", tmp_path)
     manifest = artifacts.read_manifest(tmp_path / "published")
-    assert manifest is not None and run_pages.WEIGHTS not in manifest["files"]
-    assert run_pages.model_sha256(manifest) == sha
+    assert manifest is not None and fingerprints.WEIGHTS not in manifest["files"]
+    assert fingerprints.model_sha256(manifest) == sha
 
 
 def test_a_damaged_run_stops_the_book(results: Path) -> None:

@@ -63,7 +63,7 @@ def run_job(
     profile: ProfileName = "laptop",
 ) -> None:
     """Make one run, whether or not it is up to date, and print the hash of its results."""
-    from extrabitter import artifacts, execution, pipeline, run_pages
+    from extrabitter import artifacts, execution, fingerprints, pipeline
 
     made = pipeline.make_plan(profile, root.resolve())
     status = execution.run_job(made, job)
@@ -71,7 +71,7 @@ def run_job(
     manifest = artifacts.read_manifest(run_dir)
     if status.state != "ok" or manifest is None:
         raise typer.Exit(1)
-    print(f"results of {job}: {run_pages.result_sha256(run_dir, manifest)[:12]}")
+    print(f"results of {job}: {fingerprints.result_sha256(run_dir, manifest)[:12]}")
 
 
 @app.command()

@@ -116,6 +116,21 @@ def pairs_of(evaluated: Sequence[Evaluated], results_dir: str | Path) -> list[tu
     return pairs
 
 
+def on_the_way(evaluated: Sequence[Evaluated]) -> str:
+    """Say of which models steps between the first and the last of RL can be picked."""
+    steps: dict[str, set[int]] = {}
+    for one in evaluated:
+        steps.setdefault(one.model, set()).add(one.step)
+    between = {arm_label(model): sorted(found)[1:-1] for model, found in steps.items() if len(found) > 2}
+    if not between:
+        return "No checkpoint between the first and the last step of RL was kept in this profile"
+    said = [
+        f"{label}, of which the checkpoints after {', '.join(map(str, found))} steps can be picked too"
+        for label, found in between.items()
+    ]
+    return f"That way can be followed for {'; '.join(said)}; of other models the two ends are there"
+
+
 def _is_before(one: Evaluated) -> bool:
     return one.label.startswith("before RL")
 

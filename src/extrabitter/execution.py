@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from extrabitter import artifacts
+from extrabitter import artifacts, page_footers
 from extrabitter.artifacts import Status
 from extrabitter.config import ParameterError, StageParameters
 from extrabitter.pipeline import CHAPTER_NOTEBOOKS, Book, Job, Plan
@@ -97,6 +97,7 @@ def run_chapter(book: Book, chapter: str) -> None:
     partial, log = folder / f".{chapter}.partial.ipynb", folder / f"{chapter}.log"
     for left_over in (partial, failed):
         left_over.unlink(missing_ok=True)
+    os.environ[page_footers.COMMANDS] = page_footers.commands_from_clone(book, chapter)
     try:
         _papermill(root, notebook, partial, log, parameters, f"chapter {chapter}")
     except NotebookError as error:
@@ -104,6 +105,8 @@ def run_chapter(book: Book, chapter: str) -> None:
         if partial.exists():  # not if papermill failed before it wrote anything
             partial.replace(failed)
         raise NotebookError(f"chapter {chapter}: {error}") from None
+    finally:
+        os.environ.pop(page_footers.COMMANDS)
     partial.replace(page)
     print(f"finished chapter {chapter}: ok in {time.monotonic() - started:.1f} s")
 

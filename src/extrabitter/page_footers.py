@@ -1,4 +1,4 @@
-"""What stands below each page: its committed source, the command that makes it, and when it last changed.
+"""What stands below each page: its committed source, the commands that make it, and when it last changed.
 
 Launch links appear only where the checkout comes from GitHub: no other address of it is known here.
 """
@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from extrabitter import provenance
+from extrabitter.pipeline import Book
+
+# Environment variable that gives a running chapter `commands_from_clone`; provenance_tables.COMMANDS is the same.
+COMMANDS = "EXTRABITTER_PAGE_COMMANDS"
+# What a profile's runs begin with that no clone holds, and the command that brings it.
+FETCHED = {"smollm2": "make smollm2"}
 # Committed sources lie in this folder of the book's source, where only download links find them.
 FOLDER = "_committed"
 _GITHUB = re.compile(r"(?:https://github\.com/|git@github\.com:)([\w.-]+/[\w.-]+?)(?:\.git)?/?")
@@ -34,6 +42,49 @@ def find_checkout(root: Path) -> Checkout:
     if not inside or Path(inside).resolve() != root.resolve():
         return Checkout(root, "", "")
     return Checkout(root, remote[1] if remote else "", _git(root, "rev-parse", "HEAD"))
+
+
+def command(book: Book, chapter: str) -> str:
+    """Return the command that runs a chapter of a book, where its runs are there."""
+    return f"extrabitter run-chapter {_options(book)} {shlex.quote(chapter)}"
+
+
+def commands_from_clone(book: Book, chapter: str) -> str:
+    """Return the lines that make a chapter's page from a fresh clone: notebook, figures and tables, then the HTML.
+
+    The commit is named only where it holds all that the page is made from: code, profiles and published results.
+    """
+    root, state = book.plan.root, provenance.git_state(book.plan.root)
+    made_from = ["src", "notebooks", "profiles", *([str(book.results_dir)] if book.published else [])]
+    status = ("status", "--porcelain", "--untracked-files=all", "--", *made_from)
+    if not find_checkout(root).commit:
+        first = "# in this tree, which is no clone"
+    elif state["dirty"] or _git(root, *status):
+        first = f"# commit {state['commit'][:12]}, with changes that are not committed: a clone may give other numbers"
+    else:
+        first = f"git checkout {state['commit'][:12]}"
+    if book.published:
+        fetch, make = "make setup", f".venv/bin/{command(book, chapter)}"
+    else:
+        fetch = FETCHED.get(book.profile.name, "make setup")
+        page = shlex.quote(f"{book.output_dir.as_posix()}/{chapter}.ipynb")
+        make = f".venv/bin/snakemake --cores all --config profile={book.profile.name} -- {page}"
+    return "\n".join(
+        [
+            first,
+            fetch,
+            "# the page with its figures and tables" + ", and the runs that it reads" * (not book.published),
+            make,
+            "# the same as HTML, with the whole book",
+            f".venv/bin/extrabitter build {_options(book)}",
+        ]
+    )
+
+
+def _options(book: Book) -> str:
+    if book.published:
+        return f"--published {shlex.quote(book.results_dir.as_posix())}"
+    return f"--profile {book.profile.name}"
 
 
 def footer(checkout: Checkout, source: Path, path: Path, command: str = "") -> str:

@@ -14,8 +14,8 @@ from scipy import stats
 
 from extrabitter import artifacts
 from extrabitter.config import ParameterError
+from extrabitter.fingerprints import model_sha256, result_sha256
 from extrabitter.pipeline import Plan
-from extrabitter.run_pages import model_sha256
 
 HEADLINES = ("pass@1", "frac_searches", "mean_completion_tokens")
 _STAGE = "behaviour_evaluation"
@@ -70,7 +70,11 @@ def _copy_run(run: artifacts.Run, target: Path, root: Path) -> None:
     kept = {name: sha for name, sha in run.manifest["files"].items() if name.endswith(".parquet")}
     for name in kept:
         shutil.copy(run.path / name, target / name)
-    manifest = {**run.manifest, "files": kept, "model_sha256": model_sha256(run.manifest)}
+    hashes = {
+        "model_sha256": model_sha256(run.manifest),
+        "result_sha256": result_sha256(run.path, run.manifest),
+    }
+    manifest = {**run.manifest, "files": kept, **hashes}
     artifacts.write_json(target / artifacts.MANIFEST, manifest)
     text = run.path.with_name(f"{run.path.name}.ipynb").read_text(encoding="utf-8")
     target.with_name(f"{target.name}.ipynb").write_text(_without_machine(text, root), encoding="utf-8")

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, display
@@ -22,6 +21,14 @@ from extrabitter.artifacts import Run, find_runs, find_statuses
 from extrabitter.estimates import Estimate
 from extrabitter.figure_style import arm_label, style
 from extrabitter.provenance import git_state
+from extrabitter.provenance_tables import (
+    commit_text,
+    memory,
+    page_markup,
+    processor,
+    runs_markup,
+    wall_time,
+)
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 NOT_MEASURED = "not measured"
@@ -258,12 +265,12 @@ def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
                 "stage": run.stage,
                 "arm": run.arm,
                 "seed": str(run.seed),
-                "commit": _commit(run),
+                "commit": commit_text(run.manifest),
                 "code": str(run.manifest.get("code_sha256", ""))[:10],
-                "processor": _machine(run),
+                "processor": processor(run.manifest),
                 "threads": str(run.manifest.get("threads", "")),
-                "wall time": _seconds(run.manifest.get("wall_s")),
-                "peak memory": _megabytes(run.manifest.get("peak_rss_mb")),
+                "wall time": wall_time(run.manifest.get("wall_s")),
+                "peak memory": memory(run.manifest.get("peak_rss_mb")),
             }
             for run in runs
         ],
@@ -284,56 +291,33 @@ def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
 def provenance_html(
     results_dir: str | Path, profile: str, stages: Sequence[str], have_pages: bool = True
 ) -> HTML:
-    """Show a page's provenance: one line to read, and the table of runs behind it to unfold.
+    """Show a page's provenance: one line to read; to unfold, the arms behind it, and the commands that make it again.
 
     Without stages the page reads no run: then the line says that it was computed as it was made. Runs that are not of
     the book's own profile have no pages to be sent to.
     """
+    state = git_state()
     if not stages:
-        commit = git_state()
-        line = (
-            f"No run stands behind this page; the code of commit {_short(commit)} computed it as it was made."
+        line = f"No run stands behind this page; the code of commit {commit_text(state)} computed it as it was made."
+        return inert(
+            f'<details class="eb-provenance"><summary>{html.escape(line)}</summary>{page_markup(state)}</details>'
         )
-        return inert(f'<p class="eb-provenance">{html.escape(line)}</p>')
     runs = [run for run in find_runs(results_dir) if run.stage in stages]
     seeds = len({run.seed for run in runs})
-    commits = sorted({_commit(run) for run in runs})
+    commits = sorted({commit_text(run.manifest) for run in runs})
     line = (
         f"Numbers from {spell(len(runs), 'run')} over {spell(seeds, 'seed')} of profile "
         f"<strong>{html.escape(profile)}</strong>"
         + (f", commit {html.escape(', '.join(commits))}" if commits else "")
         + "."
     )
-    table = table_html(provenance_table(runs)).data if runs else ""
+    table = runs_markup(runs, have_pages) if runs else ""
     if runs and have_pages:
         table += (
-            "<p>Parameters, seeds, hashes, versions and the command that makes it again: on "
+            "<p>Every parameter with its meaning, the executed notebook and the command that makes it again: on "
             '<a href="runs.html">the page of each run</a>.</p>'
         )
     return inert(
-        f'<details class="eb-provenance"><summary>{line}</summary>{table}</details>'
+        f'<details class="eb-provenance"><summary>{line}</summary>{page_markup(state)}{table}</details>'
         + failures_html(results_dir, stages).data
     )
-
-
-def _commit(run: Run) -> str:
-    return _short(run.manifest)
-
-
-def _short(state: Mapping[str, Any]) -> str:
-    return str(state.get("commit", "unknown"))[:10] + ("-dirty" if state.get("dirty") else "")
-
-
-def _machine(run: Run) -> str:
-    machine = run.manifest.get("machine", {})
-    return str(machine.get("gpu") or machine.get("cpu") or "unknown")
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"
-
-
-def _megabytes(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f"{value:.0f} MB"

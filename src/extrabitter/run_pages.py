@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from extrabitter import artifacts, provenance, records
+from extrabitter import artifacts, page_footers, provenance
 from extrabitter.artifacts import Status
 from extrabitter.config import STAGES
+from extrabitter.fingerprints import model_sha256, result_sha256
+from extrabitter.lineage import other_draws
 from extrabitter.shipping import markdown_table
 
 FOLDER = "run_pages"
-WEIGHTS = "checkpoint/model.safetensors"
-# What a profile's runs begin with that no clone holds, and the command that brings it.
-_FETCHED = {"smollm2": "make smollm2"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _AGAIN = (
     "The run prints the hash of its results: every table it wrote, without wall times. With the same code, versions, "
@@ -44,6 +42,8 @@ class RunPage:
     manifest: dict[str, Any] | None
     # The stage's code now differs from the code that the run was made with.
     code_changed: bool
+    # Key of the run whose weights this one should have begun with and did not; empty where they are the very ones.
+    other_draw: str
     # Commit to check out before the run is made again; empty where it is checked out now, or none is known.
     checkout: str
 
@@ -71,24 +71,9 @@ def find_pages(results: Path, root: Path) -> list[RunPage]:
         changed = manifest is not None and manifest["code_sha256"] != code_now[stage]
         commit = str(manifest["commit"]) if manifest else ""
         checkout = commit[:12] if _COMMIT.fullmatch(commit) and commit != head else ""
-        pages.append(RunPage(stage, arm, seed, status, run_dir, manifest, changed, checkout))
-    return pages
-
-
-def result_sha256(run_dir: Path, manifest: Mapping[str, Any]) -> str:
-    """Hash a run's tables without their wall times: the same parameters, machine and threads give the same hash."""
-    digest = hashlib.sha256()
-    for file in sorted(name for name in manifest["files"] if name.endswith(".parquet")):
-        name = file.removesuffix(".parquet")
-        timings = [column.name for column in records.SCHEMAS[name] if column.unit == "s"]
-        table = records.read_table(run_dir / file, name).drop(columns=timings)
-        digest.update(f"{name}\n{table.to_csv(index=False)}".encode())
-    return digest.hexdigest()
-
-
-def model_sha256(manifest: Mapping[str, Any]) -> str:
-    """Hash of the weights that a run made; empty if it made none. Published runs keep the hash without the weights."""
-    return str(manifest["files"].get(WEIGHTS) or manifest.get("model_sha256", ""))
+        pages.append(RunPage(stage, arm, seed, status, run_dir, manifest, changed, "", checkout))
+    elsewhere = other_draws({page.key: page.manifest for page in pages if page.manifest})
+    return [replace(page, other_draw=elsewhere.get(page.key, "")) for page in pages]
 
 
 def write_run_page(source: Path, page: RunPage, profile: str) -> None:
@@ -104,6 +89,7 @@ def write_run_page(source: Path, page: RunPage, profile: str) -> None:
     head = [
         title,
         *([_changed(page)] if page.code_changed else []),
+        *([_other_draw(page)] if page.other_draw else []),
         "\n".join(markdown_table(("of this run", "value"), _provenance(page, page.manifest, profile))),
         _commands(page, profile),
         _AGAIN,
@@ -147,12 +133,21 @@ def _changed(page: RunPage) -> str:
     )
 
 
+def _other_draw(page: RunPage) -> str:
+    before = f"{FOLDER}/{page.other_draw.replace('/seed=', '-seed-')}"
+    return (
+        f":::{{note}}\nThis run began with other weights than those that [{page.other_draw}](/{before}) made. They "
+        "are another draw of the same recipe, trained again from the same seed on another machine, because the first "
+        "ones were lost.\n:::"
+    )
+
+
 def _commands(page: RunPage, profile: str) -> str:
     """Say how a run is made again: from a fresh clone with all that it begins with, or alone where that is there."""
     status = artifacts.status_path(Path("runs") / profile / page.key).as_posix()
     fresh = [
         *([f"git checkout {page.checkout}"] if page.checkout else []),
-        _FETCHED.get(profile, "make setup"),
+        page_footers.FETCHED.get(profile, "make setup"),
         f".venv/bin/snakemake --cores all --config profile={profile} -- {status}",
     ]
     alone = ["source .venv/bin/activate", f"extrabitter run-job --profile {profile} {page.key}"]

@@ -120,7 +120,6 @@ def _copy_chapter(executed: Path, target: Path) -> None:
 def _append_footers(root: Path, source: Path, book: Book, pages: list[RunPage]) -> None:
     """Say below each page where it comes from, and below chapters that read runs, whose code has changed since."""
     checkout = page_footers.find_checkout(root)
-    options = f"--published {book.results_dir}" if book.published else f"--profile {book.profile.name}"
     changed = sorted({page.stage for page in pages if page.code_changed}, key=list(STAGES).index)
     warning = ""
     if changed:
@@ -129,7 +128,7 @@ def _append_footers(root: Path, source: Path, book: Book, pages: list[RunPage]) 
         warning = f"```{{warning}}\n{said}\n```\n\n"
     for chapter in book.chapters:
         path = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        text = page_footers.footer(checkout, source, path, f"extrabitter run-chapter {options} {chapter}")
+        text = page_footers.footer(checkout, source, path, page_footers.command(book, chapter))
         page_footers.append(source / path.name, warning * book.reads_runs(chapter) + text)
     for path in sorted((root / "book").glob("*.md")):
         committed = Path(_ROOT_PAGES.get(path.name, path.relative_to(root)))
