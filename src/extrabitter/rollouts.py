@@ -162,9 +162,8 @@ class _Sampler:
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
                 alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
-                yield _Chunk(
-                    torch.stack((rows, last, padding))[:, alive], cache.index_select(2, source[alive])
-                )
+                state = torch.stack((rows, last, padding))[:, alive]
+                yield _Chunk(state, cache.index_select(2, source[alive]))
 
     def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
         """Move up to `width` waiting rows, all `age` tokens old, into the decoder's cache; return the state."""
@@ -192,15 +191,13 @@ class _Sampler:
             alive &= last != self.eos_token_id
             age += 1
             count = int(alive.sum())
-            # A finished row costs a token's work until it is dropped; dropping it costs moving a later row
-            # into its place. What it draws meanwhile lies behind its eos, where nobody looks.
+            # Dropping a finished row costs moving a later one; what it draws until then, behind its eos, nobody reads.
             if len(rows) - count > len(rows) // 16 or not count:
                 holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
                 state[:, holes] = state[:, movers]
                 used = cache[..., :columns, :]
                 used.index_copy_(2, holes, used.index_select(2, movers))
-                state = state[:, :count]
-                alive = torch.ones_like(state[0], dtype=torch.bool)
+                state, alive = state[:, :count], torch.ones_like(alive[:count])
             if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
                 break
         chosen = alive.nonzero()[:, 0]
