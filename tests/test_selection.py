@@ -54,6 +54,13 @@ def test_predictors_are_scored_on_the_pairs_that_count() -> None:
     assert selection.best_rival(found) in ("majority", "frequency")
 
 
+def test_misses_are_counted_behaviour_by_behaviour() -> None:
+    assert selection.missed_by_behaviour(PAIRS) == {"search": (1, 4)}
+    both = PAIRS.assign(behaviour=["search", "checking", "checking", "checking", "search", "search"])
+    assert selection.missed_by_behaviour(both) == {"search": (0, 1), "checking": (1, 3)}
+    assert selection.missed_by_behaviour(PAIRS[:0]) == {}
+
+
 def test_agreement_is_over_models_and_the_lead_over_seeds() -> None:
     found = selection.hits(PAIRS)
     agreement, lead = selection.of_agreement(found), selection.of_lead(found)

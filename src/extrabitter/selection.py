@@ -133,6 +133,16 @@ def hits(pairs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def missed_by_behaviour(pairs: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Count, of each behaviour's pairs that count, those that went against their advantage: (missed, all)."""
+    counted = pairs[pairs["counts"].astype(bool)]
+    wrong = ~hits(pairs)["advantage"].to_numpy(bool)
+    return {
+        str(behaviour): (int(wrong[rows].sum()), len(rows))
+        for behaviour, rows in counted.reset_index(drop=True).groupby("behaviour", sort=False).indices.items()
+    }
+
+
 def of_agreement(found: pd.DataFrame, predictor: str = "advantage") -> Estimate:
     """Estimate the share of pairs whose direction a predictor had right; `found` is of `hits`.
 
