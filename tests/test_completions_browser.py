@@ -6,6 +6,7 @@ import html
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from chromium import Page
 from extrabitter import artifacts, completions_browser, provenance, records
 from extrabitter.completions_browser import (
+    STAGE,
     browser_html,
     collect,
     list_evaluated,
@@ -118,6 +120,47 @@ def test_a_checkpoint_on_the_way_can_be_picked_between_the_two_ends(results: Pat
     )
     ends = {label: (evaluated[a].step, evaluated[b].step) for label, a, b in pairs_of(evaluated, tmp_path)}
     assert ends["rich: sometimes searches"] == (0, 40)
+
+
+def test_rare_problems_are_a_pair_of_their_own_and_the_larger_evaluation_is_shown(
+    results: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    stage = tmp_path / "behaviour_evaluation"
+    for arm in ("base_rich", "grpo_rich"):
+        source = next(
+            run for run in artifacts.find_runs(tmp_path) if (run.arm, run.seed, run.stage) == (arm, 0, STAGE)
+        )
+        for prefix, given in (("rare", {"solutions": "rare"}), ("common", {"num_problems": 1})):
+            target = stage / f"{prefix}_{arm}" / "seed=0"
+            shutil.copytree(source.path, target)
+            table = source.table("completions")
+            table["problem"] = f"{prefix} " + table["problem"]
+            path = records.write_table(target / "completions.parquet", "completions", table)
+            manifest = json.loads((target / artifacts.MANIFEST).read_text(encoding="utf-8"))
+            manifest["arm"] = f"{prefix}_{arm}"
+            manifest["parameters"] |= given
+            manifest["files"][path.name] = provenance.file_sha256(path)
+            artifacts.write_json(target / artifacts.MANIFEST, manifest)
+    evaluated = list_evaluated(tmp_path)
+    assert not any(one.run.arm.startswith("common_") for one in evaluated)
+    pairs = {(label, evaluated[a].run.seed): (a, b) for label, a, b in pairs_of(evaluated, tmp_path)}
+    named = [evaluated[index].run.arm for index in pairs["rich: sometimes searches, rare solutions", 0]]
+    assert named == ["rare_base_rich", "rare_grpo_rich"]
+    content = collect(tmp_path).content
+    assert all(_has_a_problem(content, *pair) for pair in content["pairs"])
+
+
+def _has_a_problem(content: dict[str, Any], label: str, seed: int, before: int, after: int) -> bool:
+    return any(
+        its_seed == seed and {str(before), str(after)} <= entry.keys()
+        for (its_seed, _, _), entry in zip(content["problems"], content["completions"], strict=True)
+    )
+
+
+def test_every_model_of_the_published_results_has_a_problem_to_show() -> None:
+    content = collect(REPOSITORY / "results" / "reference").content
+    assert content["pairs"] and all(_has_a_problem(content, *pair) for pair in content["pairs"])
 
 
 def test_what_is_drawn_is_counted_and_the_same_each_time(results: Path) -> None:

@@ -28,7 +28,7 @@ from extrabitter.seeding import derive_seed
 
 STAGE = "behaviour_evaluation"
 OPENING = "rich"
-MAX_PROBLEMS = 40  # of each seed and number of given numbers
+MAX_PROBLEMS = 40  # of each seed and kind of problem
 MAX_SAMPLES = 4  # of each problem
 MAX_SCRIPT_BYTES = 1_500_000
 # Both lie beside the page in the book; see html_extra_path in _config.yml.
@@ -40,10 +40,14 @@ _AFTER_RL = re.compile(r"(?:^|/)grpo/([a-z0-9_]+)/seed=\d+/checkpoint(?:-(\d+))?
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluated checkpoint as the browser lists it; `step` is 0 before RL."""
+    """One evaluated checkpoint as the browser lists it; `step` is 0 before RL.
+
+    `problems` says which kind of problem it was given, where that is not the usual one.
+    """
 
     run: Run
     model: str
+    problems: str
     step: int
     label: str
 
@@ -77,21 +81,36 @@ def list_evaluated(results_dir: str | Path) -> list[Evaluated]:
         model = base_of(after[1] if after else run.arm)
         step = int(after[2] or steps.get((after[1], run.seed), 0)) if after else 0
         when = "before RL" if not after else f"after {step} steps of RL" if step else "after RL"
-        found.append(Evaluated(run, model, step, when + _conditions(parameters)))
+        problems = _problems(parameters)
+        label = when + _conditions(parameters) + f", {problems}" * bool(problems)
+        found.append(Evaluated(run, model, problems, step, label))
+    # Of two evaluations of one checkpoint on one kind of problem, the one with more problems holds the other's.
+    found.sort(key=lambda one: -int(one.run.manifest["parameters"]["num_problems"]))
+    largest = {(one.run.seed, one.model, one.label): one for one in reversed(found)}
     # The page opens with the first model: the one that the argument is about, by name and not by what it wrote.
-    return sorted(found, key=lambda one: (one.run.seed, one.model != OPENING, one.model, one.step, one.label))
+    return sorted(
+        largest.values(),
+        key=lambda one: (one.run.seed, one.problems, one.model != OPENING, one.model, one.step, one.label),
+    )
+
+
+def _problems(parameters: Mapping[str, Any]) -> str:
+    """Name the kind of problem that an evaluation was given; empty for the usual one."""
+    numbers = int(parameters["num_numbers"])
+    kinds = [f"{numbers} numbers"] * (numbers != 3)
+    kinds += ["rare solutions"] * (parameters.get("solutions") == "rare")  # older manifests say nothing of it
+    return ", ".join(kinds)
 
 
 def _conditions(parameters: Mapping[str, Any]) -> str:
     """Say what sets an evaluation apart from the plain one."""
     said = ", with the cue" if parameters["cue"] else ""
     said += f", “{parameters['masked_words']}” masked" if parameters["masked_words"] else ""
-    said += f", “{parameters['forced_words']}” forced" if parameters["forced_words"] else ""
-    return said + f", {parameters['num_numbers']} numbers" * (parameters["num_numbers"] != 3)
+    return said + (f", “{parameters['forced_words']}” forced" if parameters["forced_words"] else "")
 
 
 def pairs_of(evaluated: Sequence[Evaluated], results_dir: str | Path) -> list[tuple[str, int, int]]:
-    """Pair each trained model with where it started: (label, index before, index after), by seed and model.
+    """Pair each trained model with where it started: (label, index before, index after), by seed, model, problems.
 
     The start is the evaluation of the checkpoint that RL was given; without one, of the model of the same name.
     A model that was never trained further is paired with itself.
@@ -101,18 +120,21 @@ def pairs_of(evaluated: Sequence[Evaluated], results_dir: str | Path) -> list[tu
         for run in find_runs(results_dir, "grpo")
     }
     pairs = []
-    for seed, model in dict.fromkeys((one.run.seed, one.model) for one in evaluated):
-        own = [index for index, one in enumerate(evaluated) if (one.run.seed, one.model) == (seed, model)]
+    for seed, model, problems in dict.fromkeys((one.run.seed, one.model, one.problems) for one in evaluated):
+        there = {
+            index: one
+            for index, one in enumerate(evaluated)
+            if (one.run.seed, one.problems) == (seed, problems)
+        }
+        own = [index for index, one in there.items() if one.model == model]
         given = started_from.get((model, seed))
         starts = [
             index
-            for index, one in enumerate(evaluated)
-            if one.run.seed == seed
-            and one.step == 0
-            and one.run.manifest["parameters"]["checkpoint"] == given
+            for index, one in there.items()
+            if one.step == 0 and one.run.manifest["parameters"]["checkpoint"] == given
         ]
         before = next((index for index in [*own, *starts] if _is_before(evaluated[index])), own[0])
-        pairs.append((arm_label(model), before, own[-1]))
+        pairs.append((arm_label(model) + f", {problems}" * bool(problems), before, own[-1]))
     return pairs
 
 
@@ -186,11 +208,11 @@ def collect(results_dir: str | Path) -> BrowserData:
 def _draw(
     evaluated: Sequence[Evaluated], tables: Sequence[pd.DataFrame]
 ) -> tuple[list[tuple[int, str]], int]:
-    """Order (seed, problem) by hash, best covered first, at most MAX_PROBLEMS a seed and size; and count them all."""
-    groups: dict[tuple[int, int], dict[str, int]] = {}
+    """Order (seed, problem) by hash, best covered first, at most MAX_PROBLEMS a seed and kind; and count them all."""
+    groups: dict[tuple[int, str], dict[str, int]] = {}
     for one, table in zip(evaluated, tables, strict=True):
-        for problem, numbers in table.groupby("problem")["num_numbers"].first().items():
-            counts = groups.setdefault((one.run.seed, int(numbers)), {})
+        counts = groups.setdefault((one.run.seed, one.problems), {})
+        for problem in table["problem"].unique():
             counts[str(problem)] = counts.get(str(problem), 0) + 1
     ranked = []
     for (seed, _), counts in groups.items():
