@@ -206,3 +206,18 @@ def test_a_model_keeps_its_looks_before_and_after_rl() -> None:
         assert arm_style(before) == arm_style(after) and arm_label(before) == arm_label(after)
     looks = [arm_style(arm) for arm in BEFORE]
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+
+
+def test_an_axis_of_shares_ends_where_shares_do() -> None:
+    """Two seeds far apart have an interval that is wider than all shares there are."""
+    values = {"base_rich": (0.1, 0.3), "grpo_rich": (0.2, 0.9)}
+    summary = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "measure": "pass@1", "value": value, "lower": 0.0, "upper": 1.0}
+            for arm, own in values.items()
+            for seed, value in enumerate(own)
+        ]
+    )
+    (axes,) = figures.before_and_after(summary, [("base_rich", "grpo_rich")], "pass@1", "solved").axes
+    left, right = axes.get_xlim()
+    assert -0.05 < left < 0 and 0.9 < right <= 1.02

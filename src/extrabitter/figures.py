@@ -151,8 +151,8 @@ def _dots(summary: pd.DataFrame, arms: Sequence[str], measure: str, label: str) 
             if estimate.num_seeds > 1:
                 axes.scatter(seeds["value"], [row + 0.22] * len(seeds), color=GREY, s=9)
         _name_rows(axes, [arm_label(arm) for arm, _ in found])
-        _from_zero(axes)
         _in_percent(axes)
+        _from_zero(axes)
         axes.set_xlabel(label)
     return fig
 
@@ -164,8 +164,11 @@ def _from_zero(axes: Axes) -> None:
 
 
 def _in_percent(axes: Axes) -> None:
-    """Write whole percentages below the axis, and let shares of a few per cent look as small as they are."""
-    axes.set_xlim(right=max(axes.get_xlim()[1], 0.1))
+    """Write whole percentages below the axis, and let shares of a few per cent look as small as they are.
+
+    The axis ends where shares do: an interval over few seeds may be wider than all that there is, and leaves the panel.
+    """
+    axes.set_xlim(right=min(max(axes.get_xlim()[1], 0.1), 1.02))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
 
@@ -225,9 +228,9 @@ def before_and_after(
                     transform=axes.get_yaxis_transform(),
                 )
         _name_rows(axes, [arm_label(after) for _, after in pairs])
-        _from_zero(axes)
         if measure.startswith(("pass", "frac")) or measure.endswith(("rate", "accuracy")):
             _in_percent(axes)
+        _from_zero(axes)
         axes.set_xlabel(label)
         hollow = Line2D([], [], color=INK, marker="o", mfc="white", ls="", ms=8)
         solid = Line2D([], [], color=INK, marker="o", ls="", ms=8)
