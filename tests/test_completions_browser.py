@@ -103,7 +103,7 @@ def test_a_variant_of_rl_is_paired_with_the_checkpoint_it_was_given(tmp_path: Pa
 
 
 def test_a_checkpoint_on_the_way_can_be_picked_between_the_two_ends(results: Path, tmp_path: Path) -> None:
-    assert "No checkpoint between" in on_the_way(list_evaluated(results))
+    assert "No checkpoint between" in on_the_way(list_evaluated(results), results)
     shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     stage = tmp_path / "behaviour_evaluation"
     target = stage / "step_20_grpo_rich" / "seed=0"
@@ -115,9 +115,7 @@ def test_a_checkpoint_on_the_way_can_be_picked_between_the_two_ends(results: Pat
     evaluated = list_evaluated(tmp_path)
     own = [one.label for one in evaluated if (one.run.seed, one.model) == (0, "rich")]
     assert own == ["before RL", "after 20 steps of RL", "after 40 steps of RL"]
-    assert "followed for rich: sometimes searches, of which the checkpoints after 20 steps can" in on_the_way(
-        evaluated
-    )
+    assert "picked for rich: sometimes searches, after 20 steps, where" in on_the_way(evaluated, tmp_path)
     ends = {label: (evaluated[a].step, evaluated[b].step) for label, a, b in pairs_of(evaluated, tmp_path)}
     assert ends["rich: sometimes searches"] == (0, 40)
 

@@ -217,6 +217,8 @@ def test_a_published_run_is_shown_with_the_hash_that_it_was_published_with(resul
 @pytest.mark.parametrize("profile", ["reference", "smollm2", "bases"])
 def test_published_hashes_are_those_of_the_published_tables(profile: str) -> None:
     runs = artifacts.find_runs(REPOSITORY / "results" / profile)
+    ended = artifacts.find_statuses(REPOSITORY / "results" / profile)
+    assert len(runs) == sum(status.state == "ok" for *_, status in ended)  # none was left out as damaged
     assert runs and all(run.manifest["result_sha256"] for run in runs)
     for run in runs[:: max(1, len(runs) // 12)]:  # all of them take half a minute
         assert run.manifest["result_sha256"] == fingerprints.result_sha256(run.path, run.manifest)
@@ -330,3 +332,8 @@ def test_a_running_chapter_is_told_its_commands_and_no_other_is(
     assert "_build/chapters/mini/what_came_out.ipynb" in told[0]
     without = reporting.provenance_html(results, "mini", []).data
     assert "snakemake" not in without and "was not made by" in without
+
+
+def test_who_runs_a_chapter_and_who_writes_its_page_mean_one_variable() -> None:
+    """The floors of the package keep the two from importing one another."""
+    assert page_footers.COMMANDS == provenance_tables.COMMANDS

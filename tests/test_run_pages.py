@@ -161,7 +161,9 @@ def test_a_page_whose_run_began_with_another_draw_names_the_one_that_is_shown(
 
     def record(key: str, name: str, sha256: str) -> None:
         path = results / key / artifacts.MANIFEST
-        artifacts.write_json(path, json.loads(path.read_text(encoding="utf-8")) | {name: sha256})
+        manifest = json.loads(path.read_text(encoding="utf-8")) | {name: sha256}
+        manifest["parameters"]["run_dir"] = f"runs/made_up/{key}"
+        artifacts.write_json(path, manifest)
 
     record("base_model/absent/seed=0", "model_sha256", "1" * 64)
     for sha256, differs in (("1" * 64, False), ("2" * 64, True)):
@@ -185,6 +187,16 @@ def test_the_hash_of_published_weights_outlives_the_weights(tmp_path: Path) -> N
     manifest = artifacts.read_manifest(tmp_path / "published")
     assert manifest is not None and fingerprints.WEIGHTS not in manifest["files"]
     assert fingerprints.model_sha256(manifest) == sha
+
+
+def test_published_tables_that_were_exchanged_stop_the_book(results: Path, tmp_path: Path) -> None:
+    run = next(run for run in artifacts.find_runs(results, "grpo") if run.arm == "grpo_absent")
+    run.manifest["result_sha256"] = fingerprints.result_sha256(run.path, run.manifest)
+    artifacts.write_json(run.path / artifacts.MANIFEST, run.manifest)
+    assert page(results, tmp_path, "grpo/grpo_absent/seed=0")
+    rewrite(run, "steps", reward=0.5)  # with its hash in the manifest
+    with pytest.raises(run_pages.DamagedRunError, match="grpo_absent/seed=0: its tables are not those"):
+        page(results, tmp_path, "grpo/grpo_absent/seed=0")
 
 
 def test_a_damaged_run_stops_the_book(results: Path) -> None:

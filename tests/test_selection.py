@@ -61,6 +61,26 @@ def test_misses_are_counted_behaviour_by_behaviour() -> None:
     assert selection.missed_by_behaviour(PAIRS[:0]) == {}
 
 
+def test_going_back_is_weighed_where_the_model_does_it() -> None:
+    cells = [  # first attempt hit, goes back, completions, of which solved
+        (True, True, 2, 0),
+        (True, False, 2, 2),
+        (False, True, 6, 3),
+        (False, False, 2, 0),
+    ]
+    rows = [
+        {"arm": "a", "first_attempt_hit": hit, "backtracking_count": int(back), "correct": index < solved}
+        for hit, back, count, solved in cells
+        for index in range(count)
+    ]
+    unread = {"arm": "a", "first_attempt_hit": None, "backtracking_count": 1, "correct": True}
+    never = [{"arm": "b", "first_attempt_hit": True, "backtracking_count": 0, "correct": True}]
+    found = selection.going_back(pd.DataFrame([*rows, unread, *never])).set_index("arm")
+    assert found.loc["a", ["from_hit", "from_miss"]].tolist() == [0.5, 0.75]
+    assert found.loc["a", "worth"] == pytest.approx((2 * -1 + 6 * 0.5) / 8)
+    assert found.loc["b", "from_hit"] == 0 and found.loc["b", ["from_miss", "worth"]].isna().all()
+
+
 def test_agreement_is_over_models_and_the_lead_over_seeds() -> None:
     found = selection.hits(PAIRS)
     agreement, lead = selection.of_agreement(found), selection.of_lead(found)

@@ -138,19 +138,24 @@ def pairs_of(evaluated: Sequence[Evaluated], results_dir: str | Path) -> list[tu
     return pairs
 
 
-def on_the_way(evaluated: Sequence[Evaluated]) -> str:
-    """Say of which models steps between the first and the last of RL can be picked."""
-    steps: dict[str, set[int]] = {}
+def on_the_way(evaluated: Sequence[Evaluated], results_dir: str | Path) -> str:
+    """Say of which models steps before the last one of RL can be picked."""
+    last = {
+        base_of(run.arm): run.manifest["parameters"]["num_steps"] for run in find_runs(results_dir, "grpo")
+    }
+    between: dict[str, set[int]] = {}
     for one in evaluated:
-        steps.setdefault(one.model, set()).add(one.step)
-    between = {arm_label(model): sorted(found)[1:-1] for model, found in steps.items() if len(found) > 2}
+        if 0 < one.step < last.get(one.model, 0):
+            between.setdefault(arm_label(one.model), set()).add(one.step)
     if not between:
         return "No checkpoint between the first and the last step of RL was kept in this profile"
     said = [
-        f"{label}, of which the checkpoints after {', '.join(map(str, found))} steps can be picked too"
+        f"{label}, after {', '.join(map(str, sorted(found)))} steps, where a seed has them"
         for label, found in between.items()
     ]
-    return f"That way can be followed for {'; '.join(said)}; of other models the two ends are there"
+    return (
+        f"Checkpoints on that way can be picked for {'; '.join(said)}; of other models at most the two ends"
+    )
 
 
 def _is_before(one: Evaluated) -> bool:

@@ -7,6 +7,7 @@ colour alone: each arm also has a marker and a line style of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -146,8 +147,12 @@ def arm_label(arm: str) -> str:
     'rich: sometimes searches'
     >>> arm_label("grpo_sft_backward_chaining")
     'absent, primed: backward chaining'
+    >>> arm_label("step_20_grpo_rich")
+    'rich: sometimes searches, after 20 steps'
     """
     base = base_of(arm)
+    if on_the_way := re.match(r"step_(\d+)_", arm):
+        return f"{arm_label(base)}, after {on_the_way[1]} steps"
     if base in _WORDS:
         return _WORDS[base]
     if base.startswith("sft_"):

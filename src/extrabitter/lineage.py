@@ -1,14 +1,14 @@
-"""Whether a run began with the very weights that the run before it made, or with another draw of the same recipe.
+"""Whether a run began with the very weights that the run before it made, or with others of the same name.
 
-A checkpoint that is lost can be trained again from the same seed; on another machine it then differs by rounding,
-and what is trained on top of it differs with it. Results keep the hash of what each run began with and made, so that
-a reader can see where the two do not meet.
+A checkpoint that is trained again, elsewhere or by changed code, has other weights, and what is trained on top of it
+differs with it. Results keep the hash of what each run began with and made, so that a reader can see where the two do
+not meet. A checkpoint that was kept before its run's last step has no hash in published results: it is not compared.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,25 @@ from extrabitter.artifacts import find_runs
 from extrabitter.fingerprints import model_sha256
 
 Manifest = Mapping[str, Any]
-_MADE_BY = re.compile(r"^runs/[^/]+/(\w+/\w+/seed=\d+)/checkpoint(?:-\d+)?$")
+_MADE_BY = re.compile(r"(?P<root>runs/[^/]+)/(?P<key>\w+/\w+/seed=\d+)/checkpoint(?P<step>-\d+)?")
 
 
-def begins_with(parameters: Mapping[str, Any]) -> str:
-    """Name the run whose checkpoint the parameters ask for; empty where it is none of the profile's runs.
+def begins_with(manifest: Manifest) -> tuple[str, bool]:
+    """Name the run of the same profile whose checkpoint a run was given, and whether that was its last one.
 
-    >>> begins_with({"init_from": "runs/reference/base_model/rich/seed=3/checkpoint"})
-    'base_model/rich/seed=3'
-    >>> begins_with({"checkpoint": "models/rich"}), begins_with({"init_from": ""})
-    ('', '')
+    >>> own = {"run_dir": "runs/tea/grpo/a/seed=3"}
+    >>> begins_with({"parameters": own | {"init_from": "runs/tea/x/y/seed=3/checkpoint"}})
+    ('x/y/seed=3', True)
+    >>> begins_with({"parameters": own | {"init_from": "models/rich"}})
+    ('', False)
     """
-    given = _MADE_BY.match(str(parameters.get("init_from") or parameters.get("checkpoint") or ""))
-    return given[1] if given else ""
+    parameters = manifest.get("parameters")
+    if not isinstance(parameters, Mapping):
+        return "", False
+    given = _MADE_BY.fullmatch(str(parameters.get("init_from") or parameters.get("checkpoint") or ""))
+    if not given or not str(parameters.get("run_dir")).startswith(given["root"] + "/"):
+        return "", False
+    return given["key"], given["step"] is None
 
 
 def other_draws(manifests: Mapping[str, Manifest]) -> dict[str, str]:
@@ -39,10 +45,26 @@ def other_draws(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """
     found = {}
     for key, manifest in manifests.items():
-        start, given = begins_with(manifest["parameters"]), manifest["input_sha256"]
+        start, is_last = begins_with(manifest)
+        given = str(manifest.get("input_sha256") or "")
         made = model_sha256(manifests[start]) if start in manifests else ""
-        if given and made and given != made and not _began_on_the_way(manifest["parameters"]):
+        if is_last and given and made and given != made:
             found[key] = start
+    return found
+
+
+def standing_elsewhere(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Map each run that began with other weights, or was made from one that did, to where the weights first differ."""
+    direct = other_draws(manifests)
+    found = {}
+    for key in manifests:
+        at = key
+        for _ in manifests:  # no more steps than there are runs: a manifest may lie, and lead back to itself
+            if at in direct:
+                found[key] = direct[at]
+            if at in direct or at not in manifests:
+                break
+            at = begins_with(manifests[at])[0]
     return found
 
 
@@ -51,42 +73,22 @@ def manifests_of(results_dir: str | Path) -> dict[str, Manifest]:
     return {f"{run.stage}/{run.arm}/seed={run.seed}": run.manifest for run in find_runs(results_dir)}
 
 
-def sentence(manifests: Mapping[str, Manifest], arms: Collection[str] = ()) -> str:
-    """Say how many of the runs, of these arms only where any are named, stand on another draw than the one shown.
-
-    Empty where none does. A run stands on another draw where it, or a run that it was made from, began with one.
-    """
-    direct = other_draws(manifests)
-    standing = {key: start for key in manifests if (start := _other_draw_below(key, manifests, direct))}
-    counted = [key for key in manifests if not arms or key.split("/")[1] in arms]
-    found = [key for key in counted if key in standing]
-    if not found:
+def sentence(
+    manifests: Mapping[str, Manifest], arms: Collection[str], name: Callable[[str], str] = str
+) -> str:
+    """Say which of these arms stand, in how many seeds, on other weights than those shown; empty where none does."""
+    seeds: dict[str, list[bool]] = {}
+    elsewhere = standing_elsewhere(manifests)
+    for key in manifests:
+        arm = key.split("/")[1]
+        if arm in arms:
+            seeds.setdefault(arm, []).append(key in elsewhere)
+    said = [f"{name(arm)} ({sum(own)} of {len(own)} seeds)" for arm, own in seeds.items() if any(own)]
+    if not said:
         return ""
-    starts = sorted({standing[key].split("/")[1] for key in found})
-    stand = "one stands" if len(found) == 1 else f"{len(found)} stand"
     return (
-        f"Of the {len(counted)} runs here, {stand} on another draw of {' or '.join(starts)} than the one "
-        "that the book shows: its weights were lost and trained again, by the same recipe from the same seed, on a "
-        "machine that rounds otherwise. Arms are still paired by seed and by problem, but two arms of a seed that "
-        "stand on two draws share the recipe and the documents of their start and not its weights. That widens an "
-        "interval, and moves no mean to one side."
-    )
-
-
-def _other_draw_below(key: str, manifests: Mapping[str, Manifest], direct: Mapping[str, str]) -> str:
-    """Follow a run to where it began; return the first run whose other draw it stands on, or nothing."""
-    for _ in manifests:  # no more steps than there are runs: a manifest may lie, and lead back to itself
-        if key in direct:
-            return direct[key]
-        if key not in manifests:
-            break
-        key = begins_with(manifests[key]["parameters"])
-    return ""
-
-
-def _began_on_the_way(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the checkpoint was kept before its run's last step: its weights have no hash of their own."""
-    return (
-        re.search(r"/checkpoint-\d+$", str(parameters.get("init_from") or parameters.get("checkpoint")))
-        is not None
+        f"Not all that is compared here began with the very weights that the book shows under that name: "
+        f"{', '.join(said)} began, or {'was' if len(said) == 1 else 'were'} made from what began, with others of the "
+        "same recipe and seed, trained again (a [remark](predictions) says why). Two arms of such a seed are paired by "
+        "their problems and documents, and not by their weights, so that their difference is, on average, less sure."
     )

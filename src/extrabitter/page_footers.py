@@ -59,6 +59,8 @@ def commands_from_clone(book: Book, chapter: str) -> str:
     status = ("status", "--porcelain", "--untracked-files=all", "--", *made_from)
     if not find_checkout(root).commit:
         first = "# in this tree, which is no clone"
+    elif book.published and not _git(root, "ls-files", "--", str(book.results_dir)):
+        first = "# with results that no clone holds"
     elif state["dirty"] or _git(root, *status):
         first = f"# commit {state['commit'][:12]}, with changes that are not committed: a clone may give other numbers"
     else:

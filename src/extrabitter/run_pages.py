@@ -13,7 +13,7 @@ from extrabitter import artifacts, page_footers, provenance
 from extrabitter.artifacts import Status
 from extrabitter.config import STAGES
 from extrabitter.fingerprints import model_sha256, result_sha256
-from extrabitter.lineage import other_draws
+from extrabitter.lineage import standing_elsewhere
 from extrabitter.shipping import markdown_table
 
 FOLDER = "run_pages"
@@ -42,7 +42,7 @@ class RunPage:
     manifest: dict[str, Any] | None
     # The stage's code now differs from the code that the run was made with.
     code_changed: bool
-    # Key of the run whose weights this one should have begun with and did not; empty where they are the very ones.
+    # Key of the run whose weights this one, or one that it was made from, should have begun with and did not, or none.
     other_draw: str
     # Commit to check out before the run is made again; empty where it is checked out now, or none is known.
     checkout: str
@@ -72,7 +72,7 @@ def find_pages(results: Path, root: Path) -> list[RunPage]:
         commit = str(manifest["commit"]) if manifest else ""
         checkout = commit[:12] if _COMMIT.fullmatch(commit) and commit != head else ""
         pages.append(RunPage(stage, arm, seed, status, run_dir, manifest, changed, "", checkout))
-    elsewhere = other_draws({page.key: page.manifest for page in pages if page.manifest})
+    elsewhere = standing_elsewhere({page.key: page.manifest for page in pages if page.manifest})
     return [replace(page, other_draw=elsewhere.get(page.key, "")) for page in pages]
 
 
@@ -136,9 +136,8 @@ def _changed(page: RunPage) -> str:
 def _other_draw(page: RunPage) -> str:
     before = f"{FOLDER}/{page.other_draw.replace('/seed=', '-seed-')}"
     return (
-        f":::{{note}}\nThis run began with other weights than those that [{page.other_draw}](/{before}) made. They "
-        "are another draw of the same recipe, trained again from the same seed on another machine, because the first "
-        "ones were lost.\n:::"
+        f":::{{note}}\nThis run, or one that it was made from, began with other weights than those that "
+        f"[{page.other_draw}](/{before}) made: that one was trained again, or changed since.\n:::"
     )
 
 
@@ -174,7 +173,7 @@ def _provenance(page: RunPage, manifest: Mapping[str, Any], profile: str) -> lis
         # Results published before their manifests kept the hash have none.
         **({} if evaluates else {"weights it made": model_sha256(manifest)[:12] or "not recorded"}),
         **({"predictions then": predictions[:12]} if predictions else {}),
-        "results": result_sha256(page.run_dir, manifest)[:12],
+        "results": _results(page, manifest)[:12],
         "machine": machine["gpu"] or machine["cpu"],
         "threads": manifest["threads"],
         "wall time": f"{manifest['wall_s']:.0f} s",
@@ -182,6 +181,14 @@ def _provenance(page: RunPage, manifest: Mapping[str, Any], profile: str) -> lis
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
     }
     return [(name, _code(value)) for name, value in rows.items()]
+
+
+def _results(page: RunPage, manifest: Mapping[str, Any]) -> str:
+    """Hash a run's results again; DamagedRunError where they are not those that were published."""
+    made = result_sha256(page.run_dir, manifest)
+    if manifest.get("result_sha256") not in (None, "", made):
+        raise DamagedRunError(f"run {page.key}: its tables are not those that it was published with")
+    return made
 
 
 def _parameters(stage: str, values: Mapping[str, Any]) -> str:

@@ -133,8 +133,35 @@ def hits(pairs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def going_back(completions: pd.DataFrame) -> pd.DataFrame:
+    """Tell where models go back, and what solving does where they do; one row an arm, over its seeds.
+
+    Columns: from_hit and from_miss, the shares of completions whose first attempt hit, or missed, that go back; and
+    worth, the success of those that go back minus that of the others, compared within hits and within misses and
+    averaged by where the model goes back. NaN where there is nothing to compare.
+    """
+    rows = completions[completions["first_attempt_hit"].notna()]
+    hit = rows["first_attempt_hit"].astype(bool)
+    rows = rows.assign(hit=hit, back=rows["backtracking_count"] > 0)
+    found = []
+    for arm, own in rows.groupby("arm", sort=False):
+        cells = own.groupby(["hit", "back"])["correct"].agg(["mean", "size"]).astype(float)
+        solved = cells["mean"].unstack("back").reindex(index=[False, True], columns=[False, True])
+        sizes = cells["size"].unstack("back").reindex(index=[False, True], columns=[False, True]).fillna(0)
+        shares = sizes[True] / sizes.sum(axis=1).where(lambda size: size > 0)
+        weights = sizes[True] / sizes[True].sum() if sizes[True].sum() else sizes[True]
+        differences = (solved[True] - solved[False])[weights > 0]
+        worth = (
+            float((differences * weights[weights > 0]).sum(skipna=False))
+            if len(differences)
+            else float("nan")
+        )
+        found.append((arm, shares[True], shares[False], worth))
+    return pd.DataFrame(found, columns=["arm", "from_hit", "from_miss", "worth"])
+
+
 def missed_by_behaviour(pairs: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Count, of each behaviour's pairs that count, those that went against their advantage: (missed, all)."""
+    """Count, of each behaviour's pairs that count, those whose direction the advantage did not have: (missed, all)."""
     counted = pairs[pairs["counts"].astype(bool)]
     wrong = ~hits(pairs)["advantage"].to_numpy(bool)
     return {

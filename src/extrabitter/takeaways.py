@@ -76,7 +76,9 @@ def of_take_off(found: pd.DataFrame) -> str:
         return "No run was made whose time to take off could be compared."
     off = found[found["step"].notna()]
     took = f"{_of(len(off)).capitalize()} of {spell(len(found), 'run')} took off"
-    slope = over_seed_values(_slope(run["chance"], run["product"]) - 1 for _, run in off.groupby("seed"))
+    slope = over_seed_values(
+        _slope(run["chance"], run["product"]) - 1 for _, run in off[off["chance"] > 0].groupby("seed")
+    )
     if not slope.measured:
         return f"{took}; no seed has two of them to say how the time follows the chance."
     fold = Estimate(
@@ -121,7 +123,7 @@ def of_decoders(decoding: pd.DataFrame, arms: Sequence[str]) -> str:
         return f"Only {PLAIN_DECODER} was measured."
     factors = others / means.loc[PLAIN_DECODER]
     best = str(factors.median(axis=1).idxmax())
-    fold = factors.loc[best].astype(float)
+    fold = factors.loc[best].astype(float).dropna()
     low, high = float(fold.to_numpy().min()), float(fold.to_numpy().max())
     by = (
         _factor(low) if _factor(low) == _factor(high) else f"{_factor(low)} (least) to {_factor(high)} (most)"
@@ -135,7 +137,7 @@ def of_decoders(decoding: pd.DataFrame, arms: Sequence[str]) -> str:
         if len(lost)
         else "; under none is it exactly nought"
     )
-    return f"Against {PLAIN_DECODER}, {best} multiplies the chance by the most, {by}{noughts}."
+    return f"Against {PLAIN_DECODER}, {best} multiplies the median base’s chance by the most, {by}{noughts}."
 
 
 def _factor(value: float) -> str:
@@ -252,9 +254,9 @@ def of_forcing(summary: pd.DataFrame, arms: Sequence[str] = (PLAIN, WEIGHTED, FO
     both = most[PLAIN].index.intersection(most[WEIGHTED].index)
     silent = [seed for seed in both if not most[PLAIN][seed]]
     if not silent:
-        return f"{said}; no seed was left silent by plain RL, so that no wall can be told."
+        return f"{said}; plain RL got there in each seed, so that no wall can be told."
     enough = sum(bool(most[WEIGHTED][seed]) for seed in silent)
     return (
-        f"{said}; of {spell(len(silent), 'seed')} that plain RL left silent, taking down the sampler’s wall alone was "
-        f"enough in {_of(enough)}."
+        f"{said}; of {spell(len(silent), 'seed')} in which plain RL did not get there, taking down the sampler’s "
+        f"wall alone was enough in {_of(enough)}."
     )
