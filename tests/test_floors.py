@@ -59,7 +59,15 @@ FIGURES = {
     "training_figures",
 }
 REPORTING = {"benchmark_tables", "census_tables", "completions_browser", "highlighting", "reporting"}
-REPORTING |= {"claims", "provenance_tables", "published_results", "scorecard", "takeaways", "verdicts"}
+REPORTING |= {
+    "captions",
+    "claims",
+    "provenance_tables",
+    "published_results",
+    "scorecard",
+    "takeaways",
+    "verdicts",
+}
 PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}
 PIPELINE |= {"run_pages", "scheduling", "shipping", "staging"}
 ROOF = {"cli"}

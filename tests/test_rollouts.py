@@ -82,20 +82,33 @@ def test_grouped_queries_are_those_of_generate() -> None:
     assert rollouts.completion_ids == _stock_greedy(model, prompts, 20)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 64])
+@pytest.mark.parametrize("width", [1, 2, 3, 200])
 def test_the_width_of_a_chunk_changes_no_greedy_completion(
     width: int, build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from extrabitter import rollouts
+    from extrabitter import decoder, rollouts
 
     model = _with_frequent_eos(build_tiny_model())
     sampling = rollouts.SamplingParameters(60, temperature=0)
     prompts = _prompts(60)
     expected = rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS)
-    monkeypatch.setattr(rollouts, "WIDTH", width)
+    monkeypatch.setattr(decoder, "WIDTH", width)
     found = rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS)
     assert found.completion_ids == expected.completion_ids
     assert found.completion_ids[0] == found.completion_ids[1]
+
+
+def test_chunks_are_wide_where_the_weights_outgrow_the_processors_cache_and_never_beyond_their_own(
+    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from extrabitter import decoder
+
+    model = build_tiny_model()
+    assert decoder.Decoder(model, 20).width == decoder.WIDTH
+    monkeypatch.setattr(decoder, "OUTGROWN", 0)
+    assert decoder.Decoder(model, 20).width == decoder.WIDE
+    monkeypatch.setattr(decoder, "CACHE_BYTES", 0)
+    assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDE
 
 
 @pytest.mark.parametrize("architecture", BUILDERS)

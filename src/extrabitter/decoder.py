@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+WIDTH = 64  # wider outgrows the processor's cache, narrower pays more for the start of each operation
+WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
+OUTGROWN = 32 * 2**20  # bytes of weights
+CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
+
+
 class _Layer(NamedTuple):
     norm: Tensor
     qkv: Tensor  # (E, (H + 2 * Hkv) * D); columns of q and k in rotary pairs, q scaled by D ** -.5
@@ -44,8 +50,9 @@ def is_supported(model: PreTrainedModel) -> bool:
 class Decoder:
     """The weights of `model` as they are now, fused, and a cache of `columns` tokens for `width` rows."""
 
-    def __init__(self, model: PreTrainedModel, columns: int, max_width: int, cache_bytes: int) -> None:
+    def __init__(self, model: PreTrainedModel, columns: int) -> None:
         config, head = model.config, model.get_output_embeddings()
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())  # bytes
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.epsilon: float = config.rms_norm_eps
@@ -57,7 +64,8 @@ class Decoder:
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
         bytes_per_row = 4 * 2 * len(self.layers) * self.kv_heads * columns * self.head_dim
-        self.width = max(1, min(max_width, cache_bytes // bytes_per_row))
+        width = WIDTH if weights < OUTGROWN else WIDE
+        self.width = max(1, min(width, max(CACHE_BYTES, 2 * weights) // bytes_per_row))
         shape = (len(self.layers), 2, self.width, self.kv_heads, columns, self.head_dim)
         self.cache = torch.empty(
             shape, device=device

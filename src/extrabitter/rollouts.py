@@ -1,7 +1,7 @@
 """Rollouts: many completions of many prompts, fast on a CPU, from the distribution of `model.generate`.
 
 One prefill per distinct prompt, shared by its group; a preallocated key-value cache; no work on finished rows;
-few, fused operations a token. Rows advance in lock step, `WIDTH` at a time, so that a token writes one cache
+few, fused operations a token. Rows advance in lock step, a chunk at a time, so that a token writes one cache
 column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors are parked until they and
 others' fill a chunk: chunks stay wide, and memory does not grow with the number of completions.
 Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from extrabitter.decoder import Decoder, is_supported
+from extrabitter.decoder import WIDE, Decoder, is_supported
 from extrabitter.sampling import SamplingParameters, draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WIDTH = 64  # wider outgrows the processor's cache, narrower pays more for the start of each operation
-CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights, which each token reads
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
@@ -126,8 +124,7 @@ class _Sampler:
 
     def _run_in_chunks(self, groups: Groups) -> None:
         length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())  # bytes
-        self.decoder = Decoder(self.model, self.prompt_length + length, WIDTH, max(CACHE_BYTES, 2 * weights))
+        self.decoder = Decoder(self.model, self.prompt_length + length)
         self.stages = _stages(first, length)
         waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
         fresh = self._prefilled(groups)
@@ -218,7 +215,7 @@ class _Sampler:
         )
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
         row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length  # scores, 2 copies
-        width = max(1, min(WIDTH, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDTH
+        width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
             rows = torch.tensor([row for _, row in block], device=ids.device)
