@@ -63,6 +63,7 @@ def test_behaviours_that_rise_and_fall_are_named_and_none_where_none_does() -> N
 
 def test_raised_success_is_counted_at_both_ends_of_the_curve() -> None:
     rows = [("base_rich", 1, 0.3), ("grpo_rich", 1, 0.9), ("base_rich", 8, 0.9), ("grpo_rich", 8, 0.8)]
+    rows.append(("rare_grpo_rich", 32, 0.9))  # not among the pairs
     table = pd.DataFrame(
         [{"arm": arm, "seed": 0, "k": k, "value": v, "lower": v, "upper": v} for arm, k, v in rows]
     )

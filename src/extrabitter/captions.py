@@ -93,7 +93,8 @@ def of_behaviours(summary: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> st
 
 def of_pass_at_k(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
     """Count the models whose mean success RL raises with one sample, and with the most samples that were drawn."""
-    largest = int(pass_at_k["k"].max()) if len(pass_at_k) else 0
+    own = pass_at_k[pass_at_k["arm"].isin([arm for pair in pairs for arm in pair])]
+    largest = int(own["k"].max()) if len(own) else 0
     counts = []
     for k in dict.fromkeys((1, largest)):
         found = [
