@@ -221,8 +221,9 @@ def test_a_short_run_follows_its_reference_trajectory_and_learns(
     assert steps["format_reward"].isna().all()
 
 
-# Rounding differs between processors, and one token drawn otherwise makes another run of it: hence the tolerance.
-REFERENCE_REWARDS = [0.453, 0.594, 0.484, 0.562, 0.656, 0.812, 0.656, 0.766, 0.625, 0.797, 0.75, 0.844]
+# Rounding differs between processors, and one token drawn otherwise makes another run of it: hence the tolerance. To
+# be recorded again where the sampler draws in another order; other seeds end between .65 and .81.
+REFERENCE_REWARDS = [0.484, 0.516, 0.453, 0.516, 0.641, 0.547, 0.547, 0.594, 0.75, 0.594, 0.688, 0.672]
 
 
 @pytest.mark.parametrize("rollouts", ["batched", "generate"])

@@ -78,6 +78,7 @@ def test_going_back_is_weighed_where_the_model_does_it() -> None:
     found = selection.going_back(pd.DataFrame([*rows, unread, *never])).set_index("arm")
     assert found.loc["a", ["from_hit", "from_miss"]].tolist() == [0.5, 0.75]
     assert found.loc["a", "worth"] == pytest.approx((2 * -1 + 6 * 0.5) / 8)
+    assert selection.going_back(pd.DataFrame()).empty
     assert found.loc["b", "from_hit"] == 0 and found.loc["b", ["from_miss", "worth"]].isna().all()
 
 

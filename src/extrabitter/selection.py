@@ -140,6 +140,9 @@ def going_back(completions: pd.DataFrame) -> pd.DataFrame:
     worth, the success of those that go back minus that of the others, compared within hits and within misses and
     averaged by where the model goes back. NaN where there is nothing to compare.
     """
+    columns = ["arm", "from_hit", "from_miss", "worth"]
+    if completions.empty:  # without a run there are no columns either
+        return pd.DataFrame(columns=columns)
     rows = completions[completions["first_attempt_hit"].notna()]
     hit = rows["first_attempt_hit"].astype(bool)
     rows = rows.assign(hit=hit, back=rows["backtracking_count"] > 0)
@@ -157,7 +160,7 @@ def going_back(completions: pd.DataFrame) -> pd.DataFrame:
             else float("nan")
         )
         found.append((arm, shares[True], shares[False], worth))
-    return pd.DataFrame(found, columns=["arm", "from_hit", "from_miss", "worth"])
+    return pd.DataFrame(found, columns=columns)
 
 
 def missed_by_behaviour(pairs: pd.DataFrame) -> dict[str, tuple[int, int]]:
