@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # An evaluation on other problems than the usual ones of its profile, and one of a checkpoint on the way.
 _OTHER_PROBLEMS = ("rare_", "common_", "three_")
-_ON_THE_WAY = r"step_\d+_"
+ON_THE_WAY = re.compile(r"step_(\d+)_")
 
 # Models of one later experiment, whose chapter shows them.
 _OF_ONE_EXPERIMENT = {
@@ -30,7 +30,9 @@ def base_of(arm: str) -> str:
     >>> base_of("three_sft_smollm2_search"), base_of("step_20_grpo_rich")
     ('sft_smollm2_search', 'rich')
     """
-    return re.sub(r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)}|{_ON_THE_WAY})", "", arm))
+    return re.sub(
+        r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)}|{ON_THE_WAY.pattern})", "", arm)
+    )
 
 
 def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
@@ -71,5 +73,5 @@ def has_own_chapter(arm: str) -> bool:
     >>> [has_own_chapter(arm) for arm in arms]
     [False, True, False, True, True]
     """
-    other = arm.startswith(_OTHER_PROBLEMS) or re.match(_ON_THE_WAY, arm) is not None
+    other = arm.startswith(_OTHER_PROBLEMS) or ON_THE_WAY.match(arm) is not None
     return other or base_of(arm) in _OF_ONE_EXPERIMENT

@@ -109,11 +109,15 @@ def of_pass_at_k(pass_at_k: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> s
     return f"On average RL raises success in {', and in '.join(counts)}." if counts else NOTHING
 
 
+def _late_means(table: pd.DataFrame, column: str) -> pd.Series:
+    """Mean of a column over the last tenth of each run's steps, by arm, means over seeds."""
+    late = table[table["step"] > (1 - LAST) * table.groupby(["arm", "seed"])["step"].transform("max")]
+    return late.groupby(["arm", "seed"])[column].mean().groupby("arm").mean()
+
+
 def of_steps(steps: pd.DataFrame, arms: Sequence[str], column: str, what: str) -> str:
     """Say for which arms a column of `steps` ends highest and lowest: the last tenth of steps, means over seeds."""
-    rows = steps[steps["arm"].isin(list(arms))]
-    late = rows[rows["step"] > (1 - LAST) * rows.groupby(["arm", "seed"])["step"].transform("max")]
-    means = late.groupby(["arm", "seed"])[column].mean().groupby("arm").mean()
+    means = _late_means(steps[steps["arm"].isin(list(arms))], column)
     said = _ends(
         {arm_label(arm): float(means[arm]) for arm in arms if arm in means.index}, _by_measure(column)
     )
@@ -124,8 +128,7 @@ def of_losses(losses: pd.DataFrame) -> str:
     """Say which model's training loss ends lowest and highest: the last tenth of steps, means over seeds."""
     if losses.empty:
         return NOTHING
-    late = losses[losses["step"] > (1 - LAST) * losses.groupby(["arm", "seed"])["step"].transform("max")]
-    means = late.groupby(["arm", "seed"])["loss"].mean().groupby("arm").mean()
+    means = _late_means(losses, "loss")
     said = _ends({arm_label(str(arm)): float(value) for arm, value in means.items()}, lambda x: decimal(x, 2))
     return f"In the last tenth of steps the loss is {said}."
 

@@ -7,7 +7,6 @@ colour alone: each arm also has a marker and a line style of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from extrabitter.arms import base_of
+from extrabitter.arms import ON_THE_WAY, base_of
 
 WIDTH_IN = 5.0
 INK = "#222222"
@@ -151,7 +150,7 @@ def arm_label(arm: str) -> str:
     'rich: sometimes searches, after 20 steps'
     """
     base = base_of(arm)
-    if on_the_way := re.match(r"step_(\d+)_", arm):
+    if on_the_way := ON_THE_WAY.match(arm):
         return f"{arm_label(base)}, after {on_the_way[1]} steps"
     if base in _WORDS:
         return _WORDS[base]

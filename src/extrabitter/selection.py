@@ -152,13 +152,9 @@ def going_back(completions: pd.DataFrame) -> pd.DataFrame:
         solved = cells["mean"].unstack("back").reindex(index=[False, True], columns=[False, True])
         sizes = cells["size"].unstack("back").reindex(index=[False, True], columns=[False, True]).fillna(0)
         shares = sizes[True] / sizes.sum(axis=1).where(lambda size: size > 0)
-        weights = sizes[True] / sizes[True].sum() if sizes[True].sum() else sizes[True]
-        differences = (solved[True] - solved[False])[weights > 0]
-        worth = (
-            float((differences * weights[weights > 0]).sum(skipna=False))
-            if len(differences)
-            else float("nan")
-        )
+        backs = sizes[True] > 0
+        differences = (solved[True] - solved[False])[backs]
+        worth = float(np.average(differences, weights=sizes[True][backs])) if backs.any() else float("nan")
         found.append((arm, shares[True], shares[False], worth))
     return pd.DataFrame(found, columns=columns)
 
