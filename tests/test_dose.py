@@ -146,3 +146,15 @@ def test_an_arm_with_another_group_or_batch_has_the_same_base() -> None:
         found = dose.take_off(steps.assign(arm=arm), summary, BATCHES, [arm])
         assert found["chance"].tolist() == summary["value"].tolist() and found["step"].tolist() == [5]
         assert found["product"].tolist() == pytest.approx([5 * BATCHES[arm] * summary["value"].item()])
+
+
+def test_the_chance_of_an_arm_is_that_of_its_own_start_where_it_was_read() -> None:
+    steps, summary = tables(lambda x, step: 1.0, seeds=(0, 1), rungs=("rich",))
+    arm, own = "grpo_rich_g32", summary[summary["seed"] == 1].assign(arm="base_rich_g32")
+    own["value"] *= 1.5
+    both = pd.concat([summary, own])
+    found = dose.take_off(steps.assign(arm=arm), both, BATCHES, [arm]).set_index("seed")["chance"]
+    of_base = summary.set_index("seed")["value"]
+    assert found[0] == of_base[0] and found[1] == pytest.approx(1.5 * of_base[1])
+    assert dose.between_draws(both, ["grpo_rich", arm, "grpo_rich_b64"]) == pytest.approx([1.5])
+    assert dose.between_draws(summary, [arm]) == []

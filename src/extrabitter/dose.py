@@ -181,22 +181,40 @@ def take_off(
 
     `batch_sizes`: completions a step of each arm. Columns: arm, seed, chance (before RL), step (missing where search
     did not take off), last_step, product (chance x completions drawn until then, or until the end). Arms are those of
-    GRPO; grpo_rich_g32 and grpo_rich_b64 start from rich.
+    GRPO; the start of grpo_rich_g32 is evaluated as base_rich_g32 or, where that is missing, as base_rich.
     """
     chances = _chances(summary)
     rows = []
     for arm in arms:
-        base = re.sub(r"_[gb]\d+$", "", arm.removeprefix("grpo_"))
         for seed, run in steps[steps["arm"] == arm].groupby("seed"):
-            if (f"base_{base}", seed) not in chances.index:
+            starts = [start for start in starts_of(arm) if (start, seed) in chances.index]
+            if not starts:
                 continue
-            chance = float(chances[f"base_{base}", seed])
+            chance = float(chances[starts[0], seed])
             share = run.set_index("step")["frac_searches"].sort_index().rolling(SMOOTH).mean()
             above = share.index[share >= TAKEN_OFF]
             first, last = (float(above.min()) if len(above) else np.nan), int(share.index.max())
             drawn = (last if np.isnan(first) else first) * batch_sizes[arm]
             rows.append((arm, seed, chance, first, last, chance * drawn))
     return pd.DataFrame(rows, columns=["arm", "seed", "chance", "step", "last_step", "product"])
+
+
+def starts_of(arm: str) -> tuple[str, str]:
+    """Name the evaluations of what a GRPO arm starts from: its own, and that of the base of its name.
+
+    >>> starts_of("grpo_rich_g32"), starts_of("grpo_ladder_1")
+    (('base_rich_g32', 'base_rich'), ('base_ladder_1', 'base_ladder_1'))
+    """
+    own = f"base_{arm.removeprefix('grpo_')}"
+    return own, re.sub(r"_[gb]\d+$", "", own)
+
+
+def between_draws(summary: pd.DataFrame, arms: Sequence[str]) -> list[float]:
+    """Return how many times the chance of the base of its name is the chance of an arm's own start, seed by seed."""
+    chances = _chances(summary).unstack("seed")  # (arms, seeds)
+    pairs = [(own, base) for own, base in map(starts_of, arms) if own != base]
+    ratios = [chances.loc[own] / chances.loc[base] for own, base in pairs if {own, base} <= {*chances.index}]
+    return [float(ratio) for by_seed in ratios for ratio in by_seed.dropna().to_numpy(float)]
 
 
 def of_collapse(found: pd.DataFrame, arms: Sequence[str]) -> Estimate:
