@@ -190,15 +190,21 @@ class _Sampler:
             count = int(alive.sum())
             # Dropping a finished row costs moving a later one; what it draws until then, behind its eos, nobody reads.
             if len(rows) - count > len(rows) // 16 or not count:
-                holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
-                state[:, holes] = state[:, movers]
-                used = cache[..., :columns, :]
-                used.index_copy_(2, holes, used.index_select(2, movers))
-                state, alive = state[:, :count], torch.ones_like(alive[:count])
+                state, alive = self._compacted(state, alive, columns), torch.ones_like(alive[:count])
             if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
                 break
-        chosen = alive.nonzero()[:, 0]
-        return _Chunk(state[:, chosen], cache[..., :columns, :].index_select(2, chosen)), age
+        state = self._compacted(state, alive, columns)
+        return _Chunk(state, cache[:, :, : state.shape[1], :, :columns].clone()), age
+
+    def _compacted(self, state: Tensor, alive: Tensor, columns: int) -> Tensor:
+        """Move living rows of the decoder's cache into the places of finished ones before them; return their state."""
+        count = int(alive.sum())
+        holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
+        if len(holes):
+            used = self.decoder.cache[..., :columns, :]
+            used.index_copy_(2, holes, used.index_select(2, movers))
+            state[:, holes] = state[:, movers]
+        return state[:, :count]
 
     def _run_generate(self, groups: Groups) -> None:
         from transformers import GenerationConfig
