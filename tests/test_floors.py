@@ -47,7 +47,7 @@ MODELS = {
     "rollouts",
     "sampling",
 }
-MODELS |= {"distributed", "pretrained", "sft", "smollm2"}
+MODELS |= {"distributed", "hub_generate", "pretrained", "sft", "side_by_side", "smollm2"}
 EVALUATION = {"competence", "evaluation", "probe"}
 EVALUATION |= {"decoding", "interventions", "natural_evaluation", "natural_probe", "probe_report"}
 FIGURES = {

@@ -226,7 +226,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from extrabitter import rollouts as rollouts_module
+    from extrabitter import hub_generate
     from extrabitter.rollouts import SamplingParameters, generate
 
     torch.manual_seed(0)
@@ -243,7 +243,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     ]
     assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == _stock_greedy(model, prompts, 12)
     # Scores that would not fit are kept for fewer rows at a time, or for none.
-    monkeypatch.setattr(rollouts_module, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
+    monkeypatch.setattr(hub_generate, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
     narrow = generate(model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS)
     assert narrow.completion_ids == greedy.completion_ids
     assert np.allclose(np.concatenate(narrow.logprobs), np.concatenate(greedy.logprobs), atol=1e-5)
@@ -330,3 +330,53 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(
         generate(model, [[]], 1, SamplingParameters(5), eos_token_id=EOS)
     with pytest.raises(ValueError, match="forced_ids"):
         generate(model, _prompts(1), 1, SamplingParameters(2), eos_token_id=EOS, forced_ids=[4, 5])
+
+
+def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
+    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from extrabitter import rollouts
+
+    model, prompts = _with_frequent_eos(build_tiny_model()), _prompts(60)
+    greedy, sampled = rollouts.SamplingParameters(20, temperature=0), rollouts.SamplingParameters(20)
+    shares: list[int] = []
+
+    def seen(work: object, items: object, number: int, generator: object) -> object:
+        shares.append(number)
+        return original(work, items, number, generator)
+
+    def draw(sampling: rollouts.SamplingParameters, seed: int) -> rollouts.Rollouts:
+        generator = torch.Generator().manual_seed(seed)
+        return rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS, generator=generator)
+
+    original = rollouts.side_by_side
+    monkeypatch.setattr(rollouts, "side_by_side", seen)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = draw(greedy, 0)
+        torch.set_num_threads(2)
+        together = draw(greedy, 0)
+        first, same, other = (draw(sampled, seed) for seed in (0, 0, 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert shares == [1, 2, 2, 2, 2]
+    assert together.completion_ids == alone.completion_ids
+    assert first == same and first != other
+
+
+def test_a_model_too_large_for_the_cache_and_few_rows_are_not_shared(
+    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from extrabitter import decoder, rollouts
+
+    model, least = build_tiny_model(), rollouts.LEAST_SHARE
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert [rollouts._shares(model, rows) for rows in (2 * least - 1, 2 * least, 100 * least)] == [1, 2, 4]
+    monkeypatch.setattr(decoder, "OUTGROWN", 0)
+    assert rollouts._shares(model, 100 * least) == 1

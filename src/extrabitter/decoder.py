@@ -47,6 +47,11 @@ def is_supported(model: PreTrainedModel) -> bool:
     )
 
 
+def outgrows_cache(model: PreTrainedModel) -> bool:
+    """Tell whether the weights are too many to stay in the processor's cache from one token to the next."""
+    return sum(p.numel() * p.element_size() for p in model.parameters()) >= OUTGROWN
+
+
 class Decoder:
     """The weights of `model` as they are now, fused, and a cache of `columns` tokens for `width` rows."""
 
@@ -64,7 +69,7 @@ class Decoder:
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
         bytes_per_row = 4 * 2 * len(self.layers) * self.kv_heads * columns * self.head_dim
-        width = WIDTH if weights < OUTGROWN else WIDE
+        width = WIDE if outgrows_cache(model) else WIDTH
         self.width = max(1, min(width, max(CACHE_BYTES, 2 * weights) // bytes_per_row))
         shape = (len(self.layers), 2, self.width, self.kv_heads, columns, self.head_dim)
         self.cache = torch.empty(

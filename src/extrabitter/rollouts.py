@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from extrabitter.decoder import WIDE, Decoder, is_supported
+from extrabitter.decoder import Decoder, is_supported, outgrows_cache
+from extrabitter.hub_generate import run_generate
 from extrabitter.sampling import SamplingParameters, draw
+from extrabitter.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
+LEAST_SHARE = 32  # rows; fewer are not worth a thread of their own
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
 
@@ -63,14 +65,19 @@ def generate(
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
     if len(forced_ids) >= sampling.max_completion_length or eos_token_id in forced_ids:
         raise ValueError("forced_ids: must be shorter than max_completion_length and without the eos token")
-    sampler = _Sampler(model, sampling, eos_token_id, generator, [*forced_ids], with_logprobs)
+
+    def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        sampler = Sampler(model, sampling, eos_token_id, own, [*forced_ids], with_logprobs)
+        return sampler.run(part, num_generations)
+
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            tokens, logprobs = sampler.run(prompts, num_generations)  # both (B * G, max_completion_length)
+        shares = min(_shares(model, len(prompts) * num_generations), len(prompts))
+        parts = side_by_side(sample, prompts, shares, generator)
     finally:
         model.train(was_training)
+    tokens, logprobs = (torch.cat(share) for share in zip(*parts, strict=True))  # both (B * G, T)
     ended = tokens == eos_token_id  # (B * G, T)
     truncated = ~ended.any(dim=1)
     lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
@@ -79,6 +86,13 @@ def generate(
         [row[:length].tolist() for row, length in zip(logprobs.numpy(), lengths, strict=True)],
         truncated.tolist(),
     )
+
+
+def _shares(model: PreTrainedModel, rows: int) -> int:
+    """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
+    if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
+        return 1
+    return min(torch.get_num_threads(), rows // LEAST_SHARE)
 
 
 def _stages(first: int, last: int) -> set[int]:
@@ -95,7 +109,7 @@ class _Chunk(NamedTuple):
 
 
 @dataclass
-class _Sampler:
+class Sampler:
     """One call of `generate`."""
 
     model: PreTrainedModel
@@ -107,6 +121,10 @@ class _Sampler:
 
     def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
         """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
+        with torch.inference_mode():  # it holds for the thread that says so
+            return self._run(prompts, num_generations)
+
+    def _run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
         groups: Groups = defaultdict(list)
         for number, prompt in enumerate(prompts):
             groups[tuple(prompt)].extend(range(number * num_generations, (number + 1) * num_generations))
@@ -119,7 +137,7 @@ class _Sampler:
         else:
             name = type(self.model).__name__
             logging.getLogger(__name__).warning("%s: sampled by model.generate, which is slower", name)
-            self._run_generate(groups)
+            run_generate(self, groups)
         return self.tokens.cpu(), self.logprobs.cpu()
 
     def _run_in_chunks(self, groups: Groups) -> None:
@@ -147,7 +165,7 @@ class _Sampler:
         """Yield rows whose prompt and forced tokens are in a cache and whose first free token is drawn."""
         width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
         for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
-            ids, mask = self._padded(block)
+            ids, mask = self.padded(block)
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
             options = {"position_ids": positions, "logits_to_keep": num_forced + 1, "use_cache": True}
             output = self.model(ids, attention_mask=mask, **options)
@@ -155,7 +173,7 @@ class _Sampler:
             sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
             for part in torch.tensor(sources, device=ids.device).split(width):
                 source, rows = part.unbind(dim=1)  # place in the block, row of the output
-                self._record_forced(rows, output.logits[source])
+                self.record_forced(rows, output.logits[source])
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
                 alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
@@ -206,46 +224,14 @@ class _Sampler:
             state[:, holes] = state[:, movers]
         return state[:, :count]
 
-    def _run_generate(self, groups: Groups) -> None:
-        from transformers import GenerationConfig
-
-        sampling, num_forced = self.sampling, len(self.forced_ids)
-        drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_completion_length - num_forced,
-            eos_token_id=self.eos_token_id,
-            pad_token_id=self.eos_token_id,  # what follows the first eos is not read
-            return_dict_in_generate=True,
-            output_scores=self.with_logprobs,
-            **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
-        )
-        jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
-        row_bytes = 3 * 4 * self.model.config.vocab_size * sampling.max_completion_length  # scores, 2 copies
-        width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
-        for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
-            ids, mask = self._padded([prompt for prompt, _ in block])
-            rows = torch.tensor([row for _, row in block], device=ids.device)
-            if num_forced:
-                self._record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -num_forced - 1 :])
-            with torch.random.fork_rng():  # `generate` draws from the global generator only
-                torch.manual_seed(int(torch.randint(2**31, (1,), generator=self.generator)))
-                output = self.model.generate(ids, attention_mask=mask, generation_config=config)
-            tokens = output.sequences[:, ids.shape[1] :]
-            end = num_forced + tokens.shape[1]
-            self.tokens[rows, num_forced:end] = tokens
-            self.logprobs[rows, num_forced:end] = torch.nan
-            if self.with_logprobs:
-                scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
-                self.logprobs[rows, num_forced:end] = scores.gather(2, tokens[..., None])[..., 0]
-
-    def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    def padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""
         padding = torch.tensor([self.prompt_length - len(prompt) for prompt in prompts])
         rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt, *self.forced_ids] for prompt in prompts]
         ids = torch.tensor(rows, device=self.model.device)
         return ids, (torch.arange(ids.shape[1]) >= padding[:, None]).long().to(ids.device)
 
-    def _record_forced(self, rows: Tensor, logits: Tensor) -> None:
+    def record_forced(self, rows: Tensor, logits: Tensor) -> None:
         """Write the forced tokens and their log-probabilities, from logits (N, F + 1, V), to the output."""
         forced = torch.tensor(self.forced_ids, dtype=torch.long, device=rows.device).expand(len(rows), -1)
         scores = (logits[:, :-1] / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)
