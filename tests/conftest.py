@@ -32,13 +32,20 @@ TINY_VOCABULARY = (*SPECIALS, *(str(number) for number in range(61)), *OPERATORS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --require-browser (fail where Chromium or npm is missing, instead of skipping), and --book."""
+    """Add --require-browser (fail where Chromium or npm is missing, instead of skipping), --book and --gpu."""
     parser.addoption(
         "--require-browser",
         action="store_true",
         help="fail where Chromium or npm is missing, instead of skipping the tests that need them",
     )
     parser.addoption("--book", default="smoke", help="profile whose built book the tests of pages read")
+    parser.addoption("--gpu", action="store_true", help="let test_gpu.py use a GPU; all others are for a CPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs unless asked for: what the tests compare was computed on a CPU."""
+    if not config.getoption("--gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture

@@ -65,7 +65,8 @@ def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
     trainer.model.train()
     trainer.model.zero_grad()
     trainer.current_gradient_accumulation_steps = 1
-    loss = trainer._compute_loss(trainer.model, dict(batch))
+    on_device = {name: column.to(trainer.model.device) for name, column in batch.items()}
+    loss = trainer._compute_loss(trainer.model, on_device)
     loss.backward()
     return loss.item(), torch.cat([parameter.grad.flatten() for parameter in trainer.model.parameters()])
 

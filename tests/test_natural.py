@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from english_models import build_tokenizer, save_model
 from extrabitter import cli, natural, natural_probe, pretrained, probe_report
 from extrabitter.census import take_census
 from extrabitter.census_scores import read_scores
@@ -34,10 +35,6 @@ from test_judge import Stub, stub, verdict  # noqa: F401  (a fixture)
 
 PROBLEM = Problem((3, 8, 9), 33)
 SAMPLING = SamplingParameters(max_completion_length=24)
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 # Answers.
@@ -177,36 +174,7 @@ def test_a_trace_in_words_is_judged_like_the_trace_and_shows_its_behaviours() ->
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """A byte-level BPE tokenizer with the special tokens and the chat template of an instruct model."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet)
-    inner.train_from_iterator([natural.plain_prompt(PROBLEM)] * 3, trainer)
-    built = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", padding_side="left")
-    built.chat_template = TEMPLATE
-    return built
-
-
-def save(folder: Path, tokenizer, architecture: str = "qwen2", **options: object) -> Path:
-    """Write a random model of real architecture, as save_pretrained does."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[architecture]
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    torch.manual_seed(0)
-    model = model_class(config_class(vocab_size=len(tokenizer), num_key_value_heads=2, **shape, **options))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return build_tokenizer()
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
@@ -214,7 +182,7 @@ def save(folder: Path, tokenizer, architecture: str = "qwen2", **options: object
 def test_a_model_of_others_is_loaded_prompted_and_measured(
     tmp_path: Path, tokenizer, architecture: str, style: str
 ) -> None:
-    loaded = pretrained.load_pretrained(str(save(tmp_path / "m", tokenizer, architecture)))
+    loaded = pretrained.load_pretrained(str(save_model(tmp_path / "m", tokenizer, architecture)))
     assert loaded.record["dtype"] == "float32" and loaded.record["device"] == "cpu"
     assert loaded.record["has_chat_template"] and loaded.tokenizer.pad_token_id is not None
     shots = natural.examples(1, 1, CONDITIONS["direct"].trace)
@@ -253,13 +221,13 @@ def test_chat_without_a_template_and_with_a_broken_one_are_one_line(tokenizer) -
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(tmp_path: Path, tokenizer) -> None:
-    folder = save(tmp_path / "m", tokenizer, max_position_embeddings=64)
+    folder = save_model(tmp_path / "m", tokenizer, max_position_embeddings=64)
     with pytest.raises(CheckpointError, match="more than the model's 64"):
         sample_natural(pretrained.load_pretrained(str(folder)), [PROBLEM], 1, SAMPLING, 0, English("plain"))
 
 
 def test_dtype_and_device_are_resolved_or_refused(tmp_path: Path, tokenizer) -> None:
-    folder = str(save(tmp_path / "m", tokenizer))
+    folder = str(save_model(tmp_path / "m", tokenizer))
     assert pretrained.load_pretrained(folder, dtype="bfloat16").model.dtype == torch.bfloat16
     for changes, message in (
         ({"dtype": "int8"}, "dtype = 'int8'"),
@@ -274,7 +242,7 @@ def test_dtype_and_device_are_resolved_or_refused(tmp_path: Path, tokenizer) -> 
 
 
 def test_pickles_and_code_are_refused(tmp_path: Path, tokenizer) -> None:
-    folder = save(tmp_path / "m", tokenizer)
+    folder = save_model(tmp_path / "m", tokenizer)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "m.M"}}))
     with pytest.raises(CheckpointError, match="needs code of its own"):
@@ -285,7 +253,7 @@ def test_pickles_and_code_are_refused(tmp_path: Path, tokenizer) -> None:
 
 
 def test_a_damaged_model_is_one_line(tmp_path: Path, tokenizer) -> None:
-    folder = save(tmp_path / "m", tokenizer)
+    folder = save_model(tmp_path / "m", tokenizer)
     (folder / "model.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(CheckpointError, match="cannot be loaded") as raised:
         pretrained.load_pretrained(str(folder))
@@ -332,7 +300,7 @@ def test_refusals_of_the_hub_are_one_line_that_says_what_to_do(monkeypatch, name
 
 def test_an_id_in_the_cache_is_loaded_and_its_commit_recorded(monkeypatch, tmp_path: Path, tokenizer) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    folder = save(tmp_path / commit, tokenizer)
+    folder = save_model(tmp_path / commit, tokenizer)
     asked: dict[str, object] = {}
 
     def cached(hub_id: str, **options: object) -> str:
@@ -358,7 +326,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tokenizer) -> str:
-    return str(save(tmp_path_factory.mktemp("models") / "m", tokenizer))
+    return str(save_model(tmp_path_factory.mktemp("models") / "m", tokenizer))
 
 
 SMALL = ("--problems", "3", "--samples", "2", "--cap", "12")

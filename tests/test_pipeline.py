@@ -479,6 +479,16 @@ def test_another_version_of_a_package_makes_every_run_stale(
     assert all(before[key] != after[key] for key in ALL)
 
 
+def test_the_code_of_a_stage_is_read_once_for_all_of_its_runs(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(pipeline, "code_digest", lambda notebook: str(read.append(notebook)))
+    plan = pipeline.make_plan("mini", tree)
+    assert plan.digests().keys() == ALL
+    assert len(read) == len(set(read)) == len({job.stage for job in plan.jobs.values()}) < len(ALL)
+
+
 def published_results(tree: Path, name: str = "mini") -> Path:
     """Lay out a results folder with one made-up run; returns it."""
     results = tree / "results" / name

@@ -36,8 +36,10 @@ def run_generate(sampler: Sampler, groups: Groups) -> None:
         rows = torch.tensor([row for _, row in block], device=ids.device)
         if num_forced:
             sampler.record_forced(rows, model(ids, attention_mask=mask).logits[:, -num_forced - 1 :])
+        own = sampler.generator
+        seed = torch.randint(2**31, (1,), generator=own, device=own.device if own else None)
         with torch.random.fork_rng():  # `generate` draws from the global generator only
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=sampler.generator)))
+            torch.manual_seed(int(seed))
             output = model.generate(ids, attention_mask=mask, generation_config=config)
         tokens = output.sequences[:, ids.shape[1] :]
         end = num_forced + tokens.shape[1]

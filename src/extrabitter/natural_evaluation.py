@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from extrabitter.config import BehaviourEvaluationParameters
-from extrabitter.decoder import is_supported
 from extrabitter.evaluation import evaluation_problems, sampling_parameters, summary_table
 from extrabitter.models import CheckpointError
 from extrabitter.natural import cut_completion
@@ -53,15 +52,13 @@ def sample_natural(
             f"prompt and completion: {longest} tokens are more than the model's {limit}; "
             "ask for shorter completions or fewer examples"
         )
-    # Models that `decoder` does not know are sampled by `model.generate`, which is seeded on the CPU.
-    device = model.device if is_supported(model) else torch.device("cpu")
     rollouts = generate(
         model,
         prompt_ids,
         num_samples,
         sampling,
         eos_token_id=tokenizer.eos_token_id,
-        generator=torch.Generator(device=device).manual_seed(seed),
+        generator=torch.Generator(device=model.device).manual_seed(seed),
         with_logprobs=False,
     )
     rows = []

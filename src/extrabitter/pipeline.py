@@ -106,7 +106,8 @@ class Plan:
     def digests(self) -> dict[str, str]:
         """Hash, by job, what makes its run stale: parameters, code with its imports, packages, a given checkpoint."""
         packages = json.dumps(package_versions())
-        code = {job.notebook: code_digest(self.root / job.notebook) for job in self.jobs.values()}
+        notebooks = {job.notebook for job in self.jobs.values()}  # few, and each takes a moment to parse
+        code = {notebook: code_digest(self.root / notebook) for notebook in notebooks}
         texts = {
             key: json.dumps(job.parameters.model_dump(), sort_keys=True)
             + code[job.notebook]
