@@ -212,19 +212,26 @@ def test_a_short_run_follows_its_reference_trajectory_and_learns(
 ) -> None:
     from extrabitter import grpo
 
-    parameters = grpo_parameters(num_steps=12, per_device_train_batch_size=64, learning_rate=3e-3)
-    steps = grpo.train(parameters, build_tiny_model(), tiny_tokenizer)
-    assert steps["step"].tolist() == list(range(1, 13))
-    assert steps["reward"].iloc[-3:].mean() > steps["reward"].iloc[:3].mean() + 0.1
-    assert steps["reward"].tolist() == pytest.approx(REFERENCE_REWARDS, abs=0.2)
-    assert abs((steps["reward"] - REFERENCE_REWARDS).mean()) < 0.05
-    assert (steps["reward"] == steps["correct_reward"]).all()
-    assert steps["format_reward"].isna().all()
+    rewards = []
+    for seed in range(6):
+        parameters = grpo_parameters(
+            seed=seed, num_steps=12, per_device_train_batch_size=64, learning_rate=3e-3
+        )
+        steps = grpo.train(parameters, build_tiny_model(), tiny_tokenizer)
+        assert steps["step"].tolist() == list(range(1, 13))
+        assert (steps["reward"] == steps["correct_reward"]).all()
+        assert steps["format_reward"].isna().all()
+        assert steps["reward"].iloc[-3:].mean() > steps["reward"].iloc[:3].mean()
+        rewards.append(steps["reward"].tolist())
+    means = [sum(column) / len(column) for column in zip(*rewards, strict=True)]
+    assert means == pytest.approx(REFERENCE_REWARDS, abs=0.12)
+    residuals = [mean - expected for mean, expected in zip(means, REFERENCE_REWARDS, strict=True)]
+    assert abs(sum(residuals) / len(residuals)) < 0.03
 
 
-# Rounding differs between processors, and one token drawn otherwise makes another run of it: hence the tolerance. To
-# be recorded again where the sampler draws in another order; other seeds end between .65 and .81.
-REFERENCE_REWARDS = [0.484, 0.516, 0.453, 0.516, 0.641, 0.547, 0.547, 0.594, 0.75, 0.594, 0.688, 0.672]
+# The mean of twelve seeds. One token drawn otherwise makes another run of a seed, and a processor that rounds
+# otherwise is enough for it; a mean over seeds stays: a seed's own lies about .02 from it over a run, .07 at a step.
+REFERENCE_REWARDS = [0.513, 0.526, 0.547, 0.585, 0.634, 0.639, 0.642, 0.695, 0.693, 0.714, 0.771, 0.763]
 
 
 @pytest.mark.parametrize("rollouts", ["batched", "generate"])

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-WIDTH = 64  # wider outgrows the processor's cache, narrower pays more for the start of each operation
+WIDTH = 96  # wider outgrows the processor's cache, narrower pays more for the start of each operation
 WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
 
 
 class _Layer(NamedTuple):
-    norm: Tensor
+    """One layer's weights; those of a norm are in the rows of what follows it."""
+
     qkv: Tensor  # (E, (H + 2 * Hkv) * D); columns of q and k in rotary pairs, q scaled by D ** -.5
     qkv_bias: Tensor | None
     out: Tensor
-    mlp_norm: Tensor
     gate_up: Tensor
     down: Tensor
 
@@ -60,11 +60,12 @@ class Decoder:
         weights = sum(p.numel() * p.element_size() for p in model.parameters())  # bytes
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
-        self.epsilon: float = config.rms_norm_eps
         self.embedding, self.norm = model.get_input_embeddings().weight, model.model.norm.weight
         self.head, self.head_bias = head.weight.t(), head.bias
         self.layers = [self._fused(layer) for layer in model.model.layers]
         device = self.embedding.device
+        self.mean = torch.full((config.hidden_size, 1), 1 / config.hidden_size, device=device)
+        self.epsilon = torch.tensor([config.rms_norm_eps], device=device)
         cos, sin = model.model.rotary_emb(self.embedding, torch.arange(columns, device=device)[None])
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
@@ -88,15 +89,15 @@ class Decoder:
         `offset` (N,) is the number of leading columns that are padding in each row.
         """
         size, split = len(ids), self.heads + self.kv_heads
-        rotation = self.rotations[columns - 1 - offset][:, None]  # (N, 1, D / 2)
-        padding = None
+        rotation, padding = self.rotations[columns - 1], None  # (D / 2,)
         if offset.any():
+            rotation = self.rotations[columns - 1 - offset][:, None]  # (N, 1, D / 2)
             padding = (torch.arange(columns, device=ids.device) < offset[:, None])[
                 :, None, None
             ]  # (N, 1, 1, T)
         hidden = self.embedding[ids]  # (N, E)
-        for layer, (keys, values) in zip(self.layers, self.cache[:, :, :size, :, :columns], strict=True):
-            normed = self._normed(hidden, layer.norm)
+        for layer, cache in zip(self.layers, self.cache[:, :, :size, :, :columns], strict=True):
+            normed = self._normed(hidden)
             qkv = (
                 normed @ layer.qkv
                 if layer.qkv_bias is None
@@ -104,22 +105,24 @@ class Decoder:
             )
             qkv = qkv.view(size, -1, self.head_dim)  # (N, H + 2 * Hkv, D)
             torch.view_as_complex(qkv[:, :split].unflatten(-1, (-1, 2))).mul_(rotation)
-            keys[:, :, -1], values[:, :, -1] = qkv[:, self.heads : split], qkv[:, split:]
+            cache[:, :, :, -1] = qkv[:, self.heads :].unflatten(1, (2, -1)).transpose(0, 1)
+            keys, values = cache  # (N, Hkv, T, D)
             query = qkv[:, : self.heads].unflatten(1, (self.kv_heads, -1))  # (N, Hkv, H / Hkv, D)
             scores = query @ keys.transpose(2, 3)  # (N, Hkv, H / Hkv, T)
             if padding is not None:
                 scores.masked_fill_(padding, -torch.inf)
             mixed = scores.softmax(dim=-1) @ values
             hidden = torch.addmm(hidden, mixed.view(size, -1), layer.out)
-            gate, up = (self._normed(hidden, layer.mlp_norm) @ layer.gate_up).chunk(2, dim=1)
+            gate, up = (self._normed(hidden) @ layer.gate_up).chunk(2, dim=1)
             hidden = torch.addmm(hidden, F.silu(gate).mul_(up), layer.down)
-        hidden = self._normed(hidden, self.norm)
+        hidden = self._normed(hidden) * self.norm
         return (
             hidden @ self.head if self.head_bias is None else torch.addmm(self.head_bias, hidden, self.head)
         )
 
-    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(hidden, weight.shape, weight, self.epsilon)
+    def _normed(self, hidden: Tensor) -> Tensor:
+        """Divide by the root of the mean square, a product here: PyTorch's own norm is many operations on a CPU."""
+        return hidden * torch.addmm(self.epsilon, hidden * hidden, self.mean).rsqrt_()
 
     def _fused(self, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -133,13 +136,12 @@ class Decoder:
                 joined = _paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
         fused = torch.cat(parts)  # (rows of q, k, v; E + 1)
+        gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
         return _Layer(
-            norm=layer.input_layernorm.weight,
-            qkv=fused[:, :-1].t().contiguous(),
+            qkv=(fused[:, :-1] * layer.input_layernorm.weight).t().contiguous(),
             qkv_bias=None if attention.q_proj.bias is None else fused[:, -1].contiguous(),
             out=attention.o_proj.weight.t(),
-            mlp_norm=layer.post_attention_layernorm.weight,
-            gate_up=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).t().contiguous(),
+            gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
             down=mlp.down_proj.weight.t(),
         )
 

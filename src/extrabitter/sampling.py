@@ -48,7 +48,8 @@ def draw(
 
 def distribution(logits: Tensor, sampling: SamplingParameters) -> Tensor:
     """Return the probabilities that tokens are drawn with, rows of `logits` (N, V); temperature must be above 0."""
-    return _filtered(logits / sampling.temperature, sampling).softmax(dim=-1)
+    scores = logits if sampling.temperature == 1 else logits / sampling.temperature
+    return _filtered(scores, sampling).softmax(dim=-1)
 
 
 def _filtered(scores: Tensor, sampling: SamplingParameters) -> Tensor:
