@@ -22,6 +22,8 @@ from extrabitter.scorecard import (
     NOT_RUN,
     count_verdicts,
     essay_table,
+    replication,
+    replication_strings,
     scorecard,
     scorecard_strings,
 )
@@ -283,6 +285,24 @@ def test_only_primary_claims_with_enough_seeds_are_confirmatory() -> None:
     card = scorecard(claims, predictions).set_index("key")
     assert list(card.loc[list(keys), "kind"]) == ["confirmatory", "exploratory", "exploratory"]
     assert count_verdicts(card, "confirmatory") == "one held"
+
+
+def test_a_replication_stands_beside_what_it_repeats_and_only_there() -> None:
+    predictions = read_predictions()
+
+    def card_of(values: dict[str, list[float]]) -> pd.DataFrame:
+        claims = [replace(claim_from(values[key], key), prediction=predictions[key]) for key in values]
+        return scorecard(claims, predictions)
+
+    first = card_of({"search_pays": CLEAR, "knock_out": CLEAR, "masked_is_absent": CLEAR})
+    both = replication(first, card_of({"search_pays": NARROW, "knock_out": WIDE, "not_just_sft": CLEAR}))
+    assert both["key"].tolist() == ["knock_out", "search_pays"]
+    assert both["value"].nunique() == 1 and both["value_again"].tolist() == pytest.approx(
+        [sum(WIDE) / len(WIDE), sum(NARROW) / len(NARROW)]
+    )
+    shown = replication_strings(both)
+    assert all(both.loc[row, "measured_again"] in shown.loc[row, "Again"] for row in shown.index)
+    assert replication_strings(replication(first, card_of({}))).empty
 
 
 def test_the_essays_claims_rest_on_predictions_of_the_page(three_seeds: Path) -> None:

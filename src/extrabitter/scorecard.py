@@ -136,6 +136,26 @@ def scorecard_strings(card: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def replication(card: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """Set two scorecards side by side: the predictions that both have measured, in the page's order.
+
+    Columns: key, primary, effect, and those of an effect and its verdict, from `again` with a suffix.
+    """
+    columns = ["num_seeds", "value", "lower", "upper", "measured", "judgement"]
+    both = card[["key", "primary", "effect", *columns]].merge(
+        again[["key", *columns]], on="key", suffixes=("", "_again")
+    )
+    return both[(both["num_seeds"] > 0) & (both["num_seeds_again"] > 0)].reset_index(drop=True)
+
+
+def replication_strings(both: pd.DataFrame) -> pd.DataFrame:
+    """Show a table of `replication` as ready-made strings."""
+    shown = {"Prediction": both["key"].str.replace("_", " ") + "\n(" + both["effect"] + ")"}
+    for name, suffix in (("These runs", ""), ("Again", "_again")):
+        shown[name] = both[f"measured{suffix}"] + "\n(" + both[f"judgement{suffix}"] + ")"
+    return pd.DataFrame(shown)
+
+
 def count_verdicts(card: pd.DataFrame, kind: str) -> str:
     """Count the verdicts of one kind in words; "none" where there is none.
 
