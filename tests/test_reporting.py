@@ -12,13 +12,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from extrabitter import reporting
-from extrabitter.artifacts import find_runs
+from extrabitter.artifacts import collect_table, find_runs
 from extrabitter.claims import collect_claims
 from extrabitter.estimates import MISSING, Estimate, of_difference, of_measure, over_seeds
 from extrabitter.figure_style import arm_label
 from extrabitter.predictions import Prediction, Region, read_predictions
 from extrabitter.scorecard import (
     ESSAY_CLAIMS,
+    LEFT_OPEN,
     NOT_RUN,
     count_verdicts,
     essay_table,
@@ -285,6 +286,36 @@ def test_only_primary_claims_with_enough_seeds_are_confirmatory() -> None:
     card = scorecard(claims, predictions).set_index("key")
     assert list(card.loc[list(keys), "kind"]) == ["confirmatory", "exploratory", "exploratory"]
     assert count_verdicts(card, "confirmatory") == "one held"
+
+
+def test_what_was_run_and_left_open_is_not_called_not_run() -> None:
+    predictions = read_predictions()
+    values = {"threshold_is_narrow": MISSING, "threshold_moves_with_steps": MISSING}
+    claims = [
+        Claim(
+            key, f"Statement {key}", "", ("grpo_rich",), estimate, predictions[key], "number", left_open=left
+        )
+        for (key, estimate), left in zip(values.items(), (True, False), strict=True)
+    ]
+    card = scorecard(claims, predictions).set_index("key")
+    assert card.loc["threshold_is_narrow", "judgement"] == LEFT_OPEN
+    assert card.loc["threshold_moves_with_steps", "judgement"] == NOT_RUN
+    assert (card["kind"] == NOT_RUN).all(), "neither counts among verdicts"
+    text = "\n".join(essay_table(claims)["What was measured"])
+    assert text.count(LEFT_OPEN) == 1 and "Statement threshold_is_narrow" in text
+    assert "Statement threshold_moves_with_steps" not in text
+
+
+def test_claims_on_many_runs_are_left_open_only_where_all_of_them_were_made(
+    tmp_path: Path, three_seeds: Path
+) -> None:
+    keys = {claim.key for claim in collect_claims(three_seeds)}
+    more = collect_claims(three_seeds, undetermined=True)
+    steps = set(collect_table(three_seeds, "grpo", "steps")["arm"])
+    for claim in more:
+        assert claim.left_open == (claim.key not in keys)
+        assert not claim.left_open or (not claim.estimate.measured and set(claim.arms) <= steps)
+    assert not any(claim.left_open for claim in collect_claims(tmp_path, undetermined=True))
 
 
 def test_a_replication_stands_beside_what_it_repeats_and_only_there() -> None:

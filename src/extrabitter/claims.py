@@ -305,8 +305,11 @@ def first_present(candidates: Sequence[str], arms: Sequence[str]) -> str:
     return next((name for name in candidates if f"grpo_{name}" in arms), candidates[0])
 
 
-def collect_claims(results_dir: str | Path) -> list[Claim]:
-    """Measure every claim on the tables of a results folder, and judge the primary ones together."""
+def collect_claims(results_dir: str | Path, undetermined: bool = False) -> list[Claim]:
+    """Measure every claim on the tables of a results folder, and judge the primary ones together.
+
+    With `undetermined` also those that span many runs, all of which were made, and that these leave open.
+    """
     tables = _Tables(
         collect_table(results_dir, "behaviour_evaluation", "completions", without=TEXTS),
         collect_table(results_dir, "behaviour_evaluation", "summary"),
@@ -328,9 +331,9 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
             if {entry.arm, entry.baseline} <= arms:
                 claims.append(_net(entry, tables, predictions))
         elif isinstance(entry, _Computed):
-            estimate = entry.measure(tables)
-            if estimate.measured:
-                behind = tuple(entry.arms(tables))
+            estimate, behind = entry.measure(tables), tuple(entry.arms(tables))
+            made = bool(behind) and set(behind) <= set(tables.steps["arm"])
+            if estimate.measured or (undetermined and made):
                 claims.append(
                     Claim(
                         entry.key,
@@ -340,6 +343,7 @@ def collect_claims(results_dir: str | Path) -> list[Claim]:
                         estimate,
                         predictions[entry.key],
                         entry.unit,
+                        left_open=not estimate.measured,
                     )
                 )
         elif entry.everywhere or entry.arm in arms:

@@ -12,6 +12,7 @@ from extrabitter.reporting import CLAIM_SEEDS, number_word, spell
 from extrabitter.verdicts import Claim
 
 NOT_RUN = "not run"
+LEFT_OPEN = "run, and left open: the effect cannot be computed from what the runs show"
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,19 @@ ESSAY_CLAIMS = (
         "Behaviours other than checking and going back, and tasks where a guess is never right by luck.",
     ),
     EssayClaim(
-        "RL re-ranks: it narrows a base without search, and broadens one that has it",
+        "RL re-ranks what many samples reach: less of it without search, more with search, counted by samples",
         ("absent_is_only_sharpened", "rich_is_broadened"),
-        "Longer training, and whether a model that lost problems was narrowed or has specialised.",
+        "Longer training; whether a model that lost problems was narrowed or has specialised; and tokens: counted by "
+        "them, more samples of a base may reach further than fewer, longer ones after RL.",
     ),
     EssayClaim(
-        "As sharpened here: a behaviour survives RL if it is there, pays, and is not outcompeted first",
+        "As sharpened here (first hypothesis): a behaviour survives RL if it is there, pays, and is not outcompeted "
+        "first",
         ("selection_follows_advantage", "advantage_beats_simpler_predictors", "tight_cap_kills_search"),
         "Models whose behaviours come apart more than search, checking and going back do here.",
     ),
     EssayClaim(
-        "Priming repairs a base that lacks the behaviour, and right answers are not what it needs",
+        "Priming repairs a base that lacks the behaviour; whether its answers are right matters little",
         (
             "priming_repairs",
             "not_just_sft",
@@ -56,9 +59,16 @@ ESSAY_CLAIMS = (
         "Whether a primed base is as good as one that was pretrained with the behaviour.",
     ),
     EssayClaim(
-        "Exploration is the wall (second hypothesis): what is never drawn is never rewarded",
-        ("plain_stays_silent", "forced_takes_off", "take_off_collapses", "dose_is_a_threshold"),
-        "Which of the two walls stands in the way of a large model.",
+        "As written (second hypothesis): exploration is the wall; what is hardly ever drawn is hardly ever rewarded",
+        ("plain_stays_silent", "take_off_collapses"),
+        "Which wall stands in the way of a large model, and what better exploration than sampling would find.",
+    ),
+    EssayClaim(
+        "As sharpened here (second hypothesis): there are three walls, no chance at all, too few draws, and a gradient "
+        "that is slow where the chance is small; to draw the behaviour is enough only where the gradient then moves",
+        ("forced_takes_off", "dose_is_a_threshold", "threshold_is_narrow", "threshold_moves_with_steps"),
+        "The arm that draws it and weighs the gradient back, which lets the first wall fall alone, has no prediction: "
+        "what it did stands on the page on sampler and gradient.",
     ),
     EssayClaim(
         "Qwen bases have the behaviours and Llama bases lack them",
@@ -73,13 +83,25 @@ def essay_table(claims: Sequence[Claim]) -> pd.DataFrame:
     measured = {claim.key: claim for claim in claims}
     rows = []
     for essay in ESSAY_CLAIMS:
-        found = [measured[key] for key in essay.keys if key in measured and measured[key].estimate.measured]
-        lines = [f"{claim.statement}: {claim.measured}; {claim.judgement}" for claim in found]
-        missing = len(essay.keys) - len(found)
+        named = [measured[key] for key in essay.keys if key in measured]
+        found = [claim for claim in named if claim.estimate.measured]
+        left_open = [claim for claim in named if claim.left_open]
+        lines = [
+            f"{claim.statement}: {claim.measured}; {claim.judgement} ({_runs_behind(claim)})"
+            for claim in found
+        ]
+        lines += [f"{claim.statement}: {LEFT_OPEN}" for claim in left_open]
+        missing = len(essay.keys) - len(found) - len(left_open)
         if missing:
             lines.append(f"{spell(missing, 'prediction')} {NOT_RUN}")
         rows.append((essay.statement, "\n".join(lines) or "not tested here", essay.leaves_open))
     return pd.DataFrame(rows, columns=["The claim", "What was measured", "What stays open"])
+
+
+def _runs_behind(claim: Claim) -> str:
+    """Count the seeds and the evaluated or trained runs that a claim's effect is computed from."""
+    seeds = claim.estimate.num_seeds
+    return f"{spell(seeds, 'seed')}, {spell(seeds * len(set(claim.arms)), 'run')}"
 
 
 def scorecard(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) -> pd.DataFrame:
@@ -87,9 +109,10 @@ def scorecard(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) ->
 
     Columns: key, primary, effect, seeds (planned), num_seeds (run), value, lower, upper, measured (as text),
     verdict (of the interval), kind ("confirmatory": primary, with enough seeds; else "exploratory"; or "not run")
-    and judgement (the verdict with its cautions).
+    and judgement (the verdict with its cautions, or why there is none).
     """
     measured = {claim.key: claim for claim in claims if claim.estimate.measured}
+    left_open = {claim.key for claim in claims if claim.left_open}
     rows: list[dict[str, object]] = []
     for key, prediction in predictions.items():
         row: dict[str, object] = {
@@ -113,7 +136,8 @@ def scorecard(claims: Sequence[Claim], predictions: Mapping[str, Prediction]) ->
             }
         else:
             row |= {"num_seeds": 0, "value": None, "lower": None, "upper": None, "measured": ""}
-            row |= dict.fromkeys(("verdict", "kind", "judgement"), NOT_RUN)
+            row |= dict.fromkeys(("verdict", "kind"), NOT_RUN)
+            row["judgement"] = LEFT_OPEN if key in left_open else NOT_RUN
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -46,6 +46,7 @@ class Claim:
     prediction: Prediction
     unit: str  # "points", "share" or "number"
     below_bars: bool = False  # a base behind the arms missed a competence bar
+    left_open: bool = False  # its runs were made, and do not determine its effect
     withdrawn: bool = False  # its interval alone would decide; with all primary claims together it does not
 
     @property
