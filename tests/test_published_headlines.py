@@ -6,6 +6,8 @@ intervals are pandas and the textbook's formula. What the package says of the sa
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from functools import cache
@@ -131,3 +133,13 @@ def test_the_never_searching_base_hardly_writes_a_word_of_search_after_rl() -> N
     assert (
         claims()["nothing_created"].value <= written < 1e-3
     )  # garbled text counts here, and not in the book
+
+
+def test_published_tables_are_whole_and_stay_within_forty_megabytes() -> None:
+    size = 0
+    for path in RESULTS.glob("*/*/seed=*/manifest.json"):
+        for name, sha in json.loads(path.read_text(encoding="utf-8"))["files"].items():
+            content = (path.parent / name).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == sha, path.parent / name
+            size += len(content)
+    assert 10e6 < size <= 40e6
