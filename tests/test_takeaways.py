@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from extrabitter import decoding, takeaways
+from extrabitter.behaviours import MEASURES, summarise
 from extrabitter.estimates import MISSING, Estimate
 from extrabitter.fitted_dynamics import COLUMNS, DYNAMICS, NO_CHANGE, NULL
 from extrabitter.selection import PREDICTORS
@@ -246,3 +247,77 @@ def test_the_walls_are_told_apart_by_the_seeds_that_plain_rl_left_silent(
 ) -> None:
     text = takeaways.of_forcing(evaluated(shares))
     assert all(part in text for part in parts), text
+
+
+GAIN_MEASURES = {
+    name: MEASURES[name]
+    for name in ("pass@1", "mean_attempts", "first_attempt_hit_rate", "hit_rate", "verdict_accuracy")
+}
+
+
+def asked(arm: str, solved: int, first: int, attempts: int, hits: int, true: int | None) -> pd.DataFrame:
+    """Ten problems under three seeds: so many solved, hit at first, hit at all, and with a true verdict, if any."""
+    problems = range(10)
+    each = {
+        "arm": arm,
+        "problem": [f"p{p}" for p in problems],
+        "correct": [p < solved for p in problems],
+        "first_attempt_hit": [p < first for p in problems],
+        "num_attempts": attempts,
+        "num_hits": [int(p < hits) for p in problems],
+        "num_verdicts": int(true is not None),
+        "num_true_verdicts": [int(p < (true or 0)) for p in problems],
+    }
+    return pd.concat([pd.DataFrame({"seed": seed, **each}) for seed in range(3)], ignore_index=True)
+
+
+def told_gain(*tables: pd.DataFrame) -> str:
+    completions = pd.concat(tables, ignore_index=True)
+    rows = [
+        (arm, seed, measure, value, value, value)
+        for (arm, seed), run in completions.groupby(["arm", "seed"])
+        for measure, value in summarise(run, GAIN_MEASURES).items()
+    ]
+    summary = pd.DataFrame(rows, columns=["arm", "seed", "measure", "value", "lower", "upper"])
+    return takeaways.of_gain(summary, completions, "base_rich", "grpo_rich")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            (3, 3, 1, 3, 9),
+            (8, 4, 2, 6, 9),
+            "(from 30.0 % to 80.0 % of unseen problems solved) came with longer search (m from 1.00 to 2.00) and "
+            "better first guesses (first attempts that hit from 30.0 % to 40.0 %), but not with more hits per "
+            "attempt (h from 30.0 % to 30.0 %) or truer verdicts (v from 90.0 % to 90.0 %).",
+        ),
+        (
+            (3, 3, 1, 3, None),
+            (6, 6, 1, 6, None),
+            "came with better first guesses (first attempts that hit from 30.0 % to 60.0 %) and more hits per attempt "
+            "(h from 30.0 % to 60.0 %), but not with longer search (m from 1.00 to 1.00); for truer verdicts there is "
+            "nothing to compare.",
+        ),
+        (
+            (3, 3, 1, 3, 9),
+            (4, 3, 1, 3, 8),
+            "came with none of what could have risen, that is, not with longer search (m from",
+        ),
+        (
+            (3, 3, 1, 3, 9),
+            (2, 4, 2, 3, 9),
+            "from 30.0 % to 20.0 % of unseen problems solved; by the interval of the paired difference that is no gain",
+        ),
+        ((3, 3, 1, 3, 9), (3, 4, 2, 3, 9), "that is no gain to split."),
+    ],
+)
+def test_a_gain_came_with_what_rose_by_an_interval(
+    before: tuple[int, int, int, int, int | None], after: tuple[int, int, int, int, int | None], said: str
+) -> None:
+    assert said in told_gain(asked("base_rich", *before), asked("grpo_rich", *after))
+
+
+def test_a_model_measured_on_one_side_of_rl_has_no_gain() -> None:
+    text = told_gain(asked("grpo_rich", 3, 3, 1, 3, 9))
+    assert text == "“rich: sometimes searches” was not measured both before and after RL."

@@ -5,14 +5,14 @@ Every sentence is written from the numbers it is about. Where they do not decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from extrabitter import fitted_dynamics, selection
 from extrabitter.calibration import PROBE
-from extrabitter.estimates import Estimate, over_seed_values
+from extrabitter.estimates import Estimate, of_difference, of_measure, over_seed_values
 from extrabitter.figure_style import arm_label
 from extrabitter.fitted_dynamics import DYNAMICS, NO_CHANGE
 from extrabitter.reporting import (
@@ -20,6 +20,7 @@ from extrabitter.reporting import (
     decimal,
     decimal_interval,
     number_word,
+    percent,
     percent_interval,
     spell,
     spell_seeds,
@@ -31,6 +32,13 @@ MOST = 0.5  # of completions search
 # How search is forced in the arms of the base that searches only when cued.
 PLAIN, WEIGHTED, FORCED = "grpo_latent", "grpo_latent_weighted", "grpo_latent_forced"
 _FORCING = {PLAIN: "under plain RL", WEIGHTED: "forced and weighted back", FORCED: "forced without a weight"}
+
+_PARTS = {  # what can rise with accuracy: its measure, what that is called on pages, and how it is written
+    "mean_attempts": ("longer search", "m", decimal),
+    "first_attempt_hit_rate": ("better first guesses", "first attempts that hit", percent),
+    "hit_rate": ("more hits per attempt", "h", percent),
+    "verdict_accuracy": ("truer verdicts", "v", percent),
+}
 
 
 def counted(values: Iterable[float], noun: str) -> str:
@@ -260,3 +268,48 @@ def of_forcing(summary: pd.DataFrame, arms: Sequence[str] = (PLAIN, WEIGHTED, FO
         f"{said}; of {spell(len(silent), 'seed')} in which plain RL did not get there, taking down the sampler’s "
         f"wall alone was enough in {_of(enough)}."
     )
+
+
+def of_gain(summary: pd.DataFrame, completions: pd.DataFrame, before: str, after: str) -> str:
+    """Say with which rises a model's gain under RL came: search, guesses, hits, verdicts; collected tables in.
+
+    A rise is a difference paired by seed and problem whose interval lies above nought.
+    """
+    model, gain = f"“{arm_label(after)}”", of_difference(completions, after, before, "pass@1")
+    if not gain.measured:
+        return f"{model} was not measured both before and after RL."
+    solved = _from_to(summary, before, after, "pass@1", percent)
+    if not gain.lower > 0:
+        return (
+            f"RL took {model} {solved} of unseen problems solved; by the interval of the paired difference that is no "
+            "gain to split."
+        )
+    risen: list[str] = []
+    others: list[str] = []
+    missing: list[str] = []
+    for measure, (rise, what, write) in _PARTS.items():
+        change = of_difference(completions, after, before, measure)
+        if not change.measured:
+            missing.append(rise)
+            continue
+        part = f"{rise} ({what} {_from_to(summary, before, after, measure, write)})"
+        (risen if change.lower > 0 else others).append(part)
+    said = f"What {model} gained under RL ({solved} of unseen problems solved) came with "
+    said += _listed(risen, "and") if risen else "none of what could have risen"
+    if others:
+        said += f", {'but' if risen else 'that is,'} not with {_listed(others, 'or')}"
+    return f"{said}; for {_listed(missing, 'and')} there is nothing to compare." if missing else f"{said}."
+
+
+def _from_to(
+    summary: pd.DataFrame, before: str, after: str, measure: str, write: Callable[[float], str]
+) -> str:
+    """Write where a measure stood before and after, means over seeds."""
+    start, end = (of_measure(summary, arm, measure).value for arm in (before, after))
+    return f"from {write(start)} to {write(end)}"
+
+
+def _listed(parts: Sequence[str], last: str) -> str:
+    """Join parts by commas, and the last by a word: "a, b and c"."""
+    *first, end = parts
+    return f"{', '.join(first)} {last} {end}" if first else end
