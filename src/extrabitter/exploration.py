@@ -37,6 +37,8 @@ def importance_weights(probabilities: torch.Tensor, searches: torch.Tensor, shar
 
     `probabilities` p are the policy's of searching, given that there is a choice. The mixture searches with
     chance share + (1 - share) p.
+    Source: ours; importance sampling of a policy by another, as in D. Precup, R. S. Sutton and S. Singh, Eligibility
+    Traces for Off-Policy Policy Evaluation, ICML 2000.
 
     >>> weights = importance_weights(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), 0.2)
     >>> [round(weight, 4) for weight in weights.tolist()]

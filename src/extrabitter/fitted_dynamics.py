@@ -40,6 +40,12 @@ def predicted(run: MeasuredRun, update: Update, rates: Array, moving: bool = Fal
     """Return the share that searches at the run's steps for each step size, shape (N, R).
 
     With `moving`, payoffs go in a straight line from their value before RL to that after it, which looks ahead.
+    Source: ours, of the three dynamics in `dynamics.policy_steps`.
+
+    >>> pay, own = np.array([0.6, 0.2]), np.zeros((2, 2))
+    >>> run = MeasuredRun("arm", 0, np.array([1, 20]), np.array([0.1, 0.9]), 256, 0.1, pay, own)
+    >>> predicted(run, "replicator", np.array([0.0, 0.5])).round(2).tolist()
+    [[0.1, 0.1], [0.1, 0.83]]
     """
     last = int(run.step.max())
     # The type that is never drawn comes first, and would pay best.
@@ -147,6 +153,13 @@ def share_exponent(run: MeasuredRun, share: Array) -> float:
     """Fit a in "the logit of the share moves by c (p (1 - p))^a a step" to a curve at the run's steps, shape (N,).
 
     0 is the replicator, 1 softmax ascent; two free numbers, a and c. NaN where a lies at an end of what was tried.
+    Source: ours.
+
+    >>> step, pay, own = np.arange(1, 21), np.array([0.6, 0.2]), np.zeros((2, 2))
+    >>> run = MeasuredRun("arm", 0, step, np.zeros(20), 256, 0.1, pay, own)
+    >>> curves = [predicted(run, update, np.array([1.0]))[:, 0] for update in ("replicator", "sgd")]
+    >>> [round(abs(share_exponent(run, curve)), 1) for curve in curves]
+    [0.0, 1.0]
     """
     sign = np.sign(run.gap)
     powers, speeds = np.linspace(-1, 2, 31), np.geomspace(1e-3, 1e3, 61)
