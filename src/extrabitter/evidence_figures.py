@@ -96,6 +96,8 @@ def take_off_times(found: pd.DataFrame) -> Figure:
             ends = np.array([found["chance"].min(), found["chance"].max()])
             middle = float(np.exp(np.log(reached["step"] * reached["chance"]).mean()))
             axes.plot(ends, middle / ends, color=GREY, lw=1)
+            steps = found["step"].fillna(found["last_step"])
+            axes.set_ylim(steps.min() / 2, steps.max() * 2)  # of the runs: the line goes far beyond them
             entries["constant product of step and chance"] = Line2D([], [], color=GREY, lw=1)
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -77,18 +77,23 @@ def sentence(
     manifests: Mapping[str, Manifest], arms: Collection[str], name: Callable[[str], str] = str
 ) -> str:
     """Say which of these arms stand, in how many seeds, on other weights than those shown; empty where none does."""
-    seeds: dict[str, list[bool]] = {}
+    seeds: dict[str, dict[str, bool]] = {}  # of each arm: does any of the seed's runs stand elsewhere?
     elsewhere = standing_elsewhere(manifests)
     for key in manifests:
-        arm = key.split("/")[1]
+        _, arm, seed = key.split("/")
         if arm in arms:
-            seeds.setdefault(arm, []).append(key in elsewhere)
-    said = [f"{name(arm)} ({sum(own)} of {len(own)} seeds)" for arm, own in seeds.items() if any(own)]
+            own = seeds.setdefault(arm, {})
+            own[seed] = own.get(seed, False) or key in elsewhere
+    said = [
+        f"{name(arm)} ({sum(own.values())} of {len(own)} seeds)"
+        for arm, own in seeds.items()
+        if any(own.values())
+    ]
     if not said:
         return ""
     return (
         f"Not all that is compared here began with the very weights that the book shows under that name: "
         f"{', '.join(said)} began, or {'was' if len(said) == 1 else 'were'} made from what began, with others of the "
-        "same recipe and seed, trained again (a [remark](predictions) says why). Two arms of such a seed are paired by "
+        "same recipe and seed, trained again (the remarks on the page of predictions say why). Two arms of such a seed are paired by "
         "their problems and documents, and not by their weights, so that their difference is, on average, less sure."
     )

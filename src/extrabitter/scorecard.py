@@ -94,7 +94,7 @@ def essay_table(claims: Sequence[Claim]) -> pd.DataFrame:
         missing = len(essay.keys) - len(found) - len(left_open)
         if missing:
             lines.append(f"{spell(missing, 'prediction')} {NOT_RUN}")
-        rows.append((essay.statement, "\n".join(lines) or "not tested here", essay.leaves_open))
+        rows.append((essay.statement, "\n\n".join(lines) or "not tested here", essay.leaves_open))
     return pd.DataFrame(rows, columns=["The claim", "What was measured", "What stays open"])
 
 
