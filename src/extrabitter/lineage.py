@@ -94,6 +94,7 @@ def sentence(
     return (
         f"Not all that is compared here began with the very weights that the book shows under that name: "
         f"{', '.join(said)} began, or {'was' if len(said) == 1 else 'were'} made from what began, with others of the "
-        "same recipe and seed, trained again (the remarks on the page of predictions say why). Two arms of such a seed are paired by "
-        "their problems and documents, and not by their weights, so that their difference is, on average, less sure."
+        "same recipe and seed, trained again (the remarks on the page of predictions say why). Two arms of such a seed "
+        "are paired by their problems and documents, and not by their weights, so that their difference is, on "
+        "average, less sure."
     )
