@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from english_models import save_model
 from extrabitter import execution, grpo, natural_evaluation, pipeline, pretrained, sft
 from extrabitter.artifacts import find_runs, is_hub_id
 from extrabitter.config import LanguageParameters, ParameterError, stage_parameters
@@ -19,7 +20,7 @@ from extrabitter.rewards import correct_reward, format_reward
 from extrabitter.tasks.countdown import Problem, parse_trace
 from extrabitter.wording import GRAMMAR, English, choose_wording, demonstrations, spoken
 from miniature import write_yaml
-from test_natural import save, tokenizer  # noqa: F401  (a fixture)
+from test_natural import tokenizer  # noqa: F401  (a fixture)
 
 PROBLEM = Problem((3, 8, 9), 33)
 RIGHT = "8 * 3 = 24, then 24 + 9 = 33. <answer> 8 * 3 + 9 </answer>"
@@ -138,7 +139,7 @@ def test_a_name_on_a_hub_is_one_only_in_english_and_where_no_folder_is() -> None
 @pytest.fixture(params=["qwen2", "llama"])
 def theirs(request: pytest.FixtureRequest, tmp_path: Path, tokenizer) -> Path:  # noqa: F811
     """A random model of real architecture, in a folder as its makers would save it."""
-    return save(tmp_path / "m", tokenizer, request.param)
+    return save_model(tmp_path / "m", tokenizer, request.param)
 
 
 def load(stage: str, folder: Path, **values: object) -> tuple[LanguageParameters, pretrained.Pretrained]:
@@ -208,7 +209,7 @@ def test_grpo_samples_rewards_and_measures_in_english(
 def test_both_rewards_are_paid_in_grpo(tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A sampler that says something right, something wrong and nothing shows through to the table's columns."""
     parameters, (model, its_tokenizer, _) = load(
-        "grpo", save(tmp_path / "m", tokenizer), prompt="plain", num_steps=1
+        "grpo", save_model(tmp_path / "m", tokenizer), prompt="plain", num_steps=1
     )
     said = iter([RIGHT, WRONG, "Well.", "Well."])
 
@@ -232,7 +233,7 @@ def test_both_rewards_are_paid_in_grpo(tmp_path: Path, tokenizer, monkeypatch: p
 
 
 def test_evaluation_writes_its_own_table(tmp_path: Path, tokenizer) -> None:  # noqa: F811
-    folder = save(tmp_path / "m", tokenizer)
+    folder = save_model(tmp_path / "m", tokenizer)
     parameters, loaded = load("behaviour_evaluation", folder, prompt="chat", few_shot=1, num_numbers=2)
     completions = natural_evaluation.evaluate_natural(parameters, loaded)
     validate_table("natural_completions", completions)
@@ -244,7 +245,7 @@ def test_evaluation_writes_its_own_table(tmp_path: Path, tokenizer) -> None:  # 
 
 def test_a_profile_takes_a_model_of_others_from_sft_to_grpo_and_evaluation(tmp_path: Path, tokenizer) -> None:  # noqa: F811
     (tmp_path / "notebooks").symlink_to(REPOSITORY / "notebooks")
-    save(tmp_path / "theirs", tokenizer)
+    save_model(tmp_path / "theirs", tokenizer)
     english = {"prompt": "chat", "num_numbers": 2}
     stages = {
         "sft_priming": {"primed": {"init_from": "theirs"}},

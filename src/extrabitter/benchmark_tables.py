@@ -365,9 +365,9 @@ def start_time(results: pd.DataFrame, kind: str) -> str:
 
 def conditions(results: pd.DataFrame) -> str:
     """Say on how many threads of which machine sampling was measured."""
-    threads = sorted(results.loc[results["kind"] == "rollouts", "threads"].unique())
-    said = " and ".join(spell(int(number), "thread") for number in threads)
-    return f"{said} of {origin(results, 'machine')}" if said else NOT_MEASURED
+    sampled = results[results["kind"] == "rollouts"]
+    said = " and ".join(spell(int(number), "thread") for number in sorted(sampled["threads"].unique()))
+    return f"{said} of {origin(sampled, 'machine')}" if said else NOT_MEASURED
 
 
 def origin(results: pd.DataFrame, column: str) -> str:
