@@ -67,8 +67,8 @@ ESSAY_CLAIMS = (
         "As sharpened here (second hypothesis): there are three walls, no chance at all, too few draws, and a gradient "
         "that is slow where the chance is small; to draw the behaviour is enough only where the gradient then moves",
         ("forced_takes_off", "dose_is_a_threshold", "threshold_is_narrow", "threshold_moves_with_steps"),
-        "The arm that draws it and weighs the gradient back, which lets the first wall fall alone, has no prediction: "
-        "what it did stands on the page on sampler and gradient.",
+        "The arm that draws it and weighs the gradient back, which takes down the wall of too few draws alone, has no "
+        "prediction: what it did stands on the page on sampler and gradient.",
     ),
     EssayClaim(
         "Qwen bases have the behaviours and Llama bases lack them",
