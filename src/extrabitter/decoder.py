@@ -1,8 +1,10 @@
 """One token of a Llama or Qwen2 model for many rows: fused weights over a preallocated key-value cache.
 
 The same function as the Hugging Face forward pass at a query length of one, in about a fifth of the
-operations: query, key and value in one product, the rotation of both in one complex multiplication, keys and
-values written where they stay. Prompts, other architectures, other dtypes stay with the Hugging Face model.
+operations: query, key and value in one product, a rotation as one complex multiplication, keys and values written
+where they stay. A small model's kernels take microseconds, as long as PyTorch takes to start one or to make a view:
+so buffers and the views of them are made once for as many tokens as a chunk keeps its rows, not once a layer.
+Prompts, other architectures, other dtypes stay with the Hugging Face model.
 """
 
 from __future__ import annotations
@@ -31,6 +33,26 @@ class _Layer(NamedTuple):
     out: Tensor
     gate_up: Tensor
     down: Tensor
+
+
+class _Buffers(NamedTuple):
+    """What a step of N rows writes and reads again: one memory for all layers, or one entry a layer (L)."""
+
+    qkv: Tensor  # (N, (H + 2 * Hkv) * D)
+    query: Tensor  # (N, H, D / 2), complex: a part of `qkv`, as `key` and `value` are
+    key: Tensor  # (N, Hkv, D / 2), complex
+    value: Tensor  # (N, Hkv, D)
+    rotated: Tensor  # (N, H, D / 2), complex: the query at its position
+    rotated_heads: Tensor  # (N * Hkv, H / Hkv, D): the same memory
+    mixed: Tensor  # (N, H * D): values, weighted by attention
+    mixed_heads: Tensor  # (N * Hkv, H / Hkv, D): the same memory
+    gate_up: Tensor  # (N, 2 * I)
+    gate: Tensor  # (N, I): a part of `gate_up`, as `up` is
+    up: Tensor  # (N, I)
+    keys: Tensor  # (L, N * Hkv, D, columns): the cache, as `values` is
+    values: Tensor  # (L, N * Hkv, columns, D)
+    new_keys: Tensor  # (L, N, Hkv, columns, D / 2), complex: the same memory
+    new_values: Tensor  # (L, N, Hkv, columns, D)
 
 
 def is_supported(model: PreTrainedModel) -> bool:
@@ -76,6 +98,7 @@ class Decoder:
         self.cache = torch.empty(
             shape, device=device
         )  # keys and values, a row's last token in the last column
+        self.buffers = self._buffers(self.width)
 
     @staticmethod
     def cached(past_key_values: Any) -> Tensor:
@@ -88,36 +111,69 @@ class Decoder:
 
         `offset` (N,) is the number of leading columns that are padding in each row.
         """
-        size, split = len(ids), self.heads + self.kv_heads
-        rotation, padding = self.rotations[columns - 1], None  # (D / 2,)
+        size, last = len(ids), columns - 1
+        if len(self.buffers.qkv) != size:
+            self.buffers = self._buffers(size)
+        at = self.buffers
+        rotation, padding = self.rotations[last], None  # (D / 2,)
         if offset.any():
-            rotation = self.rotations[columns - 1 - offset][:, None]  # (N, 1, D / 2)
-            padding = (torch.arange(columns, device=ids.device) < offset[:, None])[
-                :, None, None
-            ]  # (N, 1, 1, T)
-        hidden = self.embedding[ids]  # (N, E)
-        for layer, cache in zip(self.layers, self.cache[:, :, :size, :, :columns], strict=True):
+            rotation = self.rotations[last - offset][:, None]  # (N, 1, D / 2)
+            hidden_columns = torch.arange(columns, device=ids.device) < offset[:, None]  # (N, T)
+            padding = hidden_columns.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, T)
+        hidden = F.embedding(ids, self.embedding)  # (N, E); a copy: the layers add to it
+        for layer, keys, values, new_key, new_value in zip(
+            self.layers,
+            at.keys[..., :columns].unbind(),  # (N * Hkv, D, T)
+            at.values[..., :columns, :].unbind(),  # (N * Hkv, T, D)
+            at.new_keys[..., last, :].unbind(),
+            at.new_values[..., last, :].unbind(),
+            strict=True,
+        ):
             normed = self._normed(hidden)
-            qkv = (
-                normed @ layer.qkv
-                if layer.qkv_bias is None
-                else torch.addmm(layer.qkv_bias, normed, layer.qkv)
-            )
-            qkv = qkv.view(size, -1, self.head_dim)  # (N, H + 2 * Hkv, D)
-            torch.view_as_complex(qkv[:, :split].unflatten(-1, (-1, 2))).mul_(rotation)
-            cache[:, :, :, -1] = qkv[:, self.heads :].unflatten(1, (2, -1)).transpose(0, 1)
-            keys, values = cache  # (N, Hkv, T, D)
-            query = qkv[:, : self.heads].unflatten(1, (self.kv_heads, -1))  # (N, Hkv, H / Hkv, D)
-            scores = query @ keys.transpose(2, 3)  # (N, Hkv, H / Hkv, T)
+            if layer.qkv_bias is None:
+                torch.mm(normed, layer.qkv, out=at.qkv)
+            else:
+                torch.addmm(layer.qkv_bias, normed, layer.qkv, out=at.qkv)
+            torch.mul(at.query, rotation, out=at.rotated)
+            torch.mul(at.key, rotation, out=new_key)
+            new_value.copy_(at.value)
+            scores = torch.bmm(at.rotated_heads, keys)  # (N * Hkv, H / Hkv, T)
             if padding is not None:
                 scores.masked_fill_(padding, -torch.inf)
-            mixed = scores.softmax(dim=-1) @ values
-            hidden = torch.addmm(hidden, mixed.view(size, -1), layer.out)
-            gate, up = (self._normed(hidden) @ layer.gate_up).chunk(2, dim=1)
-            hidden = torch.addmm(hidden, F.silu(gate).mul_(up), layer.down)
+            torch.bmm(scores.softmax(dim=-1), values, out=at.mixed_heads)
+            hidden.addmm_(at.mixed, layer.out)
+            torch.mm(self._normed(hidden), layer.gate_up, out=at.gate_up)
+            hidden.addmm_(F.silu(at.gate).mul_(at.up), layer.down)
         hidden = self._normed(hidden) * self.norm
         return (
             hidden @ self.head if self.head_bias is None else torch.addmm(self.head_bias, hidden, self.head)
+        )
+
+    def _buffers(self, size: int) -> _Buffers:
+        """Return what a step of `size` rows works in."""
+        heads, kv_heads, dim, new = self.heads, self.kv_heads, self.head_dim, self.cache.new_empty
+        qkv, gate_up = (new(size, weight.shape[1]) for weight in (self.layers[0].qkv, self.layers[0].gate_up))
+        rotated, mixed = new(size, heads, dim), new(size, heads * dim)
+        by_head = (size * kv_heads, -1, dim)
+        query, key, value = qkv.view(size, -1, dim).split((heads, kv_heads, kv_heads), dim=1)
+        keys, values = self.cache[:, :, :size].unbind(dim=1)
+        gate, up = gate_up.chunk(2, dim=1)
+        return _Buffers(
+            qkv=qkv,
+            query=_complex(query),
+            key=_complex(key),
+            value=value,
+            rotated=_complex(rotated),
+            rotated_heads=rotated.view(by_head),
+            mixed=mixed,
+            mixed_heads=mixed.view(by_head),
+            gate_up=gate_up,
+            gate=gate,
+            up=up,
+            keys=keys.flatten(1, 2).transpose(2, 3),
+            values=values.flatten(1, 2),
+            new_keys=_complex(keys),
+            new_values=values,
         )
 
     def _normed(self, hidden: Tensor) -> Tensor:
@@ -144,6 +200,11 @@ class Decoder:
             gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
             down=mlp.down_proj.weight.t(),
         )
+
+
+def _complex(x: Tensor) -> Tensor:
+    """View rotary pairs, side by side in the last dimension, as complex numbers."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
 
 
 def _paired(x: Tensor) -> Tensor:
