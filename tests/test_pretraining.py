@@ -8,6 +8,7 @@ import torch
 
 from extrabitter import models, pretraining
 from extrabitter.config import BaseModelParameters
+from extrabitter.muon import Muon
 from extrabitter.tasks import countdown
 
 
@@ -153,3 +154,17 @@ def test_another_seed_is_another_model(tokenizer):
     pretraining.pretrain(parameters(seed=0), first, tokenizer)
     pretraining.pretrain(parameters(seed=1), second, tokenizer)
     assert not torch.equal(first.lm_head.weight, second.lm_head.weight)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("muon", Muon), ("adamw", torch.optim.AdamW)])
+def test_matrices_get_the_optimizer_that_is_asked_for_and_all_else_adamw(name: str, kind: type):
+    model = tiny_model()
+    hidden, rest = pretraining.build_optimizers(model, parameters(optimizer=name, learning_rate=0.004))
+    assert type(hidden) is kind
+    assert type(rest) is torch.optim.AdamW
+    assert hidden.param_groups[0]["lr"] == 0.004
+    assert rest.param_groups[0]["lr"] == parameters().adamw_learning_rate
+    sizes = [[p.shape for p in optimizer.param_groups[0]["params"]] for optimizer in (hidden, rest)]
+    assert len(sizes[0]) == 2 * 7  # four of attention, three of the MLP, in two layers
+    assert len(sizes[0]) + len(sizes[1]) == len(list(model.parameters()))
+    assert (len(countdown.VOCABULARY), 32) in sizes[1]

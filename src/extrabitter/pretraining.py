@@ -142,16 +142,21 @@ def trimmed_chunks(
 
 
 def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the blocks and AdamW for embeddings and norms.
+    """Return the optimizer of the matrices inside the blocks, and AdamW for embeddings and norms.
 
     Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
     """
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "layers." in name)]
-    return [
-        Muon(matrices, lr=parameters.learning_rate, momentum=MUON_MOMENTUM),
-        torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0),
-    ]
+    hidden: torch.optim.Optimizer
+    if parameters.optimizer == "muon":
+        hidden = Muon(matrices, lr=parameters.learning_rate, momentum=MUON_MOMENTUM)
+    else:
+        hidden = torch.optim.AdamW(
+            matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0
+        )
+    rest = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
+    return [hidden, rest]
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
