@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-WIDTH = 96  # wider outgrows the processor's cache, narrower pays more for the start of each operation
+WIDTH = 128  # wider outgrows the processor's cache, narrower pays more for the start of each operation
 WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
