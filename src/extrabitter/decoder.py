@@ -118,8 +118,8 @@ class Decoder:
         rotation, padding = self.rotations[last], None  # (D / 2,)
         if offset.any():
             rotation = self.rotations[last - offset][:, None]  # (N, 1, D / 2)
-            hidden_columns = torch.arange(columns, device=ids.device) < offset[:, None]  # (N, T)
-            padding = hidden_columns.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, T)
+            padded = torch.arange(columns, device=ids.device) < offset[:, None]  # (N, T)
+            padding = padded.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, T)
         hidden = F.embedding(ids, self.embedding)  # (N, E); a copy: the layers add to it
         for layer, keys, values, new_key, new_value in zip(
             self.layers,
