@@ -53,7 +53,27 @@ def test_a_choice_is_named_by_what_it_changes_and_held_to_the_same_seed():
     assert table["tokens_per_s"].tolist() == [100.0] * 6
     assert table["well-formed"].tolist() == [0.9] * 6
     assert table["true on hits"].isna().all()
-    assert recipe_tables.better_and_worse(table) == ([], ["schedule constant"])
+    # A change that was not tried on every seed is neither.
+    assert recipe_tables.better_and_worse(table) == ([], [])
+
+
+def test_what_is_worse_on_every_seed_is_named_and_so_is_a_loss_that_is_no_number():
+    runs = [run("chosen", seed, [1.0]) for seed in (0, 1)]
+    runs += [run("deeper", seed, [0.9 - 0.1 * seed], num_hidden_layers=6) for seed in (0, 1)]
+    runs += [run("fast", seed, [float("nan") if seed else 1.1], learning_rate=0.04) for seed in (0, 1)]
+    runs += [run("mixed", seed, [0.9 + 0.2 * seed], learning_rate=0.01) for seed in (0, 1)]
+    table = recipe_tables.choices(runs)
+    assert recipe_tables.better_and_worse(table) == (["num_hidden_layers 6"], ["learning_rate 0.04"])
+
+
+def test_a_base_that_goes_on_from_a_trunk_has_no_loss_to_compare_and_the_trunk_no_row():
+    runs = [run("chosen", 0, [1.0]), run("trunk", 0, [1.0])]
+    runs += [run("two_stages", 0, [0.5], init_from="runs/x/trunk/seed=0/checkpoint", drill_share=0.2)]
+    table = recipe_tables.choices(runs)
+    assert table["arm"].tolist() == ["chosen", "two_stages"]
+    assert table["changed"].tolist() == ["", "from a trunk, drill_share 0.2"]
+    assert table["loss_difference"].isna().tolist() == [False, True]
+    assert recipe_tables.better_and_worse(table) == ([], [])
 
 
 def test_without_runs_the_table_is_empty_and_has_its_columns():
@@ -87,7 +107,10 @@ def test_every_choice_of_the_profile_changes_one_thing():
     # An optimiser comes with a rate of its own, a width with an MLP in proportion.
     stage = load_profile("recipe").stages.base_model
     assert stage.arms["chosen"] == {}
-    for changes in stage.arms.values():
+    assert sum(stage.arms[arm]["num_tokens"] for arm in ("trunk", "two_stages")) == stage.defaults["num_tokens"]
+    for arm, changes in stage.arms.items():
+        if arm in ("trunk", "two_stages"):
+            continue
         assert len(changes) <= 1 or set(changes) in (
             {"optimizer", "learning_rate"},
             {"hidden_size", "intermediate_size"},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-WIDTH = 128  # wider outgrows the processor's cache, narrower pays more for the start of each operation
+WIDTH = 128  # of a chunk: a narrower one pays more for the start of each operation, a wider one gains nothing
 WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
@@ -157,6 +157,7 @@ class Decoder:
         by_head = (size * kv_heads, -1, dim)
         query, key, value = qkv.view(size, -1, dim).split((heads, kv_heads, kv_heads), dim=1)
         keys, values = self.cache[:, :, :size].unbind(dim=1)
+        grouped = (len(self.layers), size * kv_heads, -1, dim)
         gate, up = gate_up.chunk(2, dim=1)
         return _Buffers(
             qkv=qkv,
@@ -170,8 +171,8 @@ class Decoder:
             gate_up=gate_up,
             gate=gate,
             up=up,
-            keys=keys.flatten(1, 2).transpose(2, 3),
-            values=values.flatten(1, 2),
+            keys=keys.view(grouped).transpose(2, 3),
+            values=values.view(grouped),
             new_keys=_complex(keys),
             new_values=values,
         )
