@@ -31,7 +31,12 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"  # committed: what the book shows
 QUICK_RESULTS = REPOSITORY / "_build" / "bench_quick.csv"  # a trial must not overwrite what was measured
 Job = dict[str, Any]
-TOGETHER: Job = {"kind": "rollouts_together", "workload": "search", "count": 1024}
+TOGETHER: tuple[Job, ...] = (
+    {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": 3},
+    {"kind": "step_together", "workload": "search", "count": 256, "rounds": 3},
+)
+# What a base or an evaluation is asked for in minutes of the machine, not of one core, has the machine.
+ON_TWO_THREADS = ("pretraining", "pass_at_256")
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -67,10 +72,14 @@ def jobs(quick: bool) -> list[Job]:
 
 
 def pretraining_jobs(count: int, rounds: int) -> list[Job]:
-    """Return a trunk's and a mixture's job, by the recipe of the bases and with the tokens that it asks for."""
-    stage = yaml.safe_load((REPOSITORY / "profiles" / "bases.yaml").read_text())["stages"]["base_model"]
+    """Return a job for a trunk and for each length of mixture, by the recipes of the bases."""
     listed: list[Job] = []
-    for workload, arm in (("trunk", "trunk"), ("mixture", "rich")):
+    for workload, profile, arm in (
+        ("trunk", "bases", "trunk"),
+        ("mixture", "bases", "rich"),
+        ("longer mixture", "replication", "rich"),
+    ):
+        stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"]["base_model"]
         recipe = {**stage["defaults"], **stage["arms"][arm], "init_from": ""}
         budget = recipe.pop("num_tokens")
         job = {"kind": "pretraining", "workload": workload, "count": count, "rounds": rounds}
@@ -88,16 +97,15 @@ def measure(job: Job, threads: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def side_by_side(rounds: int) -> list[dict[str, Any]]:
+def side_by_side(job: Job) -> list[dict[str, Any]]:
     """Compare one job of two threads with two jobs of one thread and core each, by completions a second in all."""
-    job = {**TOGETHER, "rounds": rounds}
     rows = []
     for threads, cores in ((2, [None]), (1, sorted(os.sched_getaffinity(0))[:2])):
         processes = len(cores)
         with ThreadPoolExecutor(processes) as pool:
             measured = pool.map(lambda core, n=threads: measure({**job, "core": core}, n), cores)
             found = [row for (row,) in measured]
-        rate = sum(TOGETHER["count"] / row["wall_s"] for row in found)
+        rate = sum(job["count"] / row["wall_s"] for row in found)
         rows.append({**found[0], "processes": processes, "completions_per_s": rate})
     return rows
 
@@ -122,15 +130,16 @@ def main() -> None:
     for job in jobs(arguments.quick):
         if is_measured(job, rows):
             continue
-        # A base is asked for in minutes of the machine, not of one core.
-        found = measure(job, 2 if job["kind"] == "pretraining" else arguments.threads)
+        found = measure(job, 2 if job["kind"] in ON_TWO_THREADS else arguments.threads)
         rows += [row | origin for row in found]
         keep(rows, partial)
         for row in found:
             print({key: value for key, value in row.items() if value is not None}, flush=True)
-    if not arguments.quick and not is_measured(TOGETHER, rows):
-        rows += [row | origin for row in side_by_side(3)]
-        print(rows[-2:], flush=True)
+    for job in () if arguments.quick else TOGETHER:
+        if not is_measured(job, rows):
+            rows += [row | origin for row in side_by_side(job)]
+            print(rows[-2:], flush=True)
+            keep(rows, partial)
     keep(rows, partial)
     partial.replace(output)
     print(f"written: {output}")

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,10 +61,12 @@ def write(bench: ModuleType, tmp_path: Path) -> Callable[..., Path]:
     """Write a made-up table of all that the benchmark measures, after `change` has been at its rows."""
 
     def write_table(change: Callable[[Rows], Rows] = lambda rows: rows, quick: bool = False) -> Path:
-        threads = {"pretraining": 2}
-        rows = [row for job in bench.jobs(quick) for row in fake_rows(job, threads.get(job["kind"], 1))]
-        if not quick:
-            together = {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": 3}
+        rows = [
+            row
+            for job in bench.jobs(quick)
+            for row in fake_rows(job, 2 if job["kind"] in bench.ON_TWO_THREADS else 1)
+        ]
+        for together in () if quick else bench.TOGETHER:
             for processes, threads, rate in ((1, 2, 1000.0), (2, 1, 1500.0)):
                 (row,) = fake_rows(together, threads)
                 rows.append({**row, "processes": processes, "completions_per_s": rate})
@@ -97,7 +100,7 @@ def test_every_bar_is_measured_by_a_job_and_no_two_jobs_are_the_same(
     bench: ModuleType, write: Callable[..., Path]
 ) -> None:
     assert set(verdicts(write()).values()) == {"met"}
-    assert len(BARS) == 8 and len(bar_table(read_results(write()))) == 18
+    assert len(BARS) == 8 and len(bar_table(read_results(write()))) == 19
     jobs = [(job["kind"], job["workload"], job["count"]) for job in bench.jobs(quick=False)]
     assert len(set(jobs)) == len(jobs)
 
@@ -182,20 +185,22 @@ def test_memory_is_that_of_the_process_without_stock(write: Callable[..., Path])
     assert memory["rollouts", "search", 1024] == memory["pass_at_256", "search", 64_000] == 1.5
     assert pd.isna(memory["rollouts", "search", 256]) and pd.isna(memory["step", "search", 256])
     assert 1.25 not in set(memory), "a step of another size"
-    assert not timed["kind"].isin(["rollouts_memory", "rollouts_together", "import"]).any()
+    assert not timed["kind"].isin(["rollouts_memory", "rollouts_together", "step_together", "import"]).any()
 
 
 def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable[..., Path]) -> None:
     results = read_results(write())
-    assert benchmark_tables.side_by_side(results) == (
-        "one job on two threads made 1000 completions a second; two jobs on one thread each made 1500 in all, "
-        "1.50 times as many"
-    )
-    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 18 ")
+    for kind in ("rollouts", "step"):
+        assert benchmark_tables.side_by_side(results, kind) == (
+            "one job on two threads made 1000 completions a second; two jobs on one thread each made 1500 in all, "
+            "1.50 times as many"
+        )
+    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 14 ")
     assert benchmark_tables.start_time(results, "kernel") == "2.5 s"
     assert benchmark_tables.start_time(results, "tea") == "not measured"
     alone = read_results(write(without(kind="rollouts_together", processes=2)))
-    assert benchmark_tables.side_by_side(alone) == "not measured"
+    assert benchmark_tables.side_by_side(alone, "rollouts") == "not measured"
+    assert benchmark_tables.side_by_side(alone, "step") != "not measured"
 
 
 def test_arithmetic_alone_takes_the_share_of_the_time_that_is_at_peak(write: Callable[..., Path]) -> None:
@@ -222,10 +227,10 @@ def test_the_answer_counts_bars_and_names_what_was_measured(write: Callable[...,
     assert benchmark_tables.answer(read_results(write())) == (
         "Sampling 1,024 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. A whole "
         "GRPO step of 256 completions is 16.0 (direct) and 16.0 (search) times as fast as with stock TRL. Of the "
-        "bars set for it, 18 are met."
+        "bars set for it, 19 are met."
     )
     answer = benchmark_tables.answer(read_results(write(quick=True)))
-    assert answer == "Of the bars set for it, 18 are not measured."
+    assert answer == "Of the bars set for it, 19 are not measured."
 
 
 def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: Path) -> None:
@@ -236,7 +241,7 @@ def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: P
     for table in (benchmark_tables.speed_table(results), benchmark_tables.part_strings(results)):
         assert table.empty
     for say in (
-        benchmark_tables.side_by_side,
+        partial(benchmark_tables.side_by_side, kind="rollouts"),
         benchmark_tables.peak,
         benchmark_tables.lengths,
         benchmark_tables.arithmetic_of_pass,
@@ -304,7 +309,7 @@ def test_the_chapter_runs_on_a_whole_a_quick_and_no_table(
     assert ("Tin Can, 2 cores" in shown) == (which != "absent")
     assert (NOTHING in glued["answer"]) == (which == "absent")
     assert shown.count("<td>missed</td>") == (4 if which == "missed" else 0)
-    assert shown.count("<td>not measured</td></tr>") == (18 if which in ("quick", "absent") else 0)
+    assert shown.count("<td>not measured</td></tr>") == (19 if which in ("quick", "absent") else 0)
 
 
 def test_every_test_that_the_chapter_names_is_there() -> None:
@@ -332,7 +337,8 @@ def test_bench_writes_where_each_row_comes_from_and_a_trial_overwrites_no_result
     assert set(bar_table(results)["verdict"]) == {"met"}
     assert results[["machine", "date", "commit", "versions"]].ne("").all(axis=None)
     assert results["machine"].str.contains("cores").all() and results["rounds"].notna().all()
-    assert "times as many" in benchmark_tables.side_by_side(results)
+    for kind in ("rollouts", "step"):
+        assert "times as many" in benchmark_tables.side_by_side(results, kind)
 
 
 def test_a_killed_bench_goes_on_where_it_was_and_leaves_the_table_alone_until_it_ends(
@@ -355,7 +361,8 @@ def test_a_killed_bench_goes_on_where_it_was_and_leaves_the_table_alone_until_it
         bench.main()
     assert table.read_text() == "kind,workload,count\n"
     bench.main()
-    of_one_run = len(bench.jobs(quick=False)) + 3  # side by side: one process of two threads, two of one
+    # Side by side: one process of two threads, two of one.
+    of_one_run = len(bench.jobs(quick=False)) + 3 * len(bench.TOGETHER)
     assert len(asked) == 1 + of_one_run and [path.name for path in tmp_path.iterdir()] == ["results.csv"]
     assert set(bar_table(read_results(table))["verdict"]) == {"met"}
     bench.main()  # nothing is missing, nothing is measured
@@ -375,7 +382,8 @@ def test_the_committed_table_if_there_is_one_can_be_read() -> None:
 def test_pretraining_is_timed_on_the_recipe_of_the_bases(
     bench: ModuleType, write: Callable[..., Path]
 ) -> None:
-    trunk, mixture = bench.pretraining_jobs(1000, 1)
+    trunk, mixture, longer = bench.pretraining_jobs(1000, 1)
+    assert longer["budget_tokens"] > mixture["budget_tokens"] and longer["recipe"]["search_share"] > 0
     assert mixture["recipe"]["search_share"] > 0 and "search_share" not in trunk["recipe"]
     shown = benchmark_tables.pretraining_strings(read_results(write())).set_index("Stage")
     # 60,000 tokens a second, as every row that was made up.

@@ -28,7 +28,7 @@ PINNED_SOURCES = {
 }
 
 
-def _batch(tokenizer: PreTrainedTokenizerFast, with_older_policy: bool) -> dict[str, Any]:
+def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
     """A batch as TRL hands it to the loss: 8 groups of 4, unequal lengths, twins, two groups without a signal."""
     import torch
 
@@ -54,8 +54,10 @@ def _batch(tokenizer: PreTrainedTokenizerFast, with_older_policy: bool) -> dict[
     }
     noise = torch.randn(rows, length, generator=generator)
     batch["sampling_per_token_logps"] = (-4 + 0.1 * noise) * mask
-    if with_older_policy:
+    if variant in ("older_policy", "kl"):
         batch["old_per_token_logps"] = (-4.4 + 0.1 * noise) * mask
+    if variant == "kl":
+        batch["ref_per_token_logps"] = (-4.2 + 0.1 * noise) * mask
     return batch
 
 
@@ -76,6 +78,7 @@ def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
     [
         *(("llama", loss_type, "plain") for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo")),
         *(("llama", loss_type, "older_policy") for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo")),
+        *(("llama", loss_type, "kl") for loss_type in ("grpo", "dr_grpo", "dapo")),
         ("llama", "dr_grpo", "masked"),
         ("qwen2", "dr_grpo", "plain"),
     ],
@@ -94,7 +97,7 @@ def test_gradients_and_losses_are_those_of_stock_trl(
     from extrabitter.models import mask_tokens
 
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 200)
-    batch = _batch(tiny_tokenizer, with_older_policy=variant == "older_policy")
+    batch = _batch(tiny_tokenizer, variant)
     results = []
     for rollouts in ("generate", "batched"):
         model = build_tiny_model(architecture)
@@ -104,6 +107,8 @@ def test_gradients_and_losses_are_those_of_stock_trl(
         trainer = grpo.build_trainer(
             parameters, model, tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
         )
+        if variant == "kl":  # as if made with it: TRL would look for the reference's folder, which is not read here
+            trainer.beta = 0.1
         results.append(_gradient(trainer, batch))
     (stock_loss, stock), (loss, ours) = results
     assert stock.norm() > 1e-3
@@ -404,7 +409,7 @@ def test_a_batch_without_any_signal_gives_a_gradient_of_zero(
     from extrabitter import grpo
     from extrabitter.grpo_loss import micro_batches, without_idle_rows
 
-    batch = _batch(tiny_tokenizer, with_older_policy=False)
+    batch = _batch(tiny_tokenizer, "plain")
     informative = without_idle_rows(batch)
     assert 0 < len(informative["advantages"]) <= 24
     sizes = [tuple(part["completion_ids"].shape) for part in micro_batches(informative, 200)]

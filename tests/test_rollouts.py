@@ -56,14 +56,15 @@ def test_greedy_completions_are_those_of_generate_on_1000_prompts(
     assert 0 < sum(rollouts.truncated) < 1000
 
 
-def test_grouped_queries_are_those_of_generate() -> None:
+@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
+def test_grouped_queries_are_those_of_generate(family: str) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     from extrabitter.rollouts import SamplingParameters, generate
 
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=83,
         hidden_size=32,
         num_hidden_layers=2,
@@ -76,7 +77,10 @@ def test_grouped_queries_are_those_of_generate() -> None:
         pad_token_id=0,
         rope_theta=100.0,
     )
-    model = LlamaForCausalLM(config).eval()
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    for name, bias in model.named_parameters():  # Qwen2's, which begin at zero
+        if name.endswith("bias"):
+            torch.nn.init.normal_(bias, std=0.2)
     prompts = _prompts(50)
     rollouts = generate(model, prompts, 1, SamplingParameters(20, temperature=0), eos_token_id=EOS)
     assert rollouts.completion_ids == _stock_greedy(model, prompts, 20)

@@ -175,7 +175,7 @@ BARS = (
         "budget_min",
         "at most",
         "minutes",
-        {"trunk": 15, "mixture": 8},
+        {"trunk": 15, "mixture": 8, "longer mixture": 8},
     ),
 )
 
@@ -328,9 +328,9 @@ def lengths(results: pd.DataFrame) -> str:
     return ", ".join(f"{name}: {decimal(mean, 0)} tokens" for name, mean in means) or NOT_MEASURED
 
 
-def side_by_side(results: pd.DataFrame) -> str:
-    """Say what one job on two threads and two jobs on one thread each make of the same processor."""
-    together = results[results["kind"] == "rollouts_together"]
+def side_by_side(results: pd.DataFrame, kind: str) -> str:
+    """Say what one job on two threads and two jobs on one thread each make of a processor; `kind` is one of `KINDS`."""
+    together = results[results["kind"] == f"{kind}_together"]
     rate = together.set_index("processes")["completions_per_s"].to_dict()
     if not {1, 2} <= rate.keys():
         return NOT_MEASURED
@@ -341,7 +341,7 @@ def side_by_side(results: pd.DataFrame) -> str:
 
 
 def arithmetic_of_pass(results: pd.DataFrame) -> str:
-    """Say how long pass@256 would take if one thread did nothing but its arithmetic, at the measured peak."""
+    """Say how long pass@256 would take if its threads did nothing but arithmetic, at the measured peak."""
     passes = results[results["kind"] == "pass_at_256"]
     seconds = dict(zip(passes["workload"], passes["wall_s"] * passes["peak_share"], strict=True))
     said = [f"{decimal(seconds[name], 0)} s ({name})" for name in (*WORKLOADS, *SHIPPED) if name in seconds]

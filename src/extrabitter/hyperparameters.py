@@ -58,7 +58,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "learning_rate": "ours; as in the README of KellerJordan/Muon; profile recipe tries others",
         "adamw_learning_rate": _OPEN,
         "schedule": "ours: to nought where a base ends, constant for a trunk, from which training goes on",
-        "enforce_bars": "ours: a base below a bar is kept and named beside the verdicts that rest on it",
+        "enforce_bars": "ours: a base below a bar is kept and named beside verdicts; the replication stops at one",
         "num_bar_problems": _OPEN,
         "max_completion_length": _CAP,
     },
