@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -96,6 +97,34 @@ def test_a_model_below_a_bar_or_too_large_is_not_shipped(
     with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
         shipping.ship(tmp_path, folder)
     assert not folder.exists()
+
+
+def test_a_card_says_how_likely_the_model_searches_unasked_if_that_was_evaluated(tmp_path: Path) -> None:
+    bank = REPOSITORY / "results" / "bases"
+    assert shipping.chance_to_search(bank / "base_model" / "rich" / "seed=0") == "0.11 (0.11 to 0.11)"
+    for stage, arm in (("base_model", "rich"), ("behaviour_evaluation", "base_rich")):
+        shutil.copytree(bank / stage / arm / "seed=0", tmp_path / stage / arm / "seed=0")
+    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "0.11 (0.11 to 0.11)"
+    manifest = tmp_path / "behaviour_evaluation" / "base_rich" / "seed=0" / "manifest.json"
+    of_others = json.loads(manifest.read_text()) | {"input_sha256": "0" * 64}
+    manifest.write_text(json.dumps(of_others))
+    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "not measured"
+    manifest.unlink()
+    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "not measured"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_of_a_shipped_model_is_what_its_record_and_the_bank_make_of_it(name: str) -> None:
+    folder = REPOSITORY / "models" / name
+    manifest = json.loads((folder / shipping.PROVENANCE).read_text(encoding="utf-8"))
+    bars = records.read_table(folder / "bars.parquet", "bars")
+    hashes = dict(
+        line.split("  ")[::-1] for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    )
+    chance = shipping.chance_to_search(REPOSITORY / "results/bases/base_model" / name / "seed=0")
+    assert chance != "not measured"
+    card = shipping.model_card(name, manifest, bars, hashes, chance)
+    assert (folder / shipping.CARD).read_text(encoding="utf-8") == card
 
 
 @pytest.mark.parametrize("name", SHIPPED)

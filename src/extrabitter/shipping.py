@@ -11,6 +11,8 @@ import pandas as pd
 
 from extrabitter import records
 from extrabitter.artifacts import CHECKSUMS, ArtifactError, read_manifest, write_json
+from extrabitter.config import BaseModelParameters
+from extrabitter.fingerprints import model_sha256
 from extrabitter.provenance import file_sha256
 
 MAX_BYTES = 5_000_000  # of a shipped checkpoint: every clone pays for it
@@ -20,6 +22,10 @@ PROVENANCE = "provenance.json"  # the run's manifest: parameters, commit, machin
 TABLES = ("losses", "bars")
 _RECIPE = (
     "architecture",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
     "init_from",
     "num_tokens",
     "documents_per_step",
@@ -29,6 +35,7 @@ _RECIPE = (
     "search_share",
     "cosmetic_share",
     "solution_probability",
+    "optimizer",
     "learning_rate",
     "adamw_learning_rate",
     "schedule",
@@ -70,7 +77,8 @@ def ship(run_dir: Path, folder: Path) -> Path:
     (partial / CHECKSUMS).write_text(
         "".join(f"{sha}  {name}\n" for name, sha in hashes.items()), encoding="utf-8"
     )
-    (partial / CARD).write_text(model_card(folder.name, manifest, bars, hashes), encoding="utf-8")
+    card = model_card(folder.name, manifest, bars, hashes, chance_to_search(run_dir))
+    (partial / CARD).write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in partial.iterdir())
     if size > MAX_BYTES:
         shutil.rmtree(partial)
@@ -80,9 +88,24 @@ def ship(run_dir: Path, folder: Path) -> Path:
     return folder
 
 
-def model_card(name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: dict[str, str]) -> str:
-    """Return a model card in Markdown: what it is, recipe, data, bars with intervals, limits, hashes."""
-    parameters = manifest["parameters"]
+def chance_to_search(run_dir: Path) -> str:
+    """Say how likely the base of a run searches unasked, by an evaluation of these very weights beside it, if any."""
+    *_, arm, seed = run_dir.parts
+    evaluation = run_dir.parents[2] / "behaviour_evaluation" / f"base_{arm}" / seed
+    trained, evaluated = read_manifest(run_dir), read_manifest(evaluation)
+    if trained is None or evaluated is None or evaluated.get("input_sha256") != model_sha256(trained):
+        return "not measured"
+    summary = records.read_table(evaluation / "summary.parquet", "summary").set_index("measure")
+    chance = summary.loc["search_probability"]
+    return f"{chance['value']:.2g} ({chance['lower']:.2g} to {chance['upper']:.2g})"
+
+
+def model_card(
+    name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: dict[str, str], chance: str
+) -> str:
+    """Return a model card in Markdown: what it is, recipe, data, bars and `chance` with intervals, limits, hashes."""
+    # What a run of before a parameter was one did not write down had the value that is its default now.
+    parameters = BaseModelParameters(**manifest["parameters"]).model_dump()
     measured = [
         (
             row.bar,
@@ -125,6 +148,10 @@ def model_card(name: str, manifest: dict[str, Any], bars: pd.DataFrame, hashes: 
             "Measured on validation problems at temperature 1, with 95 % intervals over problems.",
             "",
             *markdown_table(("bar", "measured", "interval", "asked for"), measured),
+            "",
+            "## Habit",
+            "",
+            f"Chance to begin a search where no cue asks for one, by the softmax, a mean over problems: {chance}.",
             "",
             "## Limits",
             "",
