@@ -160,7 +160,7 @@ BARS = (
     _small("sampling", "rollouts_memory", direct=2, search=2),
     _small("step of", "step_memory", direct=2, search=2),
     Bar(
-        "pass@256 on 250 problems",
+        "pass@256 on 250 problems, on two threads",
         "pass_at_256",
         (250 * 256,),
         "wall_s",
@@ -239,6 +239,7 @@ def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
             "What": timed["kind"].map(KINDS),
             "Workload": timed["workload"],
             "Completions": _strings(timed["count"], 0),
+            "Threads": _strings(timed["threads"], 0),
             "Ours (s)": _strings(timed["wall_s"], 2),
             "Stock (s)": _strings(timed["stock_wall_s"], 2),
             "Stock / ours": _strings(timed["ratio"], 2),
