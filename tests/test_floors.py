@@ -64,6 +64,7 @@ REPORTING |= {
     "claims",
     "provenance_tables",
     "published_results",
+    "recipe_tables",
     "scorecard",
     "takeaways",
     "verdicts",
