@@ -56,7 +56,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "solution_probability": f"ours: one proposal of first attempts for all kinds of document; {_SIZE}",
         "optimizer": "ours, from pilots; AdamW, tried since at three rates, stays far behind",
         "learning_rate": "ours; as in the README of KellerJordan/Muon; half of it, tried since, is worse",
-        "adamw_learning_rate": f"ours; {NO_REASON}; tried since, a third is worse, three times as fast better early",
+        "adamw_learning_rate": f"ours; {NO_REASON}; tried since, a third is worse, three times better early",
         "schedule": "ours: to nought where a base ends, constant for a trunk, from which training goes on",
         "enforce_bars": "ours: a base below a bar is kept and named beside verdicts; the replication stops at one",
         "num_bar_problems": _OPEN,
