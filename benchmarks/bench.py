@@ -79,7 +79,9 @@ def pretraining_jobs(count: int, rounds: int) -> list[Job]:
         ("mixture", "bases", "rich"),
         ("longer mixture", "replication", "rich"),
     ):
-        stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"]["base_model"]
+        stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"][
+            "base_model"
+        ]
         recipe = {**stage["defaults"], **stage["arms"][arm], "init_from": ""}
         budget = recipe.pop("num_tokens")
         job = {"kind": "pretraining", "workload": workload, "count": count, "rounds": rounds}

@@ -107,7 +107,9 @@ def test_gradients_and_losses_are_those_of_stock_trl(
         trainer = grpo.build_trainer(
             parameters, model, tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
         )
-        if variant == "kl":  # as if made with it: TRL would look for the reference's folder, which is not read here
+        if (
+            variant == "kl"
+        ):  # as if made with it: TRL would look for the reference's folder, which is not read here
             trainer.beta = 0.1
         results.append(_gradient(trainer, batch))
     (stock_loss, stock), (loss, ours) = results

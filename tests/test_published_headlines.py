@@ -135,7 +135,9 @@ def test_the_never_searching_base_hardly_writes_a_word_of_search_after_rl() -> N
     )  # garbled text counts here, and not in the book
 
 
-@pytest.mark.parametrize("profile", sorted(path.parent.name for path in RESULTS.parent.glob("*/profile.yaml")))
+@pytest.mark.parametrize(
+    "profile", sorted(path.parent.name for path in RESULTS.parent.glob("*/profile.yaml"))
+)
 def test_published_tables_are_whole_and_stay_within_forty_megabytes(profile: str) -> None:
     size = 0
     for path in RESULTS.with_name(profile).glob("*/*/seed=*/manifest.json"):
@@ -163,7 +165,8 @@ def test_from_the_shipped_models_search_pays_and_priming_repairs_within_a_laptop
 
 def test_no_base_of_the_replication_is_below_a_bar() -> None:
     bars = [
-        pd.read_parquet(path) for path in RESULTS.with_name("replication").glob("base_model/[ar]*/*/bars.parquet")
+        pd.read_parquet(path)
+        for path in RESULTS.with_name("replication").glob("base_model/[ar]*/*/bars.parquet")
     ]
     assert len(bars) >= 2
     assert pd.concat(bars)["passed"].all()

@@ -107,7 +107,9 @@ def test_every_choice_of_the_profile_changes_one_thing():
     # An optimiser comes with a rate of its own, a width with an MLP in proportion.
     stage = load_profile("recipe").stages.base_model
     assert stage.arms["chosen"] == {}
-    assert sum(stage.arms[arm]["num_tokens"] for arm in ("trunk", "two_stages")) == stage.defaults["num_tokens"]
+    assert (
+        sum(stage.arms[arm]["num_tokens"] for arm in ("trunk", "two_stages")) == stage.defaults["num_tokens"]
+    )
     for arm, changes in stage.arms.items():
         if arm in ("trunk", "two_stages"):
             continue

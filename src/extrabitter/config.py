@@ -118,7 +118,9 @@ class BaseModelParameters(StageParameters):
     solution_probability: float = Field(
         0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
     )
-    optimizer: Literal["muon", "adamw"] = Field("muon", description="optimiser of the matrices inside the blocks")
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="optimiser of the matrices inside the blocks"
+    )
     learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of the optimizer of the matrices")
     adamw_learning_rate: float = Field(
         3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"

@@ -42,7 +42,7 @@ _LANGUAGE = {
 SOURCES: dict[str, dict[str, str]] = {
     "base_model": {
         "architecture": "ours: Llama, with Qwen2 as a check, so that every tool takes it like any other model",
-        "hidden_size": "ours: about a million parameters, minutes of one core; wider, tried since, is better early, slower",
+        "hidden_size": "ours: about a million parameters, minutes of one core; wider, tried since, is better early",
         "num_hidden_layers": "ours: as hidden_size; half of them, tried since, do as well early",
         "num_attention_heads": "ours: as hidden_size",
         "intermediate_size": "ours: as hidden_size",

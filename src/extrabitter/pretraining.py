@@ -152,9 +152,7 @@ def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) ->
     if parameters.optimizer == "muon":
         hidden = Muon(matrices, lr=parameters.learning_rate, momentum=MUON_MOMENTUM)
     else:
-        hidden = torch.optim.AdamW(
-            matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0
-        )
+        hidden = torch.optim.AdamW(matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
     rest = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
     return [hidden, rest]
 
