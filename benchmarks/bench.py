@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from extrabitter.benchmark_tables import SHIPPED, WORKLOADS
+from extrabitter.pipeline import load_profile
 from extrabitter.provenance import REPOSITORY, git_state, machine, package_versions
 
 FOLDER = Path(__file__).parent
@@ -79,10 +79,9 @@ def pretraining_jobs(count: int, rounds: int) -> list[Job]:
         ("mixture", "bases", "rich"),
         ("longer mixture", "replication", "rich"),
     ):
-        stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"][
-            "base_model"
-        ]
-        recipe = {**stage["defaults"], **stage["arms"][arm], "init_from": ""}
+        stage = load_profile(profile).stages.base_model
+        assert stage is not None
+        recipe = {**stage.defaults, **(stage.arms[arm] or {}), "init_from": ""}
         budget = recipe.pop("num_tokens")
         job = {"kind": "pretraining", "workload": workload, "count": count, "rounds": rounds}
         listed.append({**job, "budget_tokens": budget, "recipe": recipe})

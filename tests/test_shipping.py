@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 SHIPPED = sorted(path.parent.name for path in (REPOSITORY / "models").glob(f"*/{shipping.PROVENANCE}"))
 
 
+def recorded_hashes(folder: Path) -> dict[str, str]:
+    """The hashes that a shipped model came with, by file."""
+    lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    return {name: sha for sha, name in (line.split("  ") for line in lines)}
+
+
 @pytest.fixture
 def make_run(
     tmp_path: Path,
@@ -118,9 +124,7 @@ def test_the_card_of_a_shipped_model_is_what_its_record_and_the_bank_make_of_it(
     folder = REPOSITORY / "models" / name
     manifest = json.loads((folder / shipping.PROVENANCE).read_text(encoding="utf-8"))
     bars = records.read_table(folder / "bars.parquet", "bars")
-    hashes = dict(
-        line.split("  ")[::-1] for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    )
+    hashes = recorded_hashes(folder)
     chance = shipping.chance_to_search(REPOSITORY / "results/bases/base_model" / name / "seed=0")
     assert chance != "not measured"
     card = shipping.model_card(name, manifest, bars, hashes, chance)
@@ -130,9 +134,7 @@ def test_the_card_of_a_shipped_model_is_what_its_record_and_the_bank_make_of_it(
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_are_whole_small_and_above_their_bars(name: str) -> None:
     folder = REPOSITORY / "models" / name
-    hashes = dict(
-        line.split("  ")[::-1] for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    )
+    hashes = recorded_hashes(folder)
     assert hashes == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.iterdir()
