@@ -26,13 +26,13 @@ CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
 
 
 class _Layer(NamedTuple):
-    """One layer's weights; those of a norm are in the rows of what follows it."""
+    """One layer's weights as rows of inputs, the faster order for few rows; those of a norm are in what follows it."""
 
     qkv: Tensor  # (E, (H + 2 * Hkv) * D); columns of q and k in rotary pairs, q scaled by D ** -.5
     qkv_bias: Tensor | None
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
+    out: Tensor  # (H * D, E)
+    gate_up: Tensor  # (E, 2 * I)
+    down: Tensor  # (I, E)
 
 
 class _Buffers(NamedTuple):
@@ -197,9 +197,9 @@ class Decoder:
         return _Layer(
             qkv=(fused[:, :-1] * layer.input_layernorm.weight).t().contiguous(),
             qkv_bias=None if attention.q_proj.bias is None else fused[:, -1].contiguous(),
-            out=attention.o_proj.weight.t(),
+            out=attention.o_proj.weight.t().contiguous(),
             gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
-            down=mlp.down_proj.weight.t(),
+            down=mlp.down_proj.weight.t().contiguous(),
         )
 
 

@@ -42,7 +42,7 @@ def draw(
     # Inverse transform: one uniform a row instead of V exponentials. In float64, u * total stays below total.
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     uniform = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=generator)
-    ids = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1)
+    ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
     return ids, probabilities.gather(1, ids[:, None])[:, 0].log()
 
 
