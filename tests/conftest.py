@@ -65,9 +65,9 @@ def grpo_parameters() -> Callable[..., GrpoParameters]:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the Countdown words."""
-    from extrabitter.models import build_tokenizer, set_threads
+    from extrabitter.models import build_tokenizer, set_up_process
 
-    set_threads(1)
+    set_up_process(1)
     return build_tokenizer(TINY_VOCABULARY)
 
 
@@ -76,9 +76,9 @@ def build_tiny_model() -> Callable[..., PreTrainedModel]:
     """A builder of two-layer Llama or Qwen2 models whose next-token distributions are far from uniform."""
 
     def build(architecture: str = "llama", seed: int = 0, **sizes: int) -> PreTrainedModel:
-        from extrabitter.models import build_model, set_threads
+        from extrabitter.models import build_model, set_up_process
 
-        set_threads(1)
+        set_up_process(1)
         shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
         model = build_model(architecture, len(TINY_VOCABULARY), **{**shape, **sizes}, seed=seed)
         for parameter in model.parameters():  # at the usual .02 every prediction would be nearly uniform

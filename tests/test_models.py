@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,3 +157,25 @@ def test_a_mask_outside_the_vocabulary_is_refused(build_tiny_model: Callable[...
 
     with pytest.raises(ValueError, match="token ids must lie in"):
         mask_tokens(build_tiny_model(), [10_000])
+
+
+ASKS_AGAIN = """
+import resource, sys
+import torch
+from extrabitter.models import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_that_was_freed_is_hardly_asked_for_again() -> None:
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", ASKS_AGAIN, how], capture_output=True, check=True).stdout)
+        for how in ("kept", "given back")
+    )
+    assert given_back > 20 * 15_000  # pages of 4 KiB: 64 MiB are 16,384, each asked for
+    assert kept < given_back / 3

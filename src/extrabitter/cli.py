@@ -260,7 +260,7 @@ def probe(
     judging |= {"judge_key_env": judge_key_env, "judge_cache": judge_cache}
     common = {"checkpoint": model, "seed": seed}
     failure: judge.JudgeError | None = None
-    models.set_threads(threads)
+    models.set_up_process(threads)
     if prompt == "grammar":
         named = [name for name, value in natural.items() if value is not None]
         named += [name for name, value in ({"revision": revision} | judging).items() if value]

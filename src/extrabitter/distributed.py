@@ -74,7 +74,7 @@ def work(folder: Path) -> None:
 
     values = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
     parameters = validate(GrpoParameters, values, "grpo")
-    models.set_threads(parameters.threads)
+    models.set_up_process(parameters.threads)
     state = PartialState(cpu=pretrained.on_cpu(parameters))
     sharded = [name for name in _SHARDING if os.environ.get(name, "").lower() in ("1", "true")]
     if sharded:
