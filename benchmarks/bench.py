@@ -2,11 +2,11 @@
 
     python benchmarks/bench.py [--output results.csv] [--quick] [--resume]
 
-Each measurement is a process of its own (clean peak memory, kernels warmed by one untimed round). Stock and ours
-take turns inside it, so that a busy machine slows both. `cpu_s` is the processor time, which other programs on the
-machine disturb less than the wall clock. Writes one row a measurement, each with its rounds, the date, the commit,
-the versions and the machine; the book's page on speed reads the table. It takes about an hour on a quiet machine.
-Rows are kept beside the table as they come, and become the table at the end; `--resume` goes on from there.
+Ours and stock are a process each (a peak memory and an allocator of their own, kernels warmed by an untimed round),
+and take turns, so that a busy machine slows both. `cpu_s` is the processor time, which other programs on the machine
+disturb less than the wall clock. Writes one row a measurement, each with its rounds, the date, the commit, the
+versions and the machine; the book's page on speed reads the table. It takes about an hour on a quiet machine. Rows
+are kept beside the table as they come, and become the table at the end; `--resume` goes on from there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +43,9 @@ ON_TWO_THREADS = ("pretraining", "pass_at_256")
 
 def jobs(quick: bool) -> list[Job]:
     """Return what is measured: one process each."""
-    # completions: rounds of ours, rounds of stock
-    sizes = {64: (1, 1)} if quick else {64: (5, 5), 256: (5, 5), 1024: (5, 5), 4096: (3, 1)}
+    # completions: rounds of ours, rounds of stock. Few completions are as long as chance makes them, so that many
+    # rounds of few are asked for; a round of stock at the largest size takes minutes.
+    sizes = {64: (1, 1)} if quick else {64: (15, 5), 256: (15, 5), 1024: (5, 5), 4096: (5, 1)}
     listed: list[Job] = [
         {
             "kind": "rollouts",
@@ -63,8 +66,15 @@ def jobs(quick: bool) -> list[Job]:
         listed.append({"kind": "pass_at_256", "workload": workload, "count": 250 * 256, "rounds": 1})
     for workload in () if quick else WORKLOADS:
         listed += [
-            {"kind": "rollouts_memory", "workload": workload, "count": 1024, "rounds": 1},
-            {"kind": "step_memory", "workload": workload, "count": 1024, "rounds": 1},
+            {"kind": "step", "workload": workload, "count": 1024, "rounds": 1},
+            # What stock gains by the one thing that ours does and that is not about sampling.
+            {
+                "kind": "rollouts_kept_memory",
+                "workload": workload,
+                "count": 1024,
+                "rounds": 3,
+                "stock_rounds": 3,
+            },
         ]
     listed += pretraining_jobs(40_000 if quick else 100_000, 1 if quick else 5)
     listed += [{"kind": kind, "workload": "", "count": 0, "rounds": 1} for kind in ("import", "kernel")]
@@ -88,24 +98,76 @@ def pretraining_jobs(count: int, rounds: int) -> list[Job]:
     return listed
 
 
-def measure(job: Job, threads: int) -> list[dict[str, Any]]:
-    """Run one measurement in a process of its own and return its rows."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
-    command = [sys.executable, str(FOLDER / "measure.py"), json.dumps({**job, "threads": threads})]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{job} failed:\n{done.stderr}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def measure(job: Job, threads: int) -> Job:
+    """Let ours and, where asked for, stock take turns, and return the row of both."""
+    samplers = ("ours", "stock") if "stock_rounds" in job else ("ours",)
+    processes = {name: Measuring({**job, "threads": threads, "sampler": name}) for name in samplers}
+    rounds: dict[str, list[Job]] = {name: [] for name in samplers}
+    for number in range(job["rounds"]):
+        for name, process in processes.items():
+            if name == "ours" or number < job["stock_rounds"]:
+                rounds[name].append(process.take_round())
+    row = {key: value for key, value in job.items() if key not in ("core", "recipe")} | {"threads": threads}
+    for name, process in processes.items():
+        medians = {key: statistics.median(took[key] for took in rounds[name]) for key in rounds[name][0]}
+        for key, value in (medians | process.end()).items():
+            shared = name == "ours" and key not in (
+                "rollout_s",
+                "train_s",
+            )  # the columns without a name are of ours
+            row[key if shared else f"{name}_{key}"] = value
+    if "flops_per_token" in row:
+        row["gflops"] = row["flops_per_token"] * row["tokens"] / row["wall_s"] / 1e9
+        row["peak_share"] = row["gflops"] / row["peak_gflops"]
+    return row
 
 
-def side_by_side(job: Job) -> list[dict[str, Any]]:
+class Measuring:
+    """A process of `measure.py`."""
+
+    def __init__(self, job: Job) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "TRL_EXPERIMENTAL_SILENCE": "1"}
+        command = [sys.executable, str(FOLDER / "measure.py"), json.dumps(job)]
+        self.job = job
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it goes with the process
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self._answer()  # that it is ready
+
+    def take_round(self) -> Job:
+        """Return what one round took."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> Job:
+        """Return what holds for all rounds; the process ends."""
+        self.process.stdin.close()
+        answer = self._answer()
+        self.process.wait()
+        return answer
+
+    def _answer(self) -> Job:
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        self.log.seek(0)
+        raise SystemExit(f"{self.job} failed:\n{self.log.read()}")
+
+
+def side_by_side(job: Job) -> list[Job]:
     """Compare one job of two threads with two jobs of one thread and core each, by completions a second in all."""
     rows = []
     for threads, cores in ((2, [None]), (1, sorted(os.sched_getaffinity(0))[:2])):
         processes = len(cores)
         with ThreadPoolExecutor(processes) as pool:
             measured = pool.map(lambda core, n=threads: measure({**job, "core": core}, n), cores)
-            found = [row for (row,) in measured]
+            found = list(measured)
         rate = sum(job["count"] / row["wall_s"] for row in found)
         rows.append({**found[0], "processes": processes, "completions_per_s": rate})
     return rows
@@ -131,11 +193,9 @@ def main() -> None:
     for job in jobs(arguments.quick):
         if is_measured(job, rows):
             continue
-        found = measure(job, 2 if job["kind"] in ON_TWO_THREADS else arguments.threads)
-        rows += [row | origin for row in found]
+        rows.append(measure(job, 2 if job["kind"] in ON_TWO_THREADS else arguments.threads) | origin)
         keep(rows, partial)
-        for row in found:
-            print({key: value for key, value in row.items() if value is not None}, flush=True)
+        print(rows[-1], flush=True)
     for job in () if arguments.quick else TOGETHER:
         if not is_measured(job, rows):
             rows += [row | origin for row in side_by_side(job)]
@@ -146,14 +206,14 @@ def main() -> None:
     print(f"written: {output}")
 
 
-def keep(rows: list[dict[str, Any]], path: Path) -> None:
+def keep(rows: list[Job], path: Path) -> None:
     """Write rows so that a kill leaves either all of them or those of before."""
     writing = path.with_name(f"writing.{path.name}")
     pd.DataFrame(rows).to_csv(writing, index=False)
     writing.replace(path)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Job]:
     """Read the rows of a table that is there, whole or in the making; none if it is not."""
     if not path.is_file():
         return []
@@ -161,7 +221,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
-def is_measured(job: Job, rows: list[dict[str, Any]]) -> bool:
+def is_measured(job: Job, rows: list[Job]) -> bool:
     """Tell whether rows hold a measurement."""
     key = ("kind", "workload", "count")
     return any(all(row[name] == job[name] for name in key) for row in rows)

@@ -38,22 +38,27 @@ def bench() -> ModuleType:
         sys.path.remove(str(ROOT / "benchmarks"))
 
 
-def fake_rows(job: dict[str, Any], threads: int = 1) -> Rows:
-    """What `measure.py` would print of a job, made up: a completion of ours costs 0.5 ms and 30 tokens, stock 8 ms."""
+def fake_row(job: dict[str, Any], threads: int = 1) -> dict[str, Any]:
+    """What a measurement gives, made up: a completion of ours costs 0.5 ms and 30 tokens, one of stock 8 ms."""
     row = {**job, "threads": threads, "wall_s": 2.5}
     row.pop("recipe", None)
     if job["kind"] in ("import", "kernel"):
-        return [row]
+        return row
     count = job["count"]
     row |= {"wall_s": 0.5e-3 * count, "cpu_s": 0.4e-3 * count, "tokens": 30 * count, "peak_share": 0.25}
-    row |= {"peak_gflops": 50.0 + threads}
+    row |= {"peak_gflops": 50.0 + threads, "peak_rss_gb": 1.5}
     if "stock_rounds" in job:
-        row |= {"stock_wall_s": 8e-3 * count, "stock_cpu_s": 6e-3 * count, "ratio": 99.0}
-    else:
-        row["peak_rss_gb"] = 1.5
+        row |= {
+            "stock_wall_s": 8e-3 * count,
+            "stock_cpu_s": 6e-3 * count,
+            "ratio": 99.0,
+            "stock_peak_rss_gb": 3.5,
+        }
     if job["kind"] == "step":
-        row |= {"ours_rollout_s": 1.0, "ours_train_s": 2.0, "stock_rollout_s": 3.0, "stock_train_s": 4.0}
-    return [row]
+        row |= {"ours_rollout_s": 1.0, "ours_train_s": 2.0}
+        if "stock_rounds" in job:
+            row |= {"stock_rollout_s": 3.0, "stock_train_s": 4.0}
+    return row
 
 
 @pytest.fixture
@@ -61,15 +66,11 @@ def write(bench: ModuleType, tmp_path: Path) -> Callable[..., Path]:
     """Write a made-up table of all that the benchmark measures, after `change` has been at its rows."""
 
     def write_table(change: Callable[[Rows], Rows] = lambda rows: rows, quick: bool = False) -> Path:
-        rows = [
-            row
-            for job in bench.jobs(quick)
-            for row in fake_rows(job, 2 if job["kind"] in bench.ON_TWO_THREADS else 1)
-        ]
+        rows = [fake_row(job, 2 if job["kind"] in bench.ON_TWO_THREADS else 1) for job in bench.jobs(quick)]
         for together in () if quick else bench.TOGETHER:
             for processes, threads, rate in ((1, 2, 1000.0), (2, 1, 1500.0)):
-                (row,) = fake_rows(together, threads)
-                rows.append({**row, "processes": processes, "completions_per_s": rate})
+                side = {"processes": processes, "completions_per_s": rate}
+                rows.append(fake_row(together, threads) | side)
         path = tmp_path / "benchmarks" / "results.csv"
         path.parent.mkdir(exist_ok=True)
         origin = {"date": "2026-01-02", "commit": "abc", "versions": "torch 2", "machine": "Tin Can, 2 cores"}
@@ -177,15 +178,38 @@ def test_what_is_missing_is_not_measured_and_changes_nothing_else(write: Callabl
     assert "4,096" not in set(benchmark_tables.speed_strings(direct)["Completions"])
 
 
-def test_memory_is_that_of_the_process_without_stock(write: Callable[..., Path]) -> None:
-    timed = benchmark_tables.speed_table(
-        read_results(write(with_value("peak_rss_gb", 1.25, kind="step_memory")))
+def test_each_sampler_has_its_own_peak_memory(write: Callable[..., Path]) -> None:
+    results = read_results(write(with_value("peak_rss_gb", 1.25, kind="step", count=1024)))
+    timed = benchmark_tables.speed_table(results).set_index(["kind", "workload", "count"])
+    assert timed["peak_rss_gb"]["step", "search", 1024] == 1.25
+    assert timed["peak_rss_gb"]["rollouts", "search", 1024] == 1.5
+    assert timed["stock_peak_rss_gb"]["rollouts", "search", 1024] == 3.5
+    assert pd.isna(timed["stock_peak_rss_gb"]["step", "search", 1024])
+    kinds = set(timed.index.get_level_values("kind"))
+    assert kinds == {"rollouts", "step", "pass_at_256"}, (
+        "what compares something else stands in no table of times"
     )
-    memory = timed.set_index(["kind", "workload", "count"])["peak_rss_gb"]
-    assert memory["rollouts", "search", 1024] == memory["pass_at_256", "search", 64_000] == 1.5
-    assert pd.isna(memory["rollouts", "search", 256]) and pd.isna(memory["step", "search", 256])
-    assert 1.25 not in set(memory), "a step of another size"
-    assert not timed["kind"].isin(["rollouts_memory", "rollouts_together", "step_together", "import"]).any()
+    parts = benchmark_tables.part_strings(results)
+    assert set(parts["Completions"]) == {"256"} and not parts.isin(["not measured"]).any(axis=None)
+
+
+def test_stock_that_keeps_its_memory_is_shown_beside_stock_as_it_comes(write: Callable[..., Path]) -> None:
+    kept = with_value("stock_wall_s", 5.12, kind="rollouts_kept_memory")
+    said = benchmark_tables.of_kept_memory(read_results(write(kept)))
+    assert said.startswith("direct: 8 s as it comes and 5 s with memory kept, 10.0 times ours; search: 8 s")
+    gone = benchmark_tables.of_kept_memory(read_results(write(without(kind="rollouts_kept_memory"))))
+    assert gone == "not measured"
+
+
+def test_a_measurement_lets_two_processes_take_turns(bench: ModuleType) -> None:
+    job = {"kind": "rollouts", "workload": "direct", "count": 16, "rounds": 3, "stock_rounds": 2}
+    row = bench.measure(job, 1)
+    assert {"kind": "rollouts", "count": 16, "threads": 1}.items() <= row.items()
+    for name in ("wall_s", "cpu_s", "tokens", "peak_rss_gb", "gflops", "peak_share"):
+        assert row[name] > 0, name
+    for name in ("stock_wall_s", "stock_cpu_s", "stock_tokens", "stock_peak_rss_gb"):
+        assert row[name] > 0, name
+    assert row["peak_rss_gb"] != row["stock_peak_rss_gb"], "each of a process of its own"
 
 
 def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable[..., Path]) -> None:
@@ -244,6 +268,7 @@ def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: P
         partial(benchmark_tables.side_by_side, kind="rollouts"),
         benchmark_tables.peak,
         benchmark_tables.lengths,
+        benchmark_tables.of_kept_memory,
         benchmark_tables.arithmetic_of_pass,
     ):
         assert say(results) == benchmark_tables.conditions(results) == "not measured"
@@ -325,7 +350,7 @@ def test_every_test_that_the_chapter_names_is_there() -> None:
 def test_bench_writes_where_each_row_comes_from_and_a_trial_overwrites_no_result(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "measure", fake_rows)
+    monkeypatch.setattr(bench, "measure", fake_row)
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results.csv")
     monkeypatch.setattr(bench, "QUICK_RESULTS", tmp_path / "quick.csv")
     monkeypatch.setattr(sys, "argv", ["bench.py", "--quick"])
@@ -346,11 +371,11 @@ def test_a_killed_bench_goes_on_where_it_was_and_leaves_the_table_alone_until_it
 ) -> None:
     asked: list[dict[str, Any]] = []
 
-    def dies_at_the_fifth(job: dict[str, Any], threads: int = 1) -> Rows:
+    def dies_at_the_fifth(job: dict[str, Any], threads: int = 1) -> dict[str, Any]:
         asked.append(job)
         if len(asked) == 5:
             raise KeyboardInterrupt
-        return fake_rows(job, threads)
+        return fake_row(job, threads)
 
     table = tmp_path / "results.csv"
     table.write_text("kind,workload,count\n")

@@ -39,6 +39,7 @@ _NUMBERS = (
     "stock_train_s",
     "tokens",
     "peak_rss_gb",  # 1e9 bytes
+    "stock_peak_rss_gb",
     "peak_gflops",  # 1e9 operations a second of a large matrix product
     "peak_share",
     "completions_per_s",
@@ -157,8 +158,8 @@ BARS = (
         "more",
         {"direct": 0.25, "search": 0.25},
     ),
-    _small("sampling", "rollouts_memory", direct=2, search=2),
-    _small("step of", "step_memory", direct=2, search=2),
+    _small("sampling", "rollouts", direct=2, search=2),
+    _small("step of", "step", direct=2, search=2),
     Bar(
         "pass@256 on 250 problems, on two threads",
         "pass_at_256",
@@ -219,17 +220,8 @@ def _with_unit(value: float, unit: str, digits: int) -> str:
 
 
 def speed_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return what was timed, one row a kind, workload and number of completions.
-
-    Where stock ran in the same process, the peak memory is that of the process in which ours ran alone.
-    """
-    timed = results[results["kind"].isin(KINDS) & (results["processes"] == 1)]
-    alone = results[results["kind"].str.endswith("_memory")].copy()
-    alone["kind"] = alone["kind"].str.removesuffix("_memory")
-    key = ["kind", "workload", "count"]
-    merged = timed.merge(alone[[*key, "peak_rss_gb"]], on=key, how="left", suffixes=("", "_alone"))
-    merged["peak_rss_gb"] = merged["peak_rss_gb"].fillna(merged.pop("peak_rss_gb_alone"))
-    return merged
+    """Return what was timed, one row a kind, workload and number of completions."""
+    return results[results["kind"].isin(KINDS) & (results["processes"] == 1)]
 
 
 def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
@@ -247,6 +239,7 @@ def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
             "Useful tokens / s": _strings(timed["tokens_per_s"], 0),
             "Share of peak": [percent(value) for value in timed["peak_share"]],
             "Peak memory (GB)": _strings(timed["peak_rss_gb"], 2),
+            "Peak memory, stock (GB)": _strings(timed["stock_peak_rss_gb"], 2),
             "ms / completion": _strings(timed["ms_per_completion"], 2),
             "Rounds": [
                 f"{ours:.0f}" + (f" and {stock:.0f}" if np.isfinite(stock) else "")
@@ -258,7 +251,7 @@ def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
 
 def part_strings(results: pd.DataFrame) -> pd.DataFrame:
     """Show where the time of whole steps goes: one row a workload, seconds of sampling and of training."""
-    steps = results[results["kind"] == "step"]
+    steps = results[(results["kind"] == "step") & results["stock_wall_s"].notna()]
     parts = {
         f"{whose.capitalize()}: {what} (s)": _strings(steps[f"{whose}_{part}_s"], 2)
         for whose in ("ours", "stock")
@@ -339,6 +332,23 @@ def side_by_side(results: pd.DataFrame, kind: str) -> str:
         f"one job on two threads made {decimal(rate[1], 0)} completions a second; two jobs on one thread each made "
         f"{decimal(rate[2], 0)} in all, {decimal(rate[2] / rate[1], 2)} times as many"
     )
+
+
+def of_kept_memory(results: pd.DataFrame) -> str:
+    """Say what stock gains at `SAMPLED` completions by keeping the memory that it frees, as ours does."""
+    said = []
+    for workload in WORKLOADS:
+        stock, kept = (
+            value_of(results, kind, workload, SAMPLED, "stock_wall_s")
+            for kind in ("rollouts", "rollouts_kept_memory")
+        )
+        ratio = value_of(results, "rollouts_kept_memory", workload, SAMPLED, "ratio")
+        if np.isfinite(stock - kept):
+            said.append(
+                f"{workload}: {decimal(stock, 0)} s as it comes and {decimal(kept, 0)} s with memory kept, "
+                f"{decimal(ratio, 1)} times ours"
+            )
+    return "; ".join(said) or NOT_MEASURED
 
 
 def arithmetic_of_pass(results: pd.DataFrame) -> str:
