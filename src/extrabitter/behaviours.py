@@ -35,6 +35,7 @@ from extrabitter.tasks.countdown_verifier import Replay, judge_trace, replay_att
 
 __all__ = [
     "BEHAVIOURS",
+    "DIRECT_SKILL",
     "MEASURES",
     "Measure",
     "column",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 SEARCH_COUNTS = ("backtracking_count", "verification_count")  # a completion with either of them searches
+# What bases of one trunk may lie apart in `success_given_direct`; it compares two runs, so that none stops at it.
+DIRECT_SKILL = 0.03
 
 
 def measure_completion(text: str, problem: Problem, truncated: bool) -> dict[str, bool | int | str]:
