@@ -2,17 +2,20 @@
 
     python benchmarks/bench.py [--output results.csv] [--quick] [--resume]
 
-Ours and stock are a process each (a peak memory and an allocator of their own, kernels warmed by an untimed round),
-and take turns, so that a busy machine slows both. `cpu_s` is the processor time, which other programs on the machine
-disturb less than the wall clock. Writes one row a measurement, each with its rounds, the date, the commit, the
-versions and the machine; the book's page on speed reads the table. It takes about an hour on a quiet machine. Rows
-are kept beside the table as they come, and become the table at the end; `--resume` goes on from there.
+Ours, stock, and stock that keeps the memory it frees are a process each (a peak memory and an allocator of its own,
+kernels warmed by an untimed round), and take turns, so that a busy machine slows all. `cpu_s` is the processor time,
+which other programs on the machine disturb less than the wall clock. Writes one row a measurement, each with its
+rounds, the date, the commit, the versions and the machine; the book's page on speed reads the table. It takes about an
+hour on a quiet machine. Rows are kept beside the table as they come, and become the table at the end; `--resume` goes
+on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -32,7 +35,10 @@ from extrabitter.provenance import REPOSITORY, git_state, machine, package_versi
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"  # committed: what the book shows
 QUICK_RESULTS = REPOSITORY / "_build" / "bench_quick.csv"  # a trial must not overwrite what was measured
+SAMPLERS = {"ours": "", "stock": "stock_", "kept": "kept_"}  # what the columns of each begin with
+PARTS_OF_A_STEP = ("rollout_s", "train_s")  # these begin with the sampler's name for ours too
 Job = dict[str, Any]
+Row = dict[str, Any]
 TOGETHER: tuple[Job, ...] = (
     {"kind": "rollouts_together", "workload": "search", "count": 1024, "rounds": 3},
     {"kind": "step_together", "workload": "search", "count": 256, "rounds": 3},
@@ -42,40 +48,26 @@ ON_TWO_THREADS = ("pretraining", "pass_at_256")
 
 
 def jobs(quick: bool) -> list[Job]:
-    """Return what is measured: one process each."""
-    # completions: rounds of ours, rounds of stock. Few completions are as long as chance makes them, so that many
-    # rounds of few are asked for; a round of stock at the largest size takes minutes.
-    sizes = {64: (1, 1)} if quick else {64: (15, 5), 256: (15, 5), 1024: (5, 5), 4096: (5, 1)}
+    """Return what is measured, each with the rounds of every sampler."""
+    # Few completions are as long as chance makes them, so many rounds of few are asked for; a round of stock at the
+    # largest size takes minutes.
+    sizes = {
+        64: {"rounds": 15, "stock_rounds": 15},
+        256: {"rounds": 15, "stock_rounds": 5},
+        1024: {"rounds": 5, "stock_rounds": 5, "kept_rounds": 3},
+        4096: {"rounds": 5, "stock_rounds": 1},
+    }
+    steps = {256: {"rounds": 5, "stock_rounds": 5, "kept_rounds": 3}, 1024: {"rounds": 1}}
+    if quick:
+        sizes = steps = {64: {"rounds": 1, "stock_rounds": 1}}
     listed: list[Job] = [
-        {
-            "kind": "rollouts",
-            "workload": workload,
-            "count": count,
-            "rounds": rounds,
-            "stock_rounds": stock_rounds,
-        }
+        {"kind": kind, "workload": workload, "count": count, **rounds}
+        for kind, of_kind in (("rollouts", sizes), ("step", steps))
         for workload in WORKLOADS
-        for count, (rounds, stock_rounds) in sizes.items()
+        for count, rounds in of_kind.items()
     ]
-    rounds, size = (1, 64) if quick else (5, 256)
-    for workload in WORKLOADS:
-        listed.append(
-            {"kind": "step", "workload": workload, "count": size, "rounds": rounds, "stock_rounds": rounds}
-        )
     for workload in () if quick else (*WORKLOADS, *SHIPPED):
         listed.append({"kind": "pass_at_256", "workload": workload, "count": 250 * 256, "rounds": 1})
-    for workload in () if quick else WORKLOADS:
-        listed += [
-            {"kind": "step", "workload": workload, "count": 1024, "rounds": 1},
-            # What stock gains by the one thing that ours does and that is not about sampling.
-            {
-                "kind": "rollouts_kept_memory",
-                "workload": workload,
-                "count": 1024,
-                "rounds": 3,
-                "stock_rounds": 3,
-            },
-        ]
     listed += pretraining_jobs(40_000 if quick else 100_000, 1 if quick else 5)
     listed += [{"kind": kind, "workload": "", "count": 0, "rounds": 1} for kind in ("import", "kernel")]
     return listed
@@ -98,24 +90,20 @@ def pretraining_jobs(count: int, rounds: int) -> list[Job]:
     return listed
 
 
-def measure(job: Job, threads: int) -> Job:
-    """Let ours and, where asked for, stock take turns, and return the row of both."""
-    samplers = ("ours", "stock") if "stock_rounds" in job else ("ours",)
-    processes = {name: Measuring({**job, "threads": threads, "sampler": name}) for name in samplers}
-    rounds: dict[str, list[Job]] = {name: [] for name in samplers}
-    for number in range(job["rounds"]):
-        for name, process in processes.items():
-            if name == "ours" or number < job["stock_rounds"]:
-                rounds[name].append(process.take_round())
+def measure(job: Job, threads: int) -> Row:
+    """Let the samplers of a job take turns, those with fewer rounds evenly among the others', and return its row."""
+    numbers = {name: job[f"{prefix}rounds"] for name, prefix in SAMPLERS.items() if f"{prefix}rounds" in job}
+    processes = {name: Measuring({**job, "threads": threads, "sampler": name}) for name in numbers}
+    rounds: dict[str, list[Row]] = {name: [] for name in numbers}
+    for turn in range(job["rounds"]):
+        for name, number in numbers.items():
+            if turn * number % job["rounds"] < number:
+                rounds[name].append(processes[name].take_round())
     row = {key: value for key, value in job.items() if key not in ("core", "recipe")} | {"threads": threads}
     for name, process in processes.items():
         medians = {key: statistics.median(took[key] for took in rounds[name]) for key in rounds[name][0]}
         for key, value in (medians | process.end()).items():
-            shared = name == "ours" and key not in (
-                "rollout_s",
-                "train_s",
-            )  # the columns without a name are of ours
-            row[key if shared else f"{name}_{key}"] = value
+            row[f"{name}_{key}" if key in PARTS_OF_A_STEP else f"{SAMPLERS[name]}{key}"] = value
     if "flops_per_token" in row:
         row["gflops"] = row["flops_per_token"] * row["tokens"] / row["wall_s"] / 1e9
         row["peak_share"] = row["gflops"] / row["peak_gflops"]
@@ -140,27 +128,32 @@ class Measuring:
         )
         self._answer()  # that it is ready
 
-    def take_round(self) -> Job:
+    def take_round(self) -> Row:
         """Return what one round took."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
         return self._answer()
 
-    def end(self) -> Job:
+    def end(self) -> Row:
         """Return what holds for all rounds; the process ends."""
+        assert self.process.stdin
         self.process.stdin.close()
         answer = self._answer()
         self.process.wait()
         return answer
 
-    def _answer(self) -> Job:
+    def _answer(self) -> Row:
+        assert self.process.stdout
         if line := self.process.stdout.readline():
-            return json.loads(line)
+            answer: Row = json.loads(line)
+            return answer
         self.log.seek(0)
-        raise SystemExit(f"{self.job} failed:\n{self.log.read()}")
+        raise SystemExit(f"{self.job} failed with status {self.process.wait()}:\n{self.log.read()}")
 
 
-def side_by_side(job: Job) -> list[Job]:
+def side_by_side(job: Job) -> list[Row]:
     """Compare one job of two threads with two jobs of one thread and core each, by completions a second in all."""
     rows = []
     for threads, cores in ((2, [None]), (1, sorted(os.sched_getaffinity(0))[:2])):
@@ -188,32 +181,33 @@ def main() -> None:
     output = arguments.output or (QUICK_RESULTS if arguments.quick else RESULTS)
     origin = origin_of_rows()  # before anything is written: the table itself must not make the commit dirty
     partial = output.with_suffix(".partial.csv")
-    rows = read_rows(partial if partial.is_file() else output) if arguments.resume else []
+    alone, together = jobs(arguments.quick), () if arguments.quick else TOGETHER
+    there = read_rows(partial if partial.is_file() else output) if arguments.resume else []
+    rows = [row for row in there if any(is_measured(job, [row]) for job in (*alone, *together))]
     output.parent.mkdir(parents=True, exist_ok=True)
-    for job in jobs(arguments.quick):
+    for job in (*alone, *together):
         if is_measured(job, rows):
             continue
-        rows.append(measure(job, 2 if job["kind"] in ON_TWO_THREADS else arguments.threads) | origin)
+        if job in together:
+            found = side_by_side(job)
+        else:
+            found = [measure(job, 2 if job["kind"] in ON_TWO_THREADS else arguments.threads)]
+        rows += [row | origin for row in found]
         keep(rows, partial)
-        print(rows[-1], flush=True)
-    for job in () if arguments.quick else TOGETHER:
-        if not is_measured(job, rows):
-            rows += [row | origin for row in side_by_side(job)]
-            print(rows[-2:], flush=True)
-            keep(rows, partial)
+        print(*rows[-len(found) :], sep="\n", flush=True)
     keep(rows, partial)
     partial.replace(output)
     print(f"written: {output}")
 
 
-def keep(rows: list[Job], path: Path) -> None:
+def keep(rows: list[Row], path: Path) -> None:
     """Write rows so that a kill leaves either all of them or those of before."""
     writing = path.with_name(f"writing.{path.name}")
     pd.DataFrame(rows).to_csv(writing, index=False)
     writing.replace(path)
 
 
-def read_rows(path: Path) -> list[Job]:
+def read_rows(path: Path) -> list[Row]:
     """Read the rows of a table that is there, whole or in the making; none if it is not."""
     if not path.is_file():
         return []
@@ -221,10 +215,15 @@ def read_rows(path: Path) -> list[Job]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
-def is_measured(job: Job, rows: list[Job]) -> bool:
-    """Tell whether rows hold a measurement."""
-    key = ("kind", "workload", "count")
-    return any(all(row[name] == job[name] for name in key) for row in rows)
+def is_measured(job: Job, rows: list[Row]) -> bool:
+    """Tell whether rows hold a measurement, with as many rounds of each sampler."""
+    key = ("kind", "workload", "count", *(f"{prefix}rounds" for prefix in SAMPLERS.values()))
+    return any(all(_number(row.get(name)) == _number(job.get(name)) for name in key) for row in rows)
+
+
+def _number(value: Any) -> Any:
+    """Read what a table says of what it does not have as nothing."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def origin_of_rows() -> dict[str, str]:

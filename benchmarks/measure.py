@@ -22,35 +22,34 @@ Round = Callable[[], dict[str, Any]]
 def main() -> None:
     """Measure what the first argument says."""
     job = json.loads(sys.argv[1])
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries and kernels print is no answer
     if (core := job.get("core")) is not None:  # before PyTorch counts the cores that it may use
         os.sched_setaffinity(0, {core})
-    of_all: dict[str, Any] = {}
-    take_round, flops_per_token = STARTS.get(job["kind"], prepared)(job)
+    take_round, flops_per_token = KINDS[job["kind"]](job)
     print("{}", file=answers, flush=True)
     for _ in sys.stdin:
         print(json.dumps(take_round()), file=answers, flush=True)
+    of_all: dict[str, float] = {}
     if flops_per_token:
-        of_all = {
-            "flops_per_token": flops_per_token,
-            "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-            "peak_gflops": peak_gflops(),
-        }
+        of_all["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        if job["sampler"] == "ours":
+            of_all |= {"flops_per_token": flops_per_token, "peak_gflops": peak_gflops()}
     print(json.dumps(of_all), file=answers, flush=True)
 
 
-def prepared(job: dict[str, Any]) -> tuple[Round, int]:
-    """Return a round of a measurement, warmed, and how many operations a token of it takes."""
+def set_up(job: dict[str, Any]) -> None:
+    """Make this the process that ours runs in; that of stock is as PyTorch leaves it, but for memory kept if asked."""
     import torch
 
-    from extrabitter.models import set_up_process
+    from extrabitter.models import keep_freed_memory, set_up_process
 
     if job["sampler"] == "ours":
         set_up_process(job["threads"])
-    else:  # as TRL leaves it
-        torch.set_num_threads(job["threads"])
-    kind = job["kind"]
-    return (pretraining if kind == "pretraining" else step if "step" in kind else rollouts)(job)
+        return
+    torch.set_num_threads(job["threads"])
+    if job["sampler"] == "kept":
+        keep_freed_memory()
 
 
 def importing(job: dict[str, Any]) -> tuple[Round, int]:
@@ -77,9 +76,6 @@ def kernel_start(job: dict[str, Any]) -> tuple[Round, int]:
     return take_round, 0
 
 
-STARTS = {"import": importing, "kernel": kernel_start}
-
-
 def peak_gflops() -> float:
     """Return the rate of a large matrix multiplication, the best of 5, in 1e9 operations a second."""
     import torch
@@ -100,11 +96,9 @@ def rollouts(job: dict[str, Any]) -> tuple[Round, int]:
     import torch
     from workloads import MAX_COMPLETION_LENGTH, NUM_GENERATIONS, build, prompts
 
-    from extrabitter.models import keep_freed_memory
     from extrabitter.rollouts import SamplingParameters, generate
 
-    if job["kind"] == "rollouts_kept_memory":  # stock too
-        keep_freed_memory()
+    set_up(job)
     model, tokenizer = build(job["workload"])
     group = 256 if job["kind"] == "pass_at_256" else NUM_GENERATIONS
     distinct = prompts(tokenizer, job["count"] // group)
@@ -130,7 +124,7 @@ def rollouts(job: dict[str, Any]) -> tuple[Round, int]:
         ended = (output == eos).cumsum(dim=1)
         return int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())
 
-    sampler = {"ours": ours, "stock": stock}[job["sampler"]]
+    sampler = ours if job["sampler"] == "ours" else stock
 
     def take_round(given: list[list[int]] = distinct) -> dict[str, Any]:
         seconds, tokens = timed(lambda: sampler(given))
@@ -160,6 +154,7 @@ def step(job: dict[str, Any]) -> tuple[Round, int]:
             self.cpu_s = time.process_time() - self.cpu_begun
             super().on_step_end(*args, **kwargs)
 
+    set_up(job)
     length_reward.__name__ = "correct_reward"
     grpo.correct_reward = length_reward  # type: ignore[assignment]
     # A rate of nearly zero keeps the completions as long as they are.
@@ -174,7 +169,7 @@ def step(job: dict[str, Any]) -> tuple[Round, int]:
         max_completion_length=MAX_COMPLETION_LENGTH[job["workload"]],
         logging_steps=1000,
         num_steps=2,
-        rollouts={"ours": "batched", "stock": "generate"}[job["sampler"]],
+        rollouts="batched" if job["sampler"] == "ours" else "generate",
     )
 
     def take_round() -> dict[str, Any]:
@@ -197,6 +192,7 @@ def pretraining(job: dict[str, Any]) -> tuple[Round, int]:
     from extrabitter.pretraining import pretrain
     from extrabitter.tasks.countdown import VOCABULARY
 
+    set_up(job)
     recipe = {**job["recipe"], "run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
     parameters = BaseModelParameters(**recipe)
     tokenizer = build_tokenizer(VOCABULARY)
@@ -216,6 +212,18 @@ def pretraining(job: dict[str, Any]) -> tuple[Round, int]:
 def num_weights(model: Any) -> int:
     """Count the weights of a model, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+KINDS = {
+    "rollouts": rollouts,
+    "rollouts_together": rollouts,
+    "pass_at_256": rollouts,
+    "step": step,
+    "step_together": step,
+    "pretraining": pretraining,
+    "import": importing,
+    "kernel": kernel_start,
+}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -193,23 +193,113 @@ def test_each_sampler_has_its_own_peak_memory(write: Callable[..., Path]) -> Non
     assert set(parts["Completions"]) == {"256"} and not parts.isin(["not measured"]).any(axis=None)
 
 
-def test_stock_that_keeps_its_memory_is_shown_beside_stock_as_it_comes(write: Callable[..., Path]) -> None:
-    kept = with_value("stock_wall_s", 5.12, kind="rollouts_kept_memory")
-    said = benchmark_tables.of_kept_memory(read_results(write(kept)))
-    assert said.startswith("direct: 8 s as it comes and 5 s with memory kept, 10.0 times ours; search: 8 s")
-    gone = benchmark_tables.of_kept_memory(read_results(write(without(kind="rollouts_kept_memory"))))
-    assert gone == "not measured"
+def test_the_answer_compares_with_stock_that_keeps_its_memory_too(write: Callable[..., Path]) -> None:
+    results = read_results(write(with_value("kept_wall_s", 2.56, kind="rollouts", count=1024)))
+    assert (
+        "(search) times as fast as with stock TRL; 5.0 (direct) and 5.0 (search) where stock is told to keep the memory"
+        in benchmark_tables.answer(results)
+    )
+    shown = benchmark_tables.speed_strings(benchmark_tables.speed_table(results))
+    assert shown.loc[shown["Completions"] == "1,024", "Stock with memory kept / ours"].tolist()[:2] == [
+        "5.00",
+        "5.00",
+    ]
 
 
-def test_a_measurement_lets_two_processes_take_turns(bench: ModuleType) -> None:
-    job = {"kind": "rollouts", "workload": "direct", "count": 16, "rounds": 3, "stock_rounds": 2}
+class Recorded:
+    """A made-up process of `measure.py`: ours takes 1, 2, 3 ... seconds, the others ten times that."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.name, self.rounds = job["sampler"], 0
+
+    def take_round(self) -> dict[str, float]:
+        self.asked.append(self.name)
+        self.rounds += 1
+        seconds = self.rounds * (1.0 if self.name == "ours" else 10.0)
+        return {
+            "wall_s": seconds,
+            "cpu_s": seconds,
+            "rollout_s": seconds / 2,
+            "train_s": seconds / 2,
+            "tokens": 60,
+        }
+
+    def end(self) -> dict[str, float]:
+        of_ours = {"flops_per_token": 1e9, "peak_gflops": 40.0} if self.name == "ours" else {}
+        return {"peak_rss_gb": 1.0 if self.name == "ours" else 2.0, **of_ours}
+
+
+def test_samplers_take_turns_and_each_column_is_the_median_of_its_own_rounds(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "Measuring", Recorded)
+    monkeypatch.setattr(Recorded, "asked", [])
+    job = {
+        "kind": "step",
+        "workload": "direct",
+        "count": 256,
+        "rounds": 6,
+        "stock_rounds": 3,
+        "kept_rounds": 1,
+    }
+    row = bench.measure({**job, "core": 1, "recipe": {}}, 1)
+    assert Recorded.asked == [
+        *("ours", "stock", "kept", "ours", "ours", "stock", "ours", "ours", "stock", "ours"),
+    ]
+    ours = {"wall_s": 3.5, "cpu_s": 3.5, "ours_rollout_s": 1.75, "ours_train_s": 1.75, "tokens": 60}
+    stock = {"stock_wall_s": 20.0, "stock_cpu_s": 20.0, "stock_rollout_s": 10.0, "stock_train_s": 10.0}
+    assert row == {
+        **job,
+        "threads": 1,
+        **ours,
+        **stock,
+        "stock_tokens": 60,
+        **{
+            "kept_wall_s": 10.0,
+            "kept_cpu_s": 10.0,
+            "kept_rollout_s": 5.0,
+            "kept_train_s": 5.0,
+            "kept_tokens": 60,
+        },
+        **{"peak_rss_gb": 1.0, "stock_peak_rss_gb": 2.0, "kept_peak_rss_gb": 2.0},
+        **{"flops_per_token": 1e9, "peak_gflops": 40.0},
+        "gflops": pytest.approx(60 / 3.5),
+        "peak_share": pytest.approx(60 / 3.5 / 40),
+    }
+
+
+def test_processes_measure_a_sampler_each(bench: ModuleType) -> None:
+    job = {
+        "kind": "rollouts",
+        "workload": "direct",
+        "count": 16,
+        "rounds": 1,
+        "stock_rounds": 1,
+        "kept_rounds": 1,
+    }
     row = bench.measure(job, 1)
-    assert {"kind": "rollouts", "count": 16, "threads": 1}.items() <= row.items()
-    for name in ("wall_s", "cpu_s", "tokens", "peak_rss_gb", "gflops", "peak_share"):
-        assert row[name] > 0, name
-    for name in ("stock_wall_s", "stock_cpu_s", "stock_tokens", "stock_peak_rss_gb"):
-        assert row[name] > 0, name
-    assert row["peak_rss_gb"] != row["stock_peak_rss_gb"], "each of a process of its own"
+    for name in ("wall_s", "cpu_s", "tokens", "peak_rss_gb"):
+        assert all(row[prefix + name] > 0 for prefix in bench.SAMPLERS.values()), name
+
+
+def test_resuming_keeps_no_row_that_was_measured_otherwise(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, asked = tmp_path / "results.csv", []
+    now = [fake_row(job) for job in bench.jobs(quick=False)]
+    gone = [{**now[0], "kind": "rollouts_memory"}, {**now[1], "rounds": 3}]
+    pd.DataFrame([*gone, now[0], *now[2:]]).assign(
+        date="2026-01-02", commit="abc", versions="", machine=""
+    ).to_csv(table, index=False)
+    monkeypatch.setattr(bench, "RESULTS", table)
+    monkeypatch.setattr(bench, "TOGETHER", ())
+    monkeypatch.setattr(bench, "measure", lambda job, threads=1: asked.append(job) or fake_row(job, threads))
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--resume"])
+    bench.main()
+    assert asked == [bench.jobs(quick=False)[1]]
+    assert len(pd.read_csv(table)) == len(now) and set(verdicts(table).values()) == {"met"}
 
 
 def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable[..., Path]) -> None:
@@ -219,7 +309,7 @@ def test_jobs_side_by_side_are_compared_and_counted_nowhere_else(write: Callable
             "one job on two threads made 1000 completions a second; two jobs on one thread each made 1500 in all, "
             "1.50 times as many"
         )
-    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 14 ")
+    assert benchmark_tables.peak(results).startswith("51 billion operations a second (51 to 51 over 12 ")
     assert benchmark_tables.start_time(results, "kernel") == "2.5 s"
     assert benchmark_tables.start_time(results, "tea") == "not measured"
     alone = read_results(write(without(kind="rollouts_together", processes=2)))
@@ -268,7 +358,6 @@ def test_without_a_table_one_sentence_says_that_nothing_was_measured(tmp_path: P
         partial(benchmark_tables.side_by_side, kind="rollouts"),
         benchmark_tables.peak,
         benchmark_tables.lengths,
-        benchmark_tables.of_kept_memory,
         benchmark_tables.arithmetic_of_pass,
     ):
         assert say(results) == benchmark_tables.conditions(results) == "not measured"
@@ -395,8 +484,8 @@ def test_a_killed_bench_goes_on_where_it_was_and_leaves_the_table_alone_until_it
 
 
 def test_bench_stops_with_the_reason_when_a_measurement_fails(bench: ModuleType) -> None:
-    with pytest.raises(SystemExit, match=r"(?s)'kind': 'no_such'.*KeyError"):
-        bench.measure({"kind": "no_such"}, 1)
+    with pytest.raises(SystemExit, match=r"(?s)'kind': 'no_such'.*status 1.*KeyError"):
+        bench.measure({"kind": "no_such", "rounds": 1}, 1)
 
 
 def test_the_committed_table_if_there_is_one_can_be_read() -> None:

@@ -33,6 +33,10 @@ _NUMBERS = (
     "cpu_s",
     "stock_wall_s",
     "stock_cpu_s",
+    "stock_tokens",
+    "kept_rounds",  # of stock that keeps the memory it frees
+    "kept_wall_s",
+    "kept_cpu_s",
     "ours_rollout_s",
     "ours_train_s",
     "stock_rollout_s",
@@ -48,6 +52,7 @@ _NUMBERS = (
 _DERIVED = (
     "ratio",
     "cpu_ratio",
+    "kept_ratio",
     "ms_per_completion",
     "stock_ms_per_completion",
     "tokens_per_s",
@@ -82,6 +87,7 @@ def read_results(path: Path) -> pd.DataFrame:
     return results.assign(
         ratio=results["stock_wall_s"] / results["wall_s"],
         cpu_ratio=results["stock_cpu_s"] / results["cpu_s"],
+        kept_ratio=results["kept_wall_s"] / results["wall_s"],
         ms_per_completion=1e3 * results["wall_s"] / count,
         stock_ms_per_completion=1e3 * results["stock_wall_s"] / count,
         tokens_per_s=results["tokens"] / results["wall_s"],
@@ -236,6 +242,7 @@ def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
             "Stock (s)": _strings(timed["stock_wall_s"], 2),
             "Stock / ours": _strings(timed["ratio"], 2),
             "Stock / ours, processor time": _strings(timed["cpu_ratio"], 2),
+            "Stock with memory kept / ours": _strings(timed["kept_ratio"], 2),
             "Useful tokens / s": _strings(timed["tokens_per_s"], 0),
             "Share of peak": [percent(value) for value in timed["peak_share"]],
             "Peak memory (GB)": _strings(timed["peak_rss_gb"], 2),
@@ -293,13 +300,21 @@ def answer(results: pd.DataFrame) -> str:
         return NOTHING
     parts = []
     for what, kind, count in (("Sampling", "rollouts", SAMPLED), ("A whole GRPO step of", "step", STEPPED)):
-        ratios = {workload: value_of(results, kind, workload, count, "ratio") for workload in WORKLOADS}
-        said = [f"{decimal(ratio, 1)} ({name})" for name, ratio in ratios.items() if np.isfinite(ratio)]
-        if said:
+        ratios, kept = (_by_workload(results, kind, count, column) for column in ("ratio", "kept_ratio"))
+        if ratios:
+            against = f"; {kept} where stock is told to keep the memory that it frees" if kept else ""
             parts.append(
-                f"{what} {count:,} completions is {' and '.join(said)} times as fast as with stock TRL."
+                f"{what} {count:,} completions is {ratios} times as fast as with stock TRL{against}."
             )
     return " ".join([*parts, f"Of the bars set for it, {verdict_counts(bar_table(results))}."])
+
+
+def _by_workload(results: pd.DataFrame, kind: str, count: int, column: str) -> str:
+    """Write a ratio for each workload in which it was measured."""
+    ratios = {workload: value_of(results, kind, workload, count, column) for workload in WORKLOADS}
+    return " and ".join(
+        f"{decimal(ratio, 1)} ({name})" for name, ratio in ratios.items() if np.isfinite(ratio)
+    )
 
 
 def verdict_counts(bars: pd.DataFrame) -> str:
@@ -332,23 +347,6 @@ def side_by_side(results: pd.DataFrame, kind: str) -> str:
         f"one job on two threads made {decimal(rate[1], 0)} completions a second; two jobs on one thread each made "
         f"{decimal(rate[2], 0)} in all, {decimal(rate[2] / rate[1], 2)} times as many"
     )
-
-
-def of_kept_memory(results: pd.DataFrame) -> str:
-    """Say what stock gains at `SAMPLED` completions by keeping the memory that it frees, as ours does."""
-    said = []
-    for workload in WORKLOADS:
-        stock, kept = (
-            value_of(results, kind, workload, SAMPLED, "stock_wall_s")
-            for kind in ("rollouts", "rollouts_kept_memory")
-        )
-        ratio = value_of(results, "rollouts_kept_memory", workload, SAMPLED, "ratio")
-        if np.isfinite(stock - kept):
-            said.append(
-                f"{workload}: {decimal(stock, 0)} s as it comes and {decimal(kept, 0)} s with memory kept, "
-                f"{decimal(ratio, 1)} times ours"
-            )
-    return "; ".join(said) or NOT_MEASURED
 
 
 def arithmetic_of_pass(results: pd.DataFrame) -> str:

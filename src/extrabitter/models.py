@@ -31,7 +31,7 @@ HASH_FILE = "SHA256SUMS"
 ROWS_PER_FORWARD = 256
 # Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
 MASKED_LOGIT = -1e9
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 class CheckpointError(ValueError):
@@ -51,12 +51,14 @@ def set_up_process(threads: int) -> None:
 def keep_freed_memory() -> None:
     """Let freed memory stay with this process, where the C library can: PyTorch asks for as much again at once.
 
-    Given back to the system, it would be handed out page by page, each page cleared. Costs a larger peak.
+    Given back to the system, it would be handed out page by page, each page cleared. Costs a larger peak. To be called
+    before other threads are begun: they then share one heap, since one of their own holds no large block.
     Source: mallopt(3).
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # bytes; the largest int
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
+        mallopt(M_ARENA_MAX, 1)
 
 
 def build_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
