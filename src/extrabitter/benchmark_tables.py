@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -231,29 +231,47 @@ def speed_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def speed_strings(timed: pd.DataFrame) -> pd.DataFrame:
-    """Show a table of `speed_table` as ready-made strings."""
+    """Show how long each row of a table of `speed_table` takes, against stock, as ready-made strings."""
     return pd.DataFrame(
         {
-            "What": timed["kind"].map(KINDS),
-            "Workload": timed["workload"],
-            "Completions": _strings(timed["count"], 0),
-            "Threads": _strings(timed["threads"], 0),
+            **_measured(timed),
             "Ours (s)": _strings(timed["wall_s"], 2),
             "Stock (s)": _strings(timed["stock_wall_s"], 2),
             "Stock / ours": _strings(timed["ratio"], 2),
-            "Stock / ours, processor time": _strings(timed["cpu_ratio"], 2),
+            "The same, processor time": _strings(timed["cpu_ratio"], 2),
             "Stock with memory kept / ours": _strings(timed["kept_ratio"], 2),
-            "Useful tokens / s": _strings(timed["tokens_per_s"], 0),
-            "Share of peak": [percent(value) for value in timed["peak_share"]],
-            "Peak memory (GB)": _strings(timed["peak_rss_gb"], 2),
-            "Peak memory, stock (GB)": _strings(timed["stock_peak_rss_gb"], 2),
-            "ms / completion": _strings(timed["ms_per_completion"], 2),
             "Rounds": [
-                f"{ours:.0f}" + (f" and {stock:.0f}" if np.isfinite(stock) else "")
-                for ours, stock in zip(timed["rounds"], timed["stock_rounds"], strict=True)
+                f"{ours:.0f}" + "".join(f", {other:.0f}" for other in others if np.isfinite(other))
+                for ours, *others in zip(
+                    timed["rounds"], timed["stock_rounds"], timed["kept_rounds"], strict=True
+                )
             ],
         }
     )
+
+
+def use_strings(timed: pd.DataFrame) -> pd.DataFrame:
+    """Show what each row of a table of `speed_table` makes of the machine, as ready-made strings."""
+    return pd.DataFrame(
+        {
+            **_measured(timed),
+            "Threads": _strings(timed["threads"], 0),
+            "ms / completion": _strings(timed["ms_per_completion"], 2),
+            "Useful tokens / s": _strings(timed["tokens_per_s"], 0),
+            "Peak memory (GB)": _strings(timed["peak_rss_gb"], 2),
+            "Peak memory, stock (GB)": _strings(timed["stock_peak_rss_gb"], 2),
+            "Share of peak": [percent(value) for value in timed["peak_share"]],
+        }
+    )
+
+
+def _measured(timed: pd.DataFrame) -> dict[str, Any]:
+    """Name what was measured, as the first columns of a table."""
+    return {
+        "What": timed["kind"].map(KINDS),
+        "Workload": timed["workload"],
+        "Completions": _strings(timed["count"], 0),
+    }
 
 
 def part_strings(results: pd.DataFrame) -> pd.DataFrame:
