@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -208,22 +207,17 @@ def keep(rows: list[Row], path: Path) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a table that is there, whole or in the making; none if it is not."""
+    """Read the rows of a table that is there, whole or in the making, without what they lack; none if it is not."""
     if not path.is_file():
         return []
-    table = pd.read_csv(path).fillna({"workload": ""})
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
+    rows = pd.read_csv(path).fillna({"workload": ""}).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items() if pd.notna(value)} for row in rows]
 
 
 def is_measured(job: Job, rows: list[Row]) -> bool:
     """Tell whether rows hold a measurement, with as many rounds of each sampler."""
     key = ("kind", "workload", "count", *(f"{prefix}rounds" for prefix in SAMPLERS.values()))
-    return any(all(_number(row.get(name)) == _number(job.get(name)) for name in key) for row in rows)
-
-
-def _number(value: Any) -> Any:
-    """Read what a table says of what it does not have as nothing."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return any(all(row.get(name) == job.get(name) for name in key) for row in rows)
 
 
 def origin_of_rows() -> dict[str, str]:
