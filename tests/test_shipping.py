@@ -144,9 +144,8 @@ def test_shipped_models_are_whole_small_and_above_their_bars(name: str) -> None:
     assert records.read_table(folder / "bars.parquet", "bars")["passed"].all()
 
 
-def test_a_shipped_model_answers_by_the_lines_of_the_readme_and_transformers_alone() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(from transformers .*?)```", readme, re.DOTALL)
+def answer_by(lines: str) -> None:
+    """Run `lines`, which load a model and its tokenizer, in a process of their own, and have a problem answered."""
     problem = countdown.generate_problems("validation", 1, seed=0)[0]
     asked = f"inputs = tokenizer({countdown.render_prompt(problem)!r}, return_tensors='pt')\n"
     answered = "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=80, do_sample=False)[0]))"
@@ -160,6 +159,19 @@ def test_a_shipped_model_answers_by_the_lines_of_the_readme_and_transformers_alo
     assert done.returncode == 0, done.stderr
     completion = done.stdout.split(countdown.render_prompt(problem))[1].replace("<eos>", "").strip()
     assert countdown.parse_trace(completion, problem).well_formed, completion
+
+
+def test_a_shipped_model_answers_by_the_lines_of_the_readme_and_transformers_alone() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(from transformers .*?)```", readme, re.DOTALL)
+    answer_by(lines)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_qwen2")])
+def test_a_shipped_qwen2_answers_by_the_lines_of_its_card(name: str) -> None:
+    card = (REPOSITORY / "models" / name / shipping.CARD).read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(from transformers .*?)```", card, re.DOTALL)
+    answer_by(lines)
 
 
 def test_the_laptop_profile_measures_shipped_models_by_their_own_recipe() -> None:

@@ -49,8 +49,9 @@ _LOADING = """\
 from transformers import AutoModelForCausalLM, {tokenizer}
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
-tokenizer = {tokenizer}.from_pretrained("{path}")
+tokenizer = {tokenizer}.from_pretrained("{path}"){why}
 ```"""
+_NOT_AUTO = "  # AutoTokenizer would cut words by Qwen's own rules"
 
 
 def ship(run_dir: Path, folder: Path) -> Path:
@@ -167,9 +168,10 @@ def model_card(
 
 def loading_snippet(path: str, architecture: str) -> str:
     """Return code that loads the model at `path`; `architecture` is "llama" or "qwen2"."""
-    # AutoTokenizer goes by the architecture, and would cut the words with Qwen's own rules.
-    tokenizer = "AutoTokenizer" if architecture == "llama" else "PreTrainedTokenizerFast"
-    return _LOADING.format(path=path, tokenizer=tokenizer)
+    if architecture == "llama":
+        return _LOADING.format(path=path, tokenizer="AutoTokenizer", why="")
+    # Whoever copies the lines would put AutoTokenizer back, which takes this tokenizer for Qwen's.
+    return _LOADING.format(path=path, tokenizer="PreTrainedTokenizerFast", why=_NOT_AUTO)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
