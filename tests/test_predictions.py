@@ -11,8 +11,8 @@ import pytest
 from extrabitter import claims
 from extrabitter.claims import collect_claims
 from extrabitter.config import ParameterError
-from extrabitter.estimates import Estimate
-from extrabitter.predictions import MAX_PRIMARY, PAGE, Region, read_predictions
+from extrabitter.estimates import MISSING, Estimate
+from extrabitter.predictions import MAX_PRIMARY, PAGE, Prediction, Region, read_predictions
 from extrabitter.provenance import REPOSITORY
 from extrabitter.reporting import points
 from synthetic_results import write_results
@@ -120,3 +120,20 @@ def test_the_entries_are_those_committed_before_the_first_reference_run() -> Non
 
 # Never to be written anew: what turns out wrong is said in a remark, with its date.
 ENTRIES_SHA256 = "97fd715bf7c19a06a22b1afa67dee4ac291a4da27cef2d6b18fcc0432322ba3c"
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "verdict"),
+    [(-0.02, 0.03, "held"), (0.03, 0.09, "failed"), (-0.2, -0.031, "failed"), (0.0, 0.031, "undecided")],
+)
+def test_a_whole_interval_decides_and_no_part_of_one(lower: float, upper: float, verdict: str) -> None:
+    prediction = Prediction(
+        key="apart",
+        primary=False,
+        effect="a difference",
+        predicted=Region(low=-0.03, high=0.03),
+        falsifier=[Region(low=0.03), Region(high=-0.03)],
+        seeds=5,
+    )
+    assert prediction.verdict(Estimate((lower + upper) / 2, lower, upper, 5)) == verdict
+    assert prediction.verdict(MISSING) == "not measured"

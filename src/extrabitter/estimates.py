@@ -5,7 +5,7 @@ Arms are compared by seed and by problem: the same seed asks every arm the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,18 @@ def over_seed_values(values: Iterable[float]) -> Estimate:
 def of_measure(summary: pd.DataFrame, arm: str, measure: str) -> Estimate:
     """Estimate a measure of an arm from collected `summary` tables (arm, seed, measure, value, ...)."""
     return over_seeds(summary[(summary["arm"] == arm) & (summary["measure"] == measure)])
+
+
+def values_by_seed(summary: pd.DataFrame, measure: str, arms: Sequence[str]) -> pd.DataFrame:
+    """Return a measure from collected `summary` tables: a row a seed, a column an arm; seeds that all arms have.
+
+    >>> table = pd.DataFrame({"arm": list("aba"), "seed": [1, 1, 2], "measure": "m", "value": [0.25, 0.5, 1.0]})
+    >>> values_by_seed(table, "m", ["b", "a"]).to_dict("index")
+    {1: {'b': 0.5, 'a': 0.25}}
+    """
+    rows = summary[(summary["measure"] == measure) & summary["arm"].isin(arms)]
+    values = rows.pivot(index="seed", columns="arm", values="value")
+    return values.reindex(columns=list(arms)).dropna().rename_axis(columns=None)
 
 
 def of_pass_at_k(pass_at_k: pd.DataFrame, arm: str, k: int) -> Estimate:

@@ -121,6 +121,7 @@ _WORDS = {
     "rich_tight": "rich, tight cap",
     "rich_tight_bonus": "rich, tight cap and bonus for form",
     "rich_qwen2": "rich, as a Qwen2",
+    "absent_matched": "absent, with as many problems",
     "absent_qwen2": "absent, as a Qwen2",
     "trunk_qwen2": "trunk, as a Qwen2",
     "cosmetic": "cosmetic: the words only",

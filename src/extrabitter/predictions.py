@@ -66,6 +66,17 @@ class Prediction(StrictModel):
     falsifier: list[Region] = Field(min_length=1, description="regions of which each overturns the claim")
     seeds: int = Field(ge=1, description="seeds planned")
 
+    def verdict(self, estimate: Estimate) -> str:
+        """Return "held" or "failed" if the whole interval lies where it was predicted, or where it is overturned.
+
+        Else "undecided", or "not measured".
+        """
+        if not estimate.measured:
+            return "not measured"
+        if self.predicted.holds(estimate):
+            return "held"
+        return "failed" if any(region.holds(estimate) for region in self.falsifier) else "undecided"
+
 
 @lru_cache(maxsize=4)
 def read_predictions(page: Path = REPOSITORY / PAGE) -> dict[str, Prediction]:

@@ -52,12 +52,7 @@ class Claim:
     @property
     def alone(self) -> str:
         """The verdict of this claim's interval, as if no other claim were made."""
-        if not self.estimate.measured:
-            return "not measured"
-        if self.prediction.predicted.holds(self.estimate):
-            return "held"
-        failed = any(region.holds(self.estimate) for region in self.prediction.falsifier)
-        return "failed" if failed else "undecided"
+        return self.prediction.verdict(self.estimate)
 
     @property
     def verdict(self) -> str:
