@@ -135,6 +135,7 @@ def measure(name: str, profile: str, planned: GrpoParameters) -> dict[str, Any]:
         "extra_forwards": int(parameters.activation_checkpointing) + int(parameters.beta > 0),
         "rollout_s": last["rollout_s"],
         "train_s": last["train_s"],
+        "step_s": last["step_s"],
         "sampling_gib": sampling[-1] / 2**30,
         "training_gib": training / 2**30,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
@@ -40,11 +41,11 @@ class StepTable(TrainerCallback):
 
         def recorded_reward(completions: list[Prompt], **columns: Any) -> list[float]:
             if not self.parts:
-                self.sampled = time.perf_counter()
+                self.sampled = _clock()
                 self.row = self._measured(completions, **columns)
             values = reward(completions=completions, wording=self.wording, **columns)
             self.parts[reward.__name__] = np.array(gather_object(values))
-            self.rewarded = time.perf_counter()
+            self.rewarded = _clock()
             return values
 
         recorded_reward.__name__ = reward.__name__
@@ -76,11 +77,11 @@ class StepTable(TrainerCallback):
         """Start the clock of a step."""
         self.eos_token_id = kwargs["processing_class"].eos_token_id
         self.parts = {}
-        self.begun = time.perf_counter()
+        self.begun = _clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the step's row, but for what TRL logs afterwards."""
-        now = time.perf_counter()
+        now = _clock()
         rewards = self.parts["correct_reward"] + self.parameters.format_weight * self.parts.get(
             "format_reward", 0.0
         )
@@ -123,3 +124,10 @@ class StepTable(TrainerCallback):
         steps = steps.astype({name: "float64" for name, dtype in columns.items() if dtype == "float"})
         validate_table("steps", steps)
         return steps
+
+
+def _clock() -> float:
+    """Return the time in seconds, when a GPU has done what it was given: a program goes on while it works."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
