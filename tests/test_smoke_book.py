@@ -48,6 +48,19 @@ def test_every_run_has_a_page_of_its_own():
         assert page.is_file(), page
 
 
+def test_runs_are_listed_on_their_stages_page_and_not_in_the_navigation_of_every_page():
+    for page in HTML.glob("*.html"):
+        found = re.search(r'<nav class="bd-links.*?</nav>', page.read_text(encoding="utf-8"), re.DOTALL)
+        if found is not None:  # the search page has its own
+            assert "-seed-" not in found[0], page.name
+    for stage in {job.stage for job in PLAN.jobs.values()}:
+        text = (HTML / "run_pages" / f"{stage}.html").read_text(encoding="utf-8")
+        for job in (job for job in PLAN.jobs.values() if job.stage == stage):
+            assert f'href="{stage}/{job.arm}-seed-{job.seed}.html"' in text, job.key
+    index = (HTML / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="run_pages/{job.stage}.html"' in index for job in PLAN.jobs.values())
+
+
 def test_the_download_button_gives_the_committed_notebook():
     sources = HTML / "_sources"
     committed = {

@@ -1,4 +1,4 @@
-"""What the GPU profiles would cost: memory and hours of each GRPO run on its card, estimated and not run."""
+"""What the GPU profiles would cost: memory and hours of each GRPO run, estimated, beside steps that were measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Protocol
 import pandas as pd
 
 from extrabitter.config import GrpoParameters, StageParameters
-from extrabitter.training_costs import GPUS, NUM_PARAMETERS, estimate_cost, training_memory
+from extrabitter.training_costs import (
+    GPUS,
+    NUM_PARAMETERS,
+    TRAINING_UTILISATION,
+    estimate_cost,
+    training_memory,
+)
 
 # The card that each profile is written for: a key of training_costs.GPUS.
 CARDS = {"gpu": "A100", "gpu_small": "L40S"}
@@ -73,4 +79,32 @@ def gpu_plans(jobs_of: Mapping[str, Mapping[str, PlannedJob]]) -> pd.DataFrame:
                     "hours": cost.hours,
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def measured_steps(measured: pd.DataFrame) -> pd.DataFrame:
+    """Set GRPO steps that `benchmarks/gpu_steps.py` measured beside their estimates: one row a model.
+
+    Columns: model, gpu, completions, tokens (of a completion), memory_gib and measured_gib (of training), utilisation
+    (share of the card's peak that the gradient reached; the estimate takes TRAINING_UTILISATION), slower (seconds of
+    the gradient over those estimated).
+    """
+    rows = []
+    for step in measured.to_dict("records"):
+        card = str(step["gpu"]).removeprefix("NVIDIA ")
+        tokens = step["completions"] * step["mean_completion_tokens"]
+        operations = (6 + 2 * step["extra_forwards"]) * step["num_parameters"] * tokens
+        utilisation = operations / (GPUS[card].teraflops * 1e12 * step["train_s"])
+        rows.append(
+            {
+                "model": step["model"],
+                "gpu": card,
+                "completions": step["completions"],
+                "tokens": step["mean_completion_tokens"],
+                "memory_gib": training_memory(step["num_parameters"], card, 0.0, step["has_reference"]),
+                "measured_gib": step["training_gib"],
+                "utilisation": utilisation,
+                "slower": TRAINING_UTILISATION / utilisation,
+            }
+        )
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
 """The predictions page as data: what each effect should be, and what would overturn it.
 
-`book/predictions.md` is the only place where a region is written down; readers see the entries, and claims are judged
-by them. An entry is a mapping in a fenced YAML block.
+`book/predictions.md` is the only place where the region of an entry is written down; readers see the entries, and
+claims are judged by them. An entry is a mapping in a fenced YAML block. What a remark expects is no entry.
 """
 
 from __future__ import annotations

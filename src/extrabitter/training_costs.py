@@ -4,8 +4,8 @@ A token passes forward at 2 operations a parameter, and forward and backward at 
 each prompt and trains on them once. Source: Kaplan et al., arXiv 2001.08361, section 2.1 (2N and 6N).
 
 Left out: attention over the context, prompts (shared by a group), the KL term's reference model, loading and
-saving, and everything that small models wait for: kernels start faster than their work is done. Below about a hundred
-million parameters the true time is set by those starts, and the estimate is a lower bound.
+saving, and everything that small models wait for: their kernels are done sooner than the next one starts. So the
+estimate is a lower bound for them; `benchmarks/gpu_steps.csv` shows by how much on one card.
 """
 
 from __future__ import annotations
