@@ -49,9 +49,9 @@ _LOADING = """\
 from transformers import AutoModelForCausalLM, {tokenizer}
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
-tokenizer = {tokenizer}.from_pretrained("{path}"){why}
+{why}tokenizer = {tokenizer}.from_pretrained("{path}")
 ```"""
-_NOT_AUTO = "  # AutoTokenizer would cut words by Qwen's own rules"
+_NOT_AUTO = "# AutoTokenizer would cut words by Qwen's own rules.\n"
 
 
 def ship(run_dir: Path, folder: Path) -> Path:
