@@ -63,6 +63,10 @@ def test_it_sees_as_many_problems_as_the_base_that_searches() -> None:
     assert problems_a_token(REPLICATION, "absent") > 1.2 * rich
 
 
+def test_all_its_seeds_are_published() -> None:
+    assert [path.parent.name for path in PUBLISHED] == [f"seed={seed}" for seed in MATCHED.seeds]
+
+
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
 def test_its_published_bases_go_on_from_the_weights_that_the_replications_went_on_from(path: Any) -> None:
     other = REPOSITORY / "results/replication/base_model"

@@ -163,10 +163,10 @@ def test_from_the_shipped_models_search_pays_and_priming_repairs_within_a_laptop
     assert core_seconds <= 2 * 20 * 60  # twenty minutes of two cores
 
 
-def test_no_base_of_the_replication_is_below_a_bar() -> None:
+@pytest.mark.parametrize(("profile", "count"), [("replication", 10), ("matched", 5)])
+def test_no_base_of_these_profiles_is_below_a_bar(profile: str, count: int) -> None:
     bars = [
-        pd.read_parquet(path)
-        for path in RESULTS.with_name("replication").glob("base_model/[ar]*/*/bars.parquet")
+        pd.read_parquet(path) for path in RESULTS.with_name(profile).glob("base_model/[ar]*/*/bars.parquet")
     ]
-    assert len(bars) >= 2
+    assert len(bars) == count
     assert pd.concat(bars)["passed"].all()
