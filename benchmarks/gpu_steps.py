@@ -29,6 +29,7 @@ from extrabitter.models import BOS, EOS, PAD, UNKNOWN, build_tokenizer
 from extrabitter.pipeline import make_plan
 from extrabitter.pretrained import load_for_stage
 from extrabitter.provenance import git_state, machine, package_versions
+from extrabitter.training_costs import card_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -141,7 +142,8 @@ def measure(name: str, profile: str, planned: GrpoParameters) -> dict[str, Any]:
         "completions": parameters.completions_per_step,
         "mean_completion_tokens": last["mean_completion_tokens"],
         "has_reference": parameters.beta > 0,
-        "extra_forwards": int(parameters.activation_checkpointing) + int(parameters.beta > 0),
+        # The reference model's pass of a KL term is over before rewards are, and counts as sampling.
+        "extra_forwards": int(parameters.activation_checkpointing),
         "rollout_s": last["rollout_s"],
         "train_s": last["train_s"],
         "step_s": last["step_s"],
@@ -154,21 +156,28 @@ def main() -> None:
     """Measure what was asked for, and write the table after each model."""
     runs = planned_runs()
     parser = argparse.ArgumentParser(description="GRPO steps of the GPU profiles, beside their estimates")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the table goes")
+    parser.add_argument("--output", type=Path, help="where the table goes; all models: gpu_steps.csv here")
     parser.add_argument("--models", nargs="+", choices=list(runs), default=list(runs), help="hub ids")
-    parser.add_argument(
-        "--commit", default=git_state()["commit"], help="where this is no checkout: its commit"
-    )
+    state = git_state()
+    commit = state["commit"] + "-dirty" * state["dirty"]
+    parser.add_argument("--commit", default=commit, help="where this is no checkout: its commit")
     arguments = parser.parse_args()
+    output = arguments.output or RESULTS
+    if set(arguments.models) != set(runs) and arguments.output is None:
+        parser.error("--output: must be given with --models, so that no row of other models is lost")
     if not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU")
+    try:
+        card_of(machine()["gpu"])
+    except ValueError as error:
+        parser.error(str(error))
     rows = []
     for name in sorted(arguments.models, key=list(SHAPES).index):
         about = {"date": datetime.now(UTC).date().isoformat(), "commit": arguments.commit}
         versions = package_versions()
         about |= {package: versions[package] for package in ("torch", "trl", "transformers")}
         rows.append(measure(name, *runs[name]) | about)
-        pd.DataFrame(rows).to_csv(arguments.output, index=False)
+        pd.DataFrame(rows).to_csv(output, index=False)
         print(pd.DataFrame(rows).iloc[-1].to_string(), flush=True)
 
 

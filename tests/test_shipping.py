@@ -107,10 +107,10 @@ def test_a_model_below_a_bar_or_too_large_is_not_shipped(
 
 def test_a_card_says_how_likely_the_model_searches_unasked_if_that_was_evaluated(tmp_path: Path) -> None:
     bank = REPOSITORY / "results" / "bases"
-    assert shipping.chance_to_search(bank / "base_model" / "rich" / "seed=0") == "0.11 (0.11 to 0.11)"
+    assert shipping.chance_to_search(bank / "base_model" / "rich" / "seed=0") == "0.11 (0.109 to 0.111)"
     for stage, arm in (("base_model", "rich"), ("behaviour_evaluation", "base_rich")):
         shutil.copytree(bank / stage / arm / "seed=0", tmp_path / stage / arm / "seed=0")
-    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "0.11 (0.11 to 0.11)"
+    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "0.11 (0.109 to 0.111)"
     manifest = tmp_path / "behaviour_evaluation" / "base_rich" / "seed=0" / "manifest.json"
     of_others = json.loads(manifest.read_text()) | {"input_sha256": "0" * 64}
     manifest.write_text(json.dumps(of_others))

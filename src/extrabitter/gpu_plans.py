@@ -12,6 +12,7 @@ from extrabitter.training_costs import (
     GPUS,
     NUM_PARAMETERS,
     TRAINING_UTILISATION,
+    card_of,
     estimate_cost,
     training_memory,
 )
@@ -85,13 +86,13 @@ def gpu_plans(jobs_of: Mapping[str, Mapping[str, PlannedJob]]) -> pd.DataFrame:
 def measured_steps(measured: pd.DataFrame) -> pd.DataFrame:
     """Set GRPO steps that `benchmarks/gpu_steps.py` measured beside their estimates: one row a model.
 
-    Columns: model, gpu, completions, tokens (of a completion), memory_gib and measured_gib (of training), utilisation
-    (share of the card's peak that the gradient reached; the estimate takes TRAINING_UTILISATION), slower (seconds of
-    the gradient over those estimated).
+    Columns: model, gpu, completions, tokens (of a completion), memory_gib (estimated without vLLM) and measured_gib (of
+    the gradient), sampling_gib (measured, of the book's own sampler), utilisation (share of the card's peak that the
+    gradient reached; the estimate takes TRAINING_UTILISATION), slower (seconds of the gradient over those estimated).
     """
     rows = []
     for step in measured.to_dict("records"):
-        card = str(step["gpu"]).removeprefix("NVIDIA ")
+        card = card_of(step["gpu"])
         tokens = step["completions"] * step["mean_completion_tokens"]
         operations = (6 + 2 * step["extra_forwards"]) * step["num_parameters"] * tokens
         utilisation = operations / (GPUS[card].teraflops * 1e12 * step["train_s"])
@@ -103,6 +104,7 @@ def measured_steps(measured: pd.DataFrame) -> pd.DataFrame:
                 "tokens": step["mean_completion_tokens"],
                 "memory_gib": training_memory(step["num_parameters"], card, 0.0, step["has_reference"]),
                 "measured_gib": step["training_gib"],
+                "sampling_gib": step["sampling_gib"],
                 "utilisation": utilisation,
                 "slower": TRAINING_UTILISATION / utilisation,
             }

@@ -128,6 +128,6 @@ class StepTable(TrainerCallback):
 
 def _clock() -> float:
     """Return the time in seconds, when a GPU has done what it was given: a program goes on while it works."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -98,7 +98,7 @@ def chance_to_search(run_dir: Path) -> str:
         return "not measured"
     summary = records.read_table(evaluation / "summary.parquet", "summary").set_index("measure")
     chance = summary.loc["search_probability"]
-    return f"{chance['value']:.2g} ({chance['lower']:.2g} to {chance['upper']:.2g})"
+    return f"{chance['value']:.3g} ({chance['lower']:.3g} to {chance['upper']:.3g})"
 
 
 def model_card(

@@ -10,6 +10,8 @@ estimate is a lower bound for them; `benchmarks/gpu_steps.csv` shows by how much
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -96,6 +98,19 @@ def training_memory(num_parameters: int, gpu: str, vllm_share: float, has_refere
     _check(gpu)
     parameter_bytes = TRAINING_BYTES + AUTOCAST_BYTES + 4 * has_reference
     return num_parameters * parameter_bytes / 2**30 + vllm_share * GPUS[gpu].memory_gib
+
+
+def card_of(device: str) -> str:
+    """Return the key of `GPUS` in a device's name as a driver gives it; ValueError names the cards there are.
+
+    >>> card_of("NVIDIA A100-SXM4-80GB"), card_of("NVIDIA GeForce RTX 4090"), card_of("Tesla T4")
+    ('A100', 'RTX4090', 'T4')
+    """
+    words = re.split(r"[\s-]+", device)
+    pairs = (first + second for first, second in pairwise(words))
+    card = next((name for name in (*words, *pairs) if name in GPUS), device)
+    _check(card)
+    return card
 
 
 def _check(gpu: str) -> None:
