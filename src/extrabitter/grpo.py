@@ -143,8 +143,8 @@ def train(
         if trainer.ref_model is not None and masked:
             mask_tokens(trainer.ref_model, masked)
         try:
-            with warnings.catch_warnings():  # TRL reads a name that transformers has deprecated
-                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            with warnings.catch_warnings():  # TRL uses names that transformers has deprecated
+                warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
                 trainer.train()
         finally:
             model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
