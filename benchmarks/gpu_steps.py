@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from extrabitter import grpo
 from extrabitter.config import GrpoParameters
 from extrabitter.gpu_plans import CARDS
-from extrabitter.models import BOS, EOS, PAD, UNKNOWN, build_tokenizer
+from extrabitter.models import SPECIAL_WORDS, build_tokenizer
 from extrabitter.pipeline import make_plan
 from extrabitter.pretrained import load_for_stage
 from extrabitter.provenance import git_state, machine, package_versions
@@ -34,8 +34,7 @@ from extrabitter.training_costs import card_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FOLDER = Path(__file__).parent
-RESULTS = FOLDER / "gpu_steps.csv"  # committed: what the book shows
+RESULTS = Path(__file__).with_suffix(".csv")  # committed: what the book shows
 MICRO_BATCHES, NUM_STEPS = 8, 2
 DEVICE = "cuda"
 # Source: config.json of each model on the hub.
@@ -114,9 +113,9 @@ def measure(name: str, profile: str, planned: GrpoParameters) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         with torch.device(DEVICE):
             build(name).save_pretrained(folder)
-        words = (PAD, BOS, EOS, UNKNOWN)
-        others = tuple(f"word{number}" for number in range(SHAPES[name]["vocab_size"] - len(words)))
-        build_tokenizer(words + others).save_pretrained(folder)
+        num_words = SHAPES[name]["vocab_size"] - len(SPECIAL_WORDS)
+        words = tuple(f"word{number}" for number in range(num_words))
+        build_tokenizer(SPECIAL_WORDS + words).save_pretrained(folder)
         torch.cuda.empty_cache()
         parameters = as_measured(planned, folder)
         model, tokenizer, _ = load_for_stage(parameters, folder, training=True)

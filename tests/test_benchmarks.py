@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+import benchmark_modules
 from extrabitter import benchmark_tables
 from extrabitter.benchmark_figures import LOOKS, cost_curves
 from extrabitter.benchmark_tables import BARS, NOTHING, bar_table, read_results, value_of
@@ -31,11 +31,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     """benchmarks/bench.py as a module."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return importlib.import_module("bench")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+    return benchmark_modules.load("bench")
 
 
 def fake_row(job: dict[str, Any], threads: int = 1) -> dict[str, Any]:

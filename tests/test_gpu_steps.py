@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import benchmark_modules
 from extrabitter.gpu_plans import measured_steps
 from extrabitter.provenance import REPOSITORY
 from extrabitter.training_costs import GPUS, NUM_PARAMETERS, TRAINING_UTILISATION
@@ -25,11 +25,7 @@ TINY |= {"num_key_value_heads": 2, "vocab_size": 300}
 @pytest.fixture(scope="module")
 def gpu_steps() -> ModuleType:
     """benchmarks/gpu_steps.py as a module."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-    try:
-        return importlib.import_module("gpu_steps")
-    finally:
-        sys.path.remove(str(REPOSITORY / "benchmarks"))
+    return benchmark_modules.load("gpu_steps")
 
 
 def test_shapes_have_as_many_weights_as_the_models_cards_say(gpu_steps: ModuleType) -> None:
@@ -89,8 +85,8 @@ def test_a_measured_step_stands_beside_its_estimate() -> None:
     }
     row |= {"mean_completion_tokens": 100.0, "has_reference": False, "training_gib": 20.0}
     row["train_s"] = 8e12 / (GPUS["A100"].teraflops * 1e12 * TRAINING_UTILISATION)
-    (found,) = measured_steps(pd.DataFrame([row, row | {"train_s": 3 * row["train_s"]}])).groupby("gpu")
-    table = found[1]
+    table = measured_steps(pd.DataFrame([row, row | {"train_s": 3 * row["train_s"]}]))
+    assert table["gpu"].tolist() == ["A100"] * 2
     assert table["slower"].tolist() == pytest.approx([1.0, 3.0])
     assert table["utilisation"].tolist() == pytest.approx([TRAINING_UTILISATION, TRAINING_UTILISATION / 3])
     assert table["memory_gib"].tolist() == pytest.approx([18e9 / 2**30] * 2)

@@ -14,6 +14,7 @@ from extrabitter.training_costs import (
     TRAINING_UTILISATION,
     card_of,
     estimate_cost,
+    gradient_operations,
     training_memory,
 )
 
@@ -94,8 +95,8 @@ def measured_steps(measured: pd.DataFrame) -> pd.DataFrame:
     for step in measured.to_dict("records"):
         card = card_of(step["gpu"])
         tokens = step["completions"] * step["mean_completion_tokens"]
-        operations = (6 + 2 * step["extra_forwards"]) * step["num_parameters"] * tokens
-        utilisation = operations / (GPUS[card].teraflops * 1e12 * step["train_s"])
+        operations = gradient_operations(step["num_parameters"], tokens, step["extra_forwards"])
+        utilisation = operations / (GPUS[card].operations_per_s * step["train_s"])
         rows.append(
             {
                 "model": step["model"],

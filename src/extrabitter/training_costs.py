@@ -21,6 +21,11 @@ class Gpu(NamedTuple):
     teraflops: float
     memory_gib: float
 
+    @property
+    def operations_per_s(self) -> float:
+        """Peak dense operations a second."""
+        return self.teraflops * 1e12
+
 
 # Source: the vendor's data sheets, dense figures without sparsity.
 GPUS: dict[str, Gpu] = {
@@ -79,11 +84,23 @@ def estimate_cost(
     """
     _check(gpu)
     tokens = num_steps * completions_per_step * completion_tokens
-    generated, trained = 2 * num_parameters * tokens, (6 + 2 * extra_forwards) * num_parameters * tokens
-    peak = GPUS[gpu].teraflops * 1e12
+    generated, trained = (
+        2 * num_parameters * tokens,
+        gradient_operations(num_parameters, tokens, extra_forwards),
+    )
+    peak = GPUS[gpu].operations_per_s
     seconds = generated / (peak * GENERATION_UTILISATION) + trained / (peak * TRAINING_UTILISATION)
     memory = num_parameters * TRAINING_BYTES / 2**30
     return Cost(gpu, (generated + trained) / 1e15, seconds / 3600, memory, memory < GPUS[gpu].memory_gib)
+
+
+def gradient_operations(num_parameters: int, tokens: float, extra_forwards: int = 0) -> float:
+    """Count the operations of a forward and a backward pass over tokens, and of further forward passes.
+
+    >>> gradient_operations(1_000, 10)
+    60000
+    """
+    return (6 + 2 * extra_forwards) * num_parameters * tokens
 
 
 def training_memory(num_parameters: int, gpu: str, vllm_share: float, has_reference: bool) -> float:
