@@ -7,64 +7,54 @@ from typing import Any
 
 import pytest
 
-from extrabitter.config import BaseModelParameters
-from extrabitter.pipeline import Profile, load_profile
+from extrabitter.pipeline import Job, make_plan
 from extrabitter.pretraining import draw_documents, encode
 from extrabitter.provenance import REPOSITORY
 from extrabitter.tasks.countdown import VOCABULARY
 
-MATCHED, REPLICATION = load_profile("matched"), load_profile("replication")
+MATCHED, REPLICATION = make_plan("matched"), make_plan("replication")
 TOKENS = {word: number for number, word in enumerate(VOCABULARY)}
 PUBLISHED = sorted((REPOSITORY / "results" / "matched").glob("base_model/absent_matched/*/manifest.json"))
 
 
-def arms(profile: Profile, stage: str) -> dict[str, dict[str, Any]]:
-    """Everything that a stage's arms are told, defaults and all, by arm."""
-    section = getattr(profile.stages, stage)
-    return {arm: section.defaults | (own or {}) for arm, own in section.arms.items()} if section else {}
+def told(job: Job) -> dict[str, Any]:
+    """Everything that a run is told, under the names of the replication: its folders and its arm."""
+    return {
+        name: value.replace("absent_matched", "absent").replace("matched", "replication")
+        if isinstance(value, str)
+        else value
+        for name, value in job.parameters.model_dump().items()
+    }
 
 
-def problems_a_token(profile: Profile, arm: str) -> float:
+def problems_a_token(job: Job) -> float:
     """How many problems a base sees for each token that it is trained on."""
-    parameters = BaseModelParameters(run_dir="x", arm=arm, seed=0, **arms(profile, "base_model")[arm])
-    documents = draw_documents(parameters, 3_000, seed=1)
+    documents = draw_documents(job.parameters, 3_000, seed=1)
     num_tokens = sum(len(encode(document, TOKENS)[0]) for document in documents)
     return sum(document.kind != "drill" for document in documents) / num_tokens
 
 
 def test_it_is_the_replication_with_one_base_that_drills_more() -> None:
-    assert MATCHED.seeds == REPLICATION.seeds and MATCHED.threads == REPLICATION.threads
-    stages = ("base_model", "sft_priming", "grpo", "behaviour_evaluation", "will_it_choke")
-    mine = {(stage, arm): values for stage in stages for arm, values in arms(MATCHED, stage).items()}
-    assert mine.pop(("base_model", "absent_matched")) == arms(REPLICATION, "base_model")["absent"] | {
-        "drill_share": 0.4
-    }
-    as_theirs = {
-        (stage, arm.replace("absent_matched", "absent")): {
-            name: value.replace("absent_matched", "absent") if isinstance(value, str) else value
-            for name, value in values.items()
-        }
-        for (stage, arm), values in mine.items()
-    }
-    assert as_theirs == {
-        (stage, arm): arms(REPLICATION, stage)[arm]
-        for stage, arm in (
-            ("base_model", "trunk"),
-            ("grpo", "grpo_absent"),
-            ("behaviour_evaluation", "base_absent"),
-            ("behaviour_evaluation", "grpo_absent"),
-        )
-    }
+    assert MATCHED.profile.seeds == REPLICATION.profile.seeds
+    arms = ("base_model/trunk", "base_model/absent", "grpo/grpo_absent")
+    arms += ("behaviour_evaluation/base_absent", "behaviour_evaluation/grpo_absent")
+    mine = {key.replace("absent_matched", "absent"): told(job) for key, job in MATCHED.jobs.items()}
+    assert set(mine) == {f"{arm}/seed={seed}" for arm in arms for seed in REPLICATION.profile.seeds}
+    for key, values in mine.items():
+        drills = {"drill_share": 0.4} if key.startswith("base_model/absent/") else {}
+        assert values == told(REPLICATION.jobs[key]) | drills, key
 
 
 def test_it_sees_as_many_problems_as_the_base_that_searches() -> None:
-    rich = problems_a_token(REPLICATION, "rich")
-    assert problems_a_token(MATCHED, "absent_matched") == pytest.approx(rich, rel=0.03)
-    assert problems_a_token(REPLICATION, "absent") > 1.2 * rich
+    rich = problems_a_token(REPLICATION.jobs["base_model/rich/seed=20"])
+    assert problems_a_token(MATCHED.jobs["base_model/absent_matched/seed=20"]) == pytest.approx(
+        rich, rel=0.03
+    )
+    assert problems_a_token(REPLICATION.jobs["base_model/absent/seed=20"]) > 1.2 * rich
 
 
 def test_all_its_seeds_are_published() -> None:
-    assert [path.parent.name for path in PUBLISHED] == [f"seed={seed}" for seed in MATCHED.seeds]
+    assert [path.parent.name for path in PUBLISHED] == [f"seed={seed}" for seed in MATCHED.profile.seeds]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
