@@ -1,4 +1,4 @@
-"""Profile -> runs -> chapters -> book. Thin over extrabitter.pipeline, which knows the jobs.
+"""Profile -> runs -> chapters -> book. Thin over extrabitter.plan, which knows the jobs.
 
     snakemake --cores all --config profile=laptop       the same runs and book as `make book`
     snakemake -n --config profile=smoke                 what would run
@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ["PYTHONPATH"] = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, os.environ["PYTHONPATH"])
 
-from extrabitter import pipeline
+from extrabitter import plan as pipeline
 
 
 workdir: config.get("root", workflow.basedir)

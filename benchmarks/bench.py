@@ -28,8 +28,8 @@ from typing import Any
 import pandas as pd
 
 from extrabitter.benchmark_tables import SHIPPED, WORKLOADS
-from extrabitter.pipeline import load_profile
-from extrabitter.provenance import REPOSITORY, git_state, machine, package_versions
+from extrabitter.plan import load_profile
+from extrabitter.digests import REPOSITORY, git_state, machine, package_versions
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"  # committed: what the book shows

@@ -22,13 +22,13 @@ import pandas as pd
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from extrabitter import grpo
-from extrabitter.config import GrpoParameters
+from extrabitter.training import grpo
+from extrabitter.params import GrpoParameters
 from extrabitter.gpu_plans import CARDS
-from extrabitter.models import SPECIAL_WORDS, build_tokenizer
-from extrabitter.pipeline import make_plan
-from extrabitter.pretrained import load_for_stage
-from extrabitter.provenance import git_state, machine, package_versions
+from extrabitter.models.tiny import SPECIAL_WORDS, build_tokenizer
+from extrabitter.plan import make_plan
+from extrabitter.models.hub import load_for_stage
+from extrabitter.digests import git_state, machine, package_versions
 from extrabitter.training_costs import card_of
 
 if TYPE_CHECKING:

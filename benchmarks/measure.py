@@ -42,7 +42,7 @@ def set_up(job: dict[str, Any]) -> None:
     """Make this the process that ours runs in; that of stock is as PyTorch leaves it, but for memory kept if asked."""
     import torch
 
-    from extrabitter.models import keep_freed_memory, set_up_process
+    from extrabitter.models.tiny import keep_freed_memory, set_up_process
 
     if job["sampler"] == "ours":
         set_up_process(job["threads"])
@@ -54,9 +54,9 @@ def set_up(job: dict[str, Any]) -> None:
 
 def importing(job: dict[str, Any]) -> tuple[Round, int]:
     """Measure from a bare interpreter to a module that can train."""
-    import extrabitter.grpo
+    import extrabitter.training.grpo
 
-    assert extrabitter.grpo
+    assert extrabitter.training.grpo
     seconds = time.perf_counter() - START
     return lambda: {"wall_s": seconds}, 0
 
@@ -96,7 +96,7 @@ def rollouts(job: dict[str, Any]) -> tuple[Round, int]:
     import torch
     from workloads import MAX_COMPLETION_LENGTH, NUM_GENERATIONS, build, prompts
 
-    from extrabitter.rollouts import SamplingParameters, generate
+    from extrabitter.models.rollouts import SamplingParameters, generate
 
     set_up(job)
     model, tokenizer = build(job["workload"])
@@ -138,8 +138,8 @@ def step(job: dict[str, Any]) -> tuple[Round, int]:
     """Take whole GRPO steps of `count` completions: sampling, rewards, loss and update."""
     from workloads import MAX_COMPLETION_LENGTH, NUM_GENERATIONS, build, length_reward
 
-    from extrabitter import grpo
-    from extrabitter.config import GrpoParameters
+    from extrabitter.training import grpo
+    from extrabitter.params import GrpoParameters
 
     class StepClock(grpo.StepTable):
         """The table of steps, and the processor seconds of the last one."""
@@ -187,9 +187,9 @@ def step(job: dict[str, Any]) -> tuple[Round, int]:
 
 def pretraining(job: dict[str, Any]) -> tuple[Round, int]:
     """Train a base model from scratch on about `count` tokens of the workload's documents."""
-    from extrabitter.config import BaseModelParameters
-    from extrabitter.models import build_model, build_tokenizer
-    from extrabitter.pretraining import pretrain
+    from extrabitter.params import BaseModelParameters
+    from extrabitter.models.tiny import build_model, build_tokenizer
+    from extrabitter.training.pretraining import pretrain
     from extrabitter.tasks.countdown import VOCABULARY
 
     set_up(job)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from extrabitter.benchmark_tables import SHIPPED, WORKLOADS
-from extrabitter.models import build_model, build_tokenizer, load_checkpoint
-from extrabitter.provenance import REPOSITORY
+from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoint
+from extrabitter.digests import REPOSITORY
 from extrabitter.tasks.countdown import VOCABULARY, generate_problems, render_prompt
 
 if TYPE_CHECKING:

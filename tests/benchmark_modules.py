@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from extrabitter.provenance import REPOSITORY
+from extrabitter.digests import REPOSITORY
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from chromium import Page
-    from extrabitter.config import GrpoParameters
+    from extrabitter.params import GrpoParameters
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 OPERATORS = ("+", "-", "*", "/", "=", ",", ":", ".")
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def grpo_parameters() -> Callable[..., GrpoParameters]:
     """A builder of parameters of small GRPO runs: 4 groups of 4 completions."""
-    from extrabitter.config import GrpoParameters
+    from extrabitter.params import GrpoParameters
 
     def build(**changes: Any) -> GrpoParameters:
         values = {"num_steps": 2, "num_generations": 4, "per_device_train_batch_size": 16}
@@ -65,7 +65,7 @@ def grpo_parameters() -> Callable[..., GrpoParameters]:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the Countdown words."""
-    from extrabitter.models import build_tokenizer, set_up_process
+    from extrabitter.models.tiny import build_tokenizer, set_up_process
 
     set_up_process(1)
     return build_tokenizer(TINY_VOCABULARY)
@@ -76,7 +76,7 @@ def build_tiny_model() -> Callable[..., PreTrainedModel]:
     """A builder of two-layer Llama or Qwen2 models whose next-token distributions are far from uniform."""
 
     def build(architecture: str = "llama", seed: int = 0, **sizes: int) -> PreTrainedModel:
-        from extrabitter.models import build_model, set_up_process
+        from extrabitter.models.tiny import build_model, set_up_process
 
         set_up_process(1)
         shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -99,7 +99,7 @@ def no_browser(request: pytest.FixtureRequest, reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def axe(request: pytest.FixtureRequest) -> str:
     """Source of axe-core, fetched once by npm into _build/axe, and held against its hash."""
-    from extrabitter.provenance import REPOSITORY, file_sha256
+    from extrabitter.digests import REPOSITORY, file_sha256
 
     folder = REPOSITORY / "_build" / "axe"
     path = folder / "node_modules" / "axe-core" / "axe.min.js"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extrabitter import natural
+from extrabitter.tasks.countdown import english as natural
 from extrabitter.tasks.countdown import Problem
 
 if TYPE_CHECKING:

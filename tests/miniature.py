@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from extrabitter.config import STAGES, stage_parameters
-from extrabitter.provenance import PACKAGE, REPOSITORY
+from extrabitter.params import STAGES, stage_parameters
+from extrabitter.digests import PACKAGE, REPOSITORY
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "base_model": {},
@@ -49,8 +49,8 @@ PROFILE: dict[str, Any] = {
 
 _STAGE_CODE = """\
 import pandas as pd
-from extrabitter import artifacts
-from extrabitter.config import notebook_parameters
+from extrabitter import runs as artifacts
+from extrabitter.params import notebook_parameters
 
 parameters = notebook_parameters("{stage}", globals())
 run = artifacts.RunFolder.create("{stage}", parameters)
@@ -74,7 +74,8 @@ run.finish()
 _CHAPTER = """\
 from pathlib import Path
 
-from extrabitter import artifacts, figures
+from extrabitter import runs as artifacts
+from extrabitter.experiments import figures
 
 (Path(output_dir) / "figures").mkdir(parents=True, exist_ok=True)
 (Path(output_dir) / "figures" / "one.txt").write_text("a figure")

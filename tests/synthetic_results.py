@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from extrabitter import artifacts, provenance, records
-from extrabitter.artifacts import Status
-from extrabitter.behaviours import MEASURES, measure_completion, summarise
-from extrabitter.config import stage_parameters
-from extrabitter.decoding import DECODERS
-from extrabitter.probe import PLACES
+from extrabitter import runs as artifacts
+from extrabitter import digests as provenance
+from extrabitter import tables as records
+from extrabitter.runs import Status
+from extrabitter.behaviours.measures import MEASURES, measure_completion, summarise
+from extrabitter.params import stage_parameters
+from extrabitter.evaluation.decoding import DECODERS
+from extrabitter.evaluation.probe import PLACES
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import countdown
 

@@ -19,7 +19,7 @@ import benchmark_modules
 from extrabitter import benchmark_tables
 from extrabitter.benchmark_figures import LOOKS, cost_curves
 from extrabitter.benchmark_tables import BARS, NOTHING, bar_table, read_results, value_of
-from extrabitter.figure_style import style
+from extrabitter.pages.plots import style
 from test_chapters import run
 from test_figures import SMALLEST_PT, overhang_in
 
@@ -407,7 +407,7 @@ def test_the_chapter_runs_on_a_whole_a_quick_and_no_table(
         write(with_value("wall_s", 75.0, kind="pass_at_256"))
     elif which != "absent":
         write(quick=which == "quick")
-    monkeypatch.setattr("extrabitter.provenance.REPOSITORY", tmp_path)
+    monkeypatch.setattr("extrabitter.digests.REPOSITORY", tmp_path)
     glued, shown = run(CHAPTER, tmp_path, tmp_path / "out")
     prose = "".join(
         "".join(cell["source"]) + "\n"

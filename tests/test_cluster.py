@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from extrabitter import execution, pipeline, scheduling, training_costs
-from extrabitter.config import GrpoParameters, LanguageParameters
+from extrabitter import jobs as execution
+from extrabitter import plan as pipeline
+from extrabitter import schedule as scheduling
+from extrabitter import training_costs
+from extrabitter.params import GrpoParameters, LanguageParameters
 from extrabitter.gpu_plans import CARDS, gpu_plans
-from extrabitter.provenance import REPOSITORY
+from extrabitter.digests import REPOSITORY
 
 
 def grpo_parameters(profile: str) -> list[GrpoParameters]:
@@ -41,7 +44,7 @@ def test_training_fits_the_card_with_room_for_activations() -> None:
 
 @pytest.mark.parametrize("profile", CARDS)
 def test_trl_takes_the_configuration(profile: str, tmp_path: Path) -> None:
-    from extrabitter.grpo import build_config
+    from extrabitter.training.grpo import build_config
 
     for parameters in grpo_parameters(profile):
         config = build_config(parameters, str(tmp_path))

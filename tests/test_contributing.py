@@ -16,9 +16,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrabitter import execution, pipeline
-from extrabitter.artifacts import find_runs
-from extrabitter.provenance import REPOSITORY
+from extrabitter import jobs as execution
+from extrabitter import plan as pipeline
+from extrabitter.runs import find_runs
+from extrabitter.digests import REPOSITORY
 from miniature import write_notebook, write_yaml
 from synthetic_results import write_results
 from test_book_safety import HOSTILE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extrabitter.provenance import PACKAGE, REPOSITORY, import_closure, notebook_code
+from extrabitter.digests import PACKAGE, REPOSITORY, import_closure, notebook_code
 
 BASEMENT = {"__init__", "artifacts", "config", "fingerprints", "lineage", "provenance", "records", "seeding"}
 TASKS = {"tasks"}

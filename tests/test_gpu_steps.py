@@ -11,7 +11,7 @@ import torch
 
 import benchmark_modules
 from extrabitter.gpu_plans import measured_steps
-from extrabitter.provenance import REPOSITORY
+from extrabitter.digests import REPOSITORY
 from extrabitter.training_costs import GPUS, NUM_PARAMETERS, TRAINING_UTILISATION
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_a_subset_of_models_does_not_replace_the_table(
 
 
 def test_a_steps_clock_waits_for_a_gpu_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extrabitter import grpo_steps
+    from extrabitter.training import steps as grpo_steps
 
     events: list[str] = []
     monkeypatch.setattr("torch.cuda.synchronize", lambda: events.append("waited"))

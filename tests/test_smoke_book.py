@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extrabitter import pipeline
-from extrabitter.artifacts import find_runs, find_statuses
-from extrabitter.provenance import REPOSITORY
+from extrabitter import plan as pipeline
+from extrabitter.runs import find_runs, find_statuses
+from extrabitter.digests import REPOSITORY
 
 PLAN = pipeline.make_plan("smoke", REPOSITORY)
 RESULTS = REPOSITORY / PLAN.results_dir

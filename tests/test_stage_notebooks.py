@@ -11,8 +11,8 @@ import nbformat
 import papermill
 import pytest
 
-from extrabitter.artifacts import read_manifest
-from extrabitter.config import STAGES
+from extrabitter.runs import read_manifest
+from extrabitter.params import STAGES
 
 STAGE_FOLDER = Path(__file__).parents[1] / "notebooks" / "stages"
 NOTEBOOKS = sorted(STAGE_FOLDER.glob("*.ipynb"))

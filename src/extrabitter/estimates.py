@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from extrabitter.behaviours import MEASURES
-from extrabitter.metrics import t_interval
+from extrabitter.behaviours.measures import MEASURES
+from extrabitter.statistics import t_interval
 from extrabitter.seeding import derive_seed
 
 NUM_RESAMPLES = 1_000

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from extrabitter import records
-from extrabitter.artifacts import Run
+from extrabitter import tables as records
+from extrabitter.runs import Run
 
 WEIGHTS = "checkpoint/model.safetensors"
 

@@ -1,14 +1,24 @@
-"""The interface of a task: problems, prompts, exact solutions, verifier and trace parser in one place.
+"""A task: problems, prompts, traces, solver, parser and verifier behind one interface.
 
-Rewards and evaluation call the same verifier, and the prompt's writer sits beside the reader of its answer.
+Nothing outside a task's own folder knows what its problems are made of. Rewards, evaluation and pages see a
+`Problem` (a frozen value with a name), a `Trace` (what a completion does, judged by the task's rules) and a
+`Verdict`; all measures are computed from traces alone. A text is split into words at white space, and every
+position in a `Trace` is the index of such a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+Prompt = str | list[dict[str, str]]  # text, or a conversation for a tokenizer's chat template
+
+# What a trace can show, in the order in which pages list it.
+# Source: Gandhi et al., arXiv 2503.01307, section 2.
+BEHAVIOURS = ("verification", "backtracking", "subgoal_setting", "backward_chaining")
+SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")  # the beginning of every vocabulary
 
 
 class SupportsRandom(Protocol):
@@ -19,60 +29,182 @@ class SupportsRandom(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A verifier's judgement: `reason` names why, `value` is what the answer evaluates to, if it does."""
+class Problem(Protocol):
+    """A problem: frozen, hashable, and named without loss, so that tables hold the name and nothing else."""
+
+    @property
+    def identifier(self) -> str:
+        """Return the name used in tables."""
+        ...
+
+
+class Verdict(NamedTuple):
+    """A verifier's judgement: `reason` names why, `value` is what the answer amounts to, in words, if anything."""
 
     correct: bool
     reason: str
-    value: Fraction | None = None
+    value: str = ""
+
+
+class Attempt(NamedTuple):
+    """One attempt of a completion, words `start` to `end`, judged by the task's rules.
+
+    `finished`: it was made, and not cut off in the middle. `repeated`: an earlier attempt made the same
+    computation. `said`: the verdict written behind it, "" where there is none; `verdict_true`: that verdict is
+    the case.
+    """
+
+    start: int
+    end: int
+    outcome: Literal["hit", "miss", "illegal"]
+    finished: bool = True
+    repeated: bool = False
+    said: Literal["yes", "no", ""] = ""
+    verdict_true: bool = False
+    num_steps: int = 0
+    num_right_steps: int = 0
+
+
+class Use(NamedTuple):
+    """One place, words `start` to `end`, where a behaviour's words stand; `functional`: they do their work."""
+
+    behaviour: str
+    start: int
+    end: int
+    functional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a completion does: its attempts, its uses of behaviours in order, and the answer that it hands in.
+
+    `form` is "ok" where the reader reads the text to its end, and else says where it broke.
+    """
+
+    attempts: tuple[Attempt, ...]
+    uses: tuple[Use, ...]
+    verdict: Verdict
+    form: str = "ok"
+    answered: bool = True
+    num_filler: int = 0
+
+    @property
+    def well_formed(self) -> bool:
+        """Return whether the text is read to its end."""
+        return self.form == "ok"
+
+
+class Opening(NamedTuple):
+    """How a behaviour begins: its first words, and where the first of them may stand."""
+
+    words: tuple[str, ...]
+    place: Literal["start", "after_attempt", "after_miss"]
+
+
+class Wording(Protocol):
+    """How problems are put to a model and how its text is read: in the task's grammar, or in English."""
+
+    stops: tuple[str, ...]  # text that ends a completion once it stands behind an answer; none in a grammar
+
+    def prompt(self, problem: Any, cue: bool = False) -> Prompt:
+        """Return what the model is asked."""
+        ...
+
+    def demonstration(self, script: Any, problem: Any) -> Prompt:
+        """Return a script of `Task.write_trace` as an answer to `prompt`, of the same kind."""
+        ...
+
+    def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
+        """Read a completion, cut at the cap if `truncated`; bounded, and never raises."""
+        ...
 
 
 class Task(Protocol):
-    """What stages and chapters may ask of a task."""
+    """What the stages and pages may ask of a task; see CONTRIBUTING for the smallest one there can be."""
 
     name: str
-    vocabulary: tuple[str, ...]
+    vocabulary: tuple[str, ...]  # begins with SPECIAL_WORDS
+    cue: str  # word in front of a prompt that asks for search
+    answer_word: str  # hands in what was attempted last
+    search_words: tuple[str, ...]  # what may follow an attempt in place of `answer_word`
+    openings: Mapping[str, Opening]  # behaviour -> how it begins
+    bands: Mapping[str, str]  # range of difficulty -> one sentence; the first is the default
+    conditions: Mapping[str, str]  # what a written trace can show -> one sentence; "direct" and "search" at least
+    reasons: Mapping[str, str]  # the verifier's reasons -> what each means
 
-    def generate_problems(
-        self, split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False
+    def problems(
+        self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Any]:
-        """Draw problems of a split, the same ones for the same arguments."""
+        """Draw problems of a split and band, the same ones for the same arguments; splits share no problem."""
         ...
 
-    def render_prompt(self, problem: Any, cue: bool = False) -> str:
-        """Return the prompt that states a problem."""
+    def read_problem(self, identifier: str) -> Any:
+        """Return the problem of that name; ValueError where there is none."""
+        ...
+
+    def prompt(self, problem: Any, cue: bool = False) -> str:
+        """Return the prompt that states a problem in the grammar."""
         ...
 
     def solve(self, problem: Any) -> Sequence[Any]:
         """Return all solutions."""
         ...
 
-    def verify_completion(self, text: str, problem: Any) -> Verdict:
-        """Judge a model's completion; never raises."""
+    def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
+        """Draw a document of the atoms of traces: its text, and which of its words bear loss."""
         ...
 
-    def write_trace(self, problem: Any, condition: Any, rng: SupportsRandom) -> Any:
-        """Draw the trace of a worked problem."""
+    def write_trace(
+        self, problem: Any, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
+    ) -> Any:
+        """Draw a script of `problem` that shows a condition; proposals are right with the given chance."""
         ...
 
-    def render_trace(self, trace: Any, problem: Any) -> str:
-        """Return the text of a trace."""
+    def render(self, script: Any, problem: Any) -> str:
+        """Return the text of a script in the grammar."""
         ...
 
-    def parse_trace(self, text: str, problem: Any) -> Any:
-        """Read a completion back into a trace, as far as it goes; never raises."""
+    def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
+        """Read a completion in the grammar; bounded, and never raises."""
         ...
+
+    def verify(self, text: object, problem: Any) -> Verdict:
+        """Judge the answer of a completion in the grammar, as `parse` does; bounded, and never raises."""
+        ...
+
+    def true_verdict(self, problem: Any, prefix: str) -> str:
+        """Return the true verdict in words behind a legal attempt, as a checking trace would write it."""
+        ...
+
+    def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> Wording | None:
+        """Return the English wording behind worked examples (problem, script); None where there is none."""
+        ...
+
+
+# Where each task lives: module and class. A test, or a reader, adds one by a line of its own.
+REGISTRY: dict[str, str] = {
+    "countdown": "extrabitter.tasks.countdown:Countdown",
+    "knights": "extrabitter.tasks.knights:Knights",
+}
 
 
 def load_task(name: str) -> Task:
-    """Return the task called `name`; ValueError names the tasks there are.
+    """Return the task called `name`, the only way to one; ValueError names the tasks there are.
 
     >>> load_task("countdown").name
     'countdown'
     """
-    if name != "countdown":
-        raise ValueError(f"task: unknown {name!r}; must be one of countdown")
-    from extrabitter.tasks.countdown import Countdown
+    if name not in REGISTRY:
+        raise ValueError(f"task = {name!r}: unknown; must be one of {', '.join(REGISTRY)}")
+    module, _, attribute = REGISTRY[name].partition(":")
+    task: Task = getattr(importlib.import_module(module), attribute)()
+    return task
 
-    return Countdown()
+
+def band_of(task: Task, band: str) -> str:
+    """Return `band`, or the task's first one where it is empty; ValueError names the bands there are."""
+    if not band:
+        return next(iter(task.bands))
+    if band not in task.bands:
+        raise ValueError(f"band = {band!r}: {task.name} has none of this name; must be one of {', '.join(task.bands)}")
+    return band

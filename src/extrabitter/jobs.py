@@ -1,0 +1,227 @@
+"""One job: papermill runs one notebook, and its status is written last."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from extrabitter import runs as artifacts
+from extrabitter import page_footers
+from extrabitter.runs import Status
+from extrabitter.params import ParameterError, StageParameters
+from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, Job, Plan
+
+# Errors of ours are one line already; the name of any other is needed to understand its message.
+_SELF_EXPLAINING = {"ParameterError", "TableError", "ArtifactError", "CheckpointError", "CompetenceError"}
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NotebookError(RuntimeError):
+    """A notebook stopped with an error; the message is one line."""
+
+
+def run_job(plan: Plan, key: str) -> Status:
+    """Run one job of a plan: check its parameters and inputs, run its notebook, write its status.
+
+    Whatever an earlier attempt left is removed first, so that a failure leaves nothing that looks finished.
+    Returns the status; an error of this program itself is raised instead, and no status is written.
+    """
+    if key not in plan.jobs:
+        raise ParameterError(
+            f"job = {key!r}: not in profile {plan.profile.name}; it has {', '.join(plan.jobs)}"
+        )
+    job = plan.jobs[key]
+    run_dir = plan.root / job.run_dir
+    started = time.monotonic()
+    try:
+        with _exclusive(run_dir):
+            _clear(run_dir)
+            try:
+                _check_inputs(plan, job)
+                check_notebook(plan.root / job.notebook, job.parameters)
+                _show_gpus(job.resources.gpus)
+                executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
+                _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
+                if artifacts.read_manifest(run_dir) is None:
+                    raise NotebookError(f"{job.notebook} ended without a complete run in {job.run_dir}")
+                status = Status("ok", wall_s=round(time.monotonic() - started, 1))
+            except (NotebookError, ParameterError, artifacts.ArtifactError) as error:
+                _clear(run_dir)
+                status = Status("failed", str(error), round(time.monotonic() - started, 1))
+            artifacts.write_status(run_dir, status)
+    except OSError as error:
+        raise artifacts.ArtifactError(
+            f"run_dir = {str(job.run_dir)!r}: cannot be written ({error.strerror}); "
+            "give a folder that can be created"
+        ) from None
+    print(
+        f"finished {key}: {status.state} in {status.wall_s:.1f} s"
+        + f" ({status.reason})" * bool(status.reason)
+    )
+    return status
+
+
+def run_chapter(book: Book, chapter: str) -> None:
+    """Run one chapter notebook of a book; NotebookError when it fails, and then there is no page of it.
+
+    The page gets its name only when it is whole, so that a killed run leaves none that looks finished.
+    """
+    root, folder = book.plan.root, book.plan.root / book.output_dir
+    notebook = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+    if not (root / notebook).is_file():
+        raise ParameterError(f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.chapters)}")
+    started = time.monotonic()
+    parameters = {
+        "results_dir": str(book.results_dir),
+        "output_dir": str(book.output_dir),
+        "profile": book.profile.name,
+    }
+    unknown = papermill.inspect_notebook(str(root / notebook)).keys() ^ parameters.keys()
+    if unknown:
+        raise ParameterError(
+            f"{notebook}: must have the parameters {', '.join(parameters)}; check {', '.join(unknown)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    page, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
+    partial, log = folder / f".{chapter}.partial.ipynb", folder / f"{chapter}.log"
+    for left_over in (partial, failed):
+        left_over.unlink(missing_ok=True)
+    os.environ[page_footers.COMMANDS] = page_footers.commands_from_clone(book, chapter)
+    try:
+        _papermill(root, notebook, partial, log, parameters, f"chapter {chapter}")
+    except NotebookError as error:
+        page.unlink(missing_ok=True)
+        if partial.exists():  # not if papermill failed before it wrote anything
+            partial.replace(failed)
+        raise NotebookError(f"chapter {chapter}: {error}") from None
+    finally:
+        os.environ.pop(page_footers.COMMANDS)
+    partial.replace(page)
+    print(f"finished chapter {chapter}: ok in {time.monotonic() - started:.1f} s")
+
+
+def check_notebook(notebook: Path, parameters: StageParameters) -> None:
+    """Hold a notebook's parameters cell against the typed model, because papermill checks nothing.
+
+    Names must be the model's and each default must be a literal of the type its field has.
+    """
+    found = papermill.inspect_notebook(str(notebook))
+    fields = type(parameters).model_fields
+    for name in sorted(found.keys() ^ fields.keys()):
+        what = "is in the model only" if name in fields else "is in the notebook only"
+        raise ParameterError(f"{notebook.name}: parameter {name} {what}")
+    values = parameters.model_dump()
+    for name, entry in found.items():
+        try:
+            default = ast.literal_eval(entry["default"])
+        except (ValueError, SyntaxError):
+            raise ParameterError(f"{notebook.name}: {name} = {entry['default']}: must be a literal") from None
+        expected = type(values[name])
+        if type(default) is not expected and not (expected is float and type(default) is int):
+            raise ParameterError(
+                f"{notebook.name}: {name} = {default!r}: must be of type {expected.__name__}"
+            )
+
+
+def _show_gpus(count: int) -> None:
+    """Let a job see as many GPUs as it asked for: with more, a trainer of one process would spread over them.
+
+    A cluster, or whoever set CUDA_VISIBLE_DEVICES, has chosen already.
+    """
+    if count:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+
+
+def _check_inputs(plan: Plan, job: Job) -> None:
+    for key in job.inputs:
+        status = artifacts.read_status(plan.root / plan.jobs[key].run_dir)
+        if status is None:
+            raise ParameterError(f"input not made yet: {key}")
+        if status.state == "failed":
+            raise NotebookError(f"input failed: {key}")
+    for name in ("init_from", "checkpoint"):
+        given = getattr(job.parameters, name, "")
+        if given:
+            with contextlib.chdir(plan.root):
+                if not artifacts.is_hub_id(job.parameters, given):
+                    artifacts.find_checkpoint(name, given)
+
+
+def _papermill(
+    root: Path, notebook: Path, executed: Path, log_path: Path, parameters: dict[str, Any], label: str
+) -> None:
+    """Run root/notebook with the root as working folder; leave the executed notebook and a log of its output."""
+    threads = str(parameters.get("threads", 1))
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    with contextlib.chdir(root), open(log_path, "w", encoding="utf-8") as log:
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=_Tee(log, label),
+                stderr_file=log,
+            )
+        except PapermillExecutionError as error:
+            raise NotebookError(_one_line(error)) from None
+        except (RuntimeError, OSError) as error:  # the kernel died, or did not start
+            raise NotebookError(f"{notebook}: {type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+def _one_line(error: PapermillExecutionError) -> str:
+    message = _COLOURS.sub("", str(error.evalue)).strip() or "no message"
+    first_line = message.splitlines()[0]
+    name = error.ename.rpartition(".")[2]
+    return first_line if name in _SELF_EXPLAINING else f"{name}: {first_line}"
+
+
+class _Tee:
+    """Writes what a notebook prints to its log, and line by line, under the job's name, to the terminal."""
+
+    def __init__(self, log: TextIO, label: str) -> None:
+        self._log, self._label, self._line = log, label, ""
+
+    def write(self, text: str) -> None:
+        self._log.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if line.strip():
+                print(f"  {self._label}: {line}", flush=True)
+
+    def flush(self) -> None:
+        self._log.flush()
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _exclusive(run_dir: Path) -> Iterator[None]:
+    """Hold the run's lock: a job orphaned by a kill may still be at work on the same folder."""
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with open(run_dir.with_name(f".{run_dir.name}.lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _clear(run_dir: Path) -> None:
+    """Remove a run's folder, its status and what killed attempts left; log and notebook stay to be read."""
+    artifacts.status_path(run_dir).unlink(missing_ok=True)
+    if run_dir.exists():
+        shutil.rmtree(run_dir)
+    artifacts.remove_partial(run_dir)

@@ -1,0 +1,247 @@
+"""Any causal language model of Hugging Face's format: a folder, or a hub id with its revision.
+
+A folder is read as it is. An id is looked up in the local cache; it is fetched only where the environment sets
+HF_HUB_OFFLINE=0, so that a misspelt path never becomes a download. Weights are safetensors or nothing, and a model
+that needs code of its own is refused: neither pickles nor code of strangers are run. What was resolved (commit,
+dtype, device) comes back as a record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from extrabitter.runs import ArtifactError, find_checkpoint, names_hub_model
+from extrabitter.params import LanguageParameters
+from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint
+from extrabitter.tasks.wording import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# All that a model and its tokenizer are read from; no pickles, no code.
+PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Pretrained(NamedTuple):
+    """A model in evaluation mode, its tokenizer (left padding, with a padding token), and what was resolved."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    record: dict[str, Any]
+
+
+def load_for_stage(parameters: LanguageParameters, reference: str, training: bool = False) -> Pretrained:
+    """Load what a stage works on: a checkpoint of our own kind, or for English any causal language model.
+
+    Weights that are trained are float32 whatever `dtype` says: that is then the dtype of the forward pass
+    (`autocast_dtype`), because small steps vanish in weights of fewer digits. Raises CheckpointError with one line.
+    """
+    if parameters.prompt != "grammar":
+        dtype = "float32" if training else parameters.dtype
+        return load_pretrained(reference, parameters.revision, dtype, parameters.device)
+    masked_words = getattr(parameters, "masked_words", "").split()
+    model, tokenizer = load_checkpoint(reference, masked_words=masked_words)
+    return Pretrained(model, tokenizer, _record(model, tokenizer, reference))
+
+
+def trainer_arguments(parameters: LanguageParameters) -> dict[str, Any]:
+    """Return what TRL's configurations are told of the machine, the same for SFT and GRPO.
+
+    Weights and optimiser are float32; the forward pass too, unless a larger model asks for less. On a GPU the
+    optimiser is fused: the other one makes a further copy of the weights.
+    """
+    dtype = autocast_dtype(parameters)
+    return {
+        "use_cpu": on_cpu(parameters),
+        "optim": "adamw_torch" if on_cpu(parameters) else "adamw_torch_fused",
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+    }
+
+
+def on_cpu(parameters: LanguageParameters) -> bool:
+    """Tell whether a stage runs without a GPU."""
+    return _device(parameters.device) == "cpu"
+
+
+def autocast_dtype(parameters: LanguageParameters) -> str:
+    """Return the dtype of a trained model's forward pass; our own bases stay in float32 on any machine."""
+    if parameters.prompt == "grammar":
+        return "float32"
+    return _dtype(parameters.dtype, _device(parameters.device))
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the token ids of prompts: texts as they are, conversations through the tokenizer's chat template.
+
+    Raises CheckpointError where there is no template, or one that fails.
+    """
+    known: dict[str, list[int]] = {}  # TRL repeats a prompt for each generation
+    keys = [json.dumps(prompt) for prompt in prompts]
+    for key, prompt in zip(keys, prompts, strict=True):
+        if key not in known:
+            is_text = isinstance(prompt, str)  # a template writes special tokens itself
+            known[key] = list(tokenizer(as_read(tokenizer, prompt), add_special_tokens=is_text)["input_ids"])
+    return [known[key] for key in keys]
+
+
+def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """Return a prompt as the model reads it, a conversation through the tokenizer's chat template."""
+    return prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
+
+
+def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
+    """Return a conversation as the model reads it, up to where its answer begins."""
+    if not tokenizer.chat_template:
+        raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of the model's, and may raise anything
+        raise CheckpointError(f"prompt = 'chat': the chat template fails ({first_line(error)})") from error
+    return str(text)
+
+
+def load_pretrained(
+    reference: str, revision: str = "", dtype: str = "auto", device: str = "auto"
+) -> Pretrained:
+    """Load a model by folder, or by hub id and revision (branch, tag or commit; empty: main).
+
+    `dtype` auto is float32 on a CPU, and on a GPU bfloat16 where it has that, else float16. `device` auto is the
+    first GPU if there is one. Raises CheckpointError with one line that says what to do.
+    """
+    chosen_device = _device(device)
+    chosen_dtype = _dtype(dtype, chosen_device)
+    folder, commit = _find(reference, revision)
+    _check(folder, reference)
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[chosen_dtype], use_safetensors=True, **local
+        )
+        generic = _settings(folder).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+        tokenizer_class = PreTrainedTokenizerFast if generic else AutoTokenizer
+        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
+    except Exception as error:  # safetensors, json and transformers each raise their own kinds
+        raise CheckpointError(f"model {reference}: cannot be loaded ({first_line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = model.to(chosen_device).eval()
+    record = _record(model, tokenizer, reference) | {"revision": revision, "commit": commit}
+    return Pretrained(model, tokenizer, record)
+
+
+def _record(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reference: str) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "revision": "",
+        "commit": "",
+        "architecture": type(model).__name__,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "has_chat_template": bool(tokenizer.chat_template),
+    }
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise CheckpointError(f"device = {device!r}: unknown; must be auto, cpu or cuda[:n]") from None
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise CheckpointError(f"device = {device!r}: not there; must be auto or cpu")
+    return device
+
+
+def _dtype(dtype: str, device: str) -> str:
+    if dtype == "auto":
+        if device == "cpu":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype = {dtype!r}: unknown; must be auto, {', '.join(DTYPES)}")
+    return dtype
+
+
+def _find(reference: str, revision: str) -> tuple[Path, str]:
+    """Return the folder a model lies in, and the commit it was resolved to (empty for a folder given)."""
+    if not names_hub_model(reference):
+        if revision:
+            raise CheckpointError(f"model {reference}: a folder has no revision; leave it empty")
+        try:
+            return find_checkpoint("model", reference), ""
+        except ArtifactError as error:
+            raise CheckpointError(str(error)) from None
+    folder = _fetch(reference, revision or "main")
+    return folder, folder.name  # the cache names a snapshot's folder after its commit
+
+
+def _fetch(hub_id: str, revision: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    named = f"model {hub_id} (revision {revision})"
+    offline = os.environ.get("HF_HUB_OFFLINE", "1").upper() not in ("0", "NO", "OFF", "FALSE")
+    get_it = f"hf download {hub_id} --revision {revision}"
+    try:
+        path = snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline
+        )
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{named}: gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise CheckpointError(f"{named}: there is no such revision; give a branch, tag or commit") from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{named}: no such model, or a private one; check the name, or log in with `hf auth login`"
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError, ValueError) as error:
+        if offline:
+            raise CheckpointError(
+                f"{named}: neither a folder nor in the local cache; run `{get_it}`, or set HF_HUB_OFFLINE=0"
+            ) from None
+        raise CheckpointError(f"{named}: cannot be fetched ({first_line(error)})") from None
+    return Path(path)
+
+
+def _check(folder: Path, reference: str) -> None:
+    """Refuse weights that are no safetensors, and models that bring code."""
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"model {reference}: no *.safetensors in {folder}; other formats may run code and are not read: "
+            "save it again with save_pretrained"
+        )
+    config = _json(folder / "config.json")
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"model {reference}: needs code of its own (auto_map in config.json), which is not run; "
+            "use a model that transformers knows"
+        )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return _json(folder / "tokenizer_config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

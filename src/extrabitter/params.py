@@ -1,0 +1,402 @@
+"""Typed parameters of the five stages: every name, unit and bound a run may be given.
+
+One model a stage. The notebook's parameters cell holds literals under the same names, the profile's
+YAML sets some of them, and both are checked against these models: an unknown name, a wrong type or a
+value out of bounds is one line that names the field, the value and what is allowed. Values that bear on
+the book's claims are argued in the notebooks, beside the number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = float
+MAX_TOKENS = 4096
+
+
+class ParameterError(ValueError):
+    """A parameter or a profile is wrong; the message is one line ready to be shown."""
+
+
+class StrictModel(BaseModel):
+    """Frozen, no coercion, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StageParameters(StrictModel):
+    """What every stage is told."""
+
+    stage: ClassVar[str]
+
+    run_dir: str = Field(min_length=1, description="folder that the run becomes when it is complete")
+    task: str = Field("countdown", pattern=r"^[a-z][a-z0-9_]*$", description="the game: a key of tasks.REGISTRY")
+    arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. grpo_absent")
+    seed: int = Field(ge=0, lt=2**31, description="root seed of the run")
+    threads: int = Field(
+        1, ge=1, le=64, description="CPU threads of this job; reruns agree only at the same number"
+    )
+
+
+class LanguageParameters(StageParameters):
+    """How a stage speaks to its model: in the grammar of our own bases, or to any causal language model in English."""
+
+    trains: ClassVar[bool] = False
+
+    prompt: Literal["grammar", "plain", "chat"] = Field(
+        "grammar",
+        description="grammar: our own bases | natural English: plain text, or the tokenizer's chat template",
+    )
+    few_shot: int = Field(0, ge=0, le=32, description="English: worked training problems in the prompt")
+    shots_show: str = Field("direct", description="English: what these show, a condition of the task")
+    revision: str = Field("", description="English: branch, tag or commit of a hub id; empty: main")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="English: of weights, in training of the forward pass; auto: float32 on a CPU, else bfloat16",
+    )
+    device: str = Field("auto", description="English: auto, cpu or cuda[:n]")
+    band: str = Field("", description="range of difficulty, of the task's; empty: its first")
+
+    @model_validator(mode="after")
+    def _speaks_one_language(self) -> LanguageParameters:
+        if self.prompt == "grammar":
+            english = ("few_shot", "shots_show", "revision", "dtype", "device")
+            for name in english:
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} = {value!r}: only with prompt 'plain' or 'chat'")
+            return self
+        if self.trains and self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f"device = {self.device!r}: must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
+            )
+        grammar = ("masked_words", "forced_words", "cue", "forced_search_share", "num_attempts")
+        for name in grammar:
+            field = type(self).model_fields.get(name)
+            if field is not None and (value := getattr(self, name)) != field.default:
+                raise ValueError(f"{name} = {value!r}: only with prompt 'grammar'")
+        return self
+
+
+class BaseModelParameters(StageParameters):
+    """Pretrain a small base model on a mixture of documents."""
+
+    stage: ClassVar[str] = "base_model"
+
+    init_from: str = Field("", description="checkpoint to go on from (the trunk), or empty: from scratch")
+    architecture: Literal["llama", "qwen2"] = Field("llama", description="model architecture")
+    hidden_size: int = Field(128, ge=8, le=4096, description="width of the residual stream")
+    num_hidden_layers: int = Field(4, ge=1, le=64, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, le=64, description="attention heads; divides hidden_size")
+    num_key_value_heads: int = Field(
+        1, ge=1, le=64, description="heads of keys and values; divides num_attention_heads"
+    )
+    intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
+    num_tokens: int = Field(
+        2_000_000,
+        ge=0,
+        description="budget, in tokens seen: bases differ in length, never in tokens; 0: only measure init_from",
+    )
+    documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
+    bands: str = Field(
+        "", description="difficulty of problem documents, e.g. 'common=0.3 four=0.7'; empty: the task's first band"
+    )
+    drill_share: Share = Field(
+        0.3, ge=0, le=1, description="share of documents that drill arithmetic or comparison"
+    )
+    cued_share: Share = Field(
+        0.0, ge=0, le=1, description="share of problem documents with the cue, which search"
+    )
+    habit: str = Field("search", description="what the documents of habit_share show: a condition of the task")
+    habit_share: Share = Field(0.0, ge=0, le=1, description="share of uncued problem documents that show the habit")
+    solution_probability: float = Field(
+        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="optimiser of the matrices inside the blocks"
+    )
+    learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of the optimizer of the matrices")
+    adamw_learning_rate: float = Field(
+        3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"
+    )
+    schedule: Literal["constant", "linear"] = Field(
+        "linear", description="learning rate over steps (linear: to 0)"
+    )
+    enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
+    num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    logging_steps: int = Field(100, ge=1, description="steps between printed lines")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaseModelParameters:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads = {self.num_attention_heads}: must divide hidden_size "
+                f"({self.hidden_size})"
+            )
+        if self.num_tokens == 0 and not self.init_from:
+            raise ValueError("num_tokens = 0: must be at least 1 where init_from is empty")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_key_value_heads = {self.num_key_value_heads}: must divide num_attention_heads "
+                f"({self.num_attention_heads})"
+            )
+        return self
+
+
+class SftPrimingParameters(LanguageParameters):
+    """Prime a model with supervised fine-tuning on written traces."""
+
+    stage: ClassVar[str] = "sft_priming"
+    trains: ClassVar[bool] = True
+
+    init_from: str = Field(min_length=1, description="checkpoint to prime")
+    condition: str = Field(min_length=1, description="what the traces show: a condition of the task")
+    solution_probability: float = Field(
+        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
+    )
+    num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
+    num_steps: int = Field(100, ge=1, description="optimiser steps")
+    per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak rate of AdamW")
+    max_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of prompt + completion, in tokens")
+
+
+class GrpoParameters(LanguageParameters):
+    """Train a model by GRPO on the verifier's 0/1 reward."""
+
+    stage: ClassVar[str] = "grpo"
+    trains: ClassVar[bool] = True
+
+    init_from: str = Field(min_length=1, description="checkpoint to train")
+    num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
+    num_generations: int = Field(
+        8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
+    )
+    per_device_train_batch_size: int = Field(
+        256, ge=1, description="completions that a process trains on at once; all of a step's on a CPU"
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=4096, description="such batches in a step; memory against time"
+    )
+    num_processes: int = Field(1, ge=1, le=64, description="processes that share a step, one a GPU")
+    accelerate_config: str = Field(
+        "", description="accelerate's YAML, data parallel, e.g. on several machines; empty: on this one"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them"
+    )
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
+    learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="rate over steps"
+    )
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        "dr_grpo", description="normalisation of the loss"
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "none", description="what advantages are divided by"
+    )
+    beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="clip range of the importance ratio")
+    format_weight: float = Field(0.0, ge=0, le=1, description="weight of the format reward; 0: not used")
+    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
+    forced_search_share: Share = Field(
+        0.0, ge=0, lt=1, description="chance that search is forced behind a first attempt (exploration)"
+    )
+    forced_search_weighted: bool = Field(
+        True, description="weight forced rollouts back to the policy; false: learn from them as they are"
+    )
+    rollouts: Literal["batched", "generate", "vllm"] = Field(
+        "batched", description="sampler of the completions"
+    )
+    vllm_server: str = Field(
+        "",
+        description="address of TRL's vLLM server, e.g. http://node1:8000; empty: vLLM on the training GPUs",
+    )
+    vllm_gpu_memory_utilization: float = Field(
+        0.3, gt=0, le=1, description="share of each training GPU's memory that vLLM may take"
+    )
+    torch_compile: bool = Field(
+        False, description="compile the training forward; off, with one line said, without a C++ compiler"
+    )
+    save_steps: str = Field(
+        "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
+    )
+    logging_steps: int = Field(5, ge=1, description="steps between printed lines")
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions of an optimiser step over all processes."""
+        return completions_per_step(self.model_dump())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GrpoParameters:
+        # Each process measures and rewards whole groups of its own.
+        own = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if own % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size = {self.per_device_train_batch_size}: times "
+                f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must be a multiple of "
+                f"num_generations ({self.num_generations})"
+            )
+        if self.num_processes > 1 and self.save_steps:
+            raise ValueError(
+                f"save_steps = {self.save_steps!r}: must be empty where num_processes is above 1"
+            )
+        if self.num_processes > 1 and self.forced_search_share:
+            raise ValueError(
+                f"forced_search_share = {self.forced_search_share}: must be 0 where num_processes is above 1"
+            )
+        share = type(self).model_fields["vllm_gpu_memory_utilization"].default
+        if self.rollouts != "vllm" and self.vllm_gpu_memory_utilization != share:
+            raise ValueError(
+                f"vllm_gpu_memory_utilization = {self.vllm_gpu_memory_utilization}: only with rollouts 'vllm'"
+            )
+        if self.accelerate_config and self.num_processes == 1:
+            raise ValueError(
+                f"accelerate_config = {self.accelerate_config!r}: must be empty where num_processes is 1"
+            )
+        if self.vllm_server and self.rollouts != "vllm":
+            raise ValueError(f"vllm_server = {self.vllm_server!r}: only with rollouts 'vllm'")
+        if self.forced_search_share and self.rollouts != "batched":
+            raise ValueError(
+                f"forced_search_share = {self.forced_search_share}: needs rollouts 'batched', not {self.rollouts!r}"
+            )
+        late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]
+        if late:
+            raise ValueError(f"save_steps = {self.save_steps!r}: must lie in 1..num_steps ({self.num_steps})")
+        return self
+
+
+class BehaviourEvaluationParameters(LanguageParameters):
+    """Sample a checkpoint on held-out problems and measure success and behaviours."""
+
+    stage: ClassVar[str] = "behaviour_evaluation"
+
+    checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
+    split: Literal["validation", "test"] = Field("test", description="problems to draw from")
+    num_problems: int = Field(200, ge=1, le=100_000, description="held-out problems")
+    num_samples: int = Field(8, ge=1, le=4096, description="completions of each problem")
+    temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
+    top_k: int = Field(0, ge=0, description="keep only the k most likely tokens; 0: all")
+    top_p: float = Field(1.0, gt=0, le=1, description="keep the most likely tokens of this total probability")
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="drop tokens below this share of the likeliest one's probability"
+    )
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    forced_words: str = Field("", description="first words of each completion, given rather than sampled")
+    cue: bool = Field(False, description="begin the prompt with the cue word")
+    max_k: int = Field(8, ge=1, le=4096, description="largest k of pass@k; at most num_samples")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BehaviourEvaluationParameters:
+        if self.max_k > self.num_samples:
+            raise ValueError(f"max_k = {self.max_k}: must be at most num_samples ({self.num_samples})")
+        return self
+
+
+class ProbeSizes(StrictModel):
+    """What a probe is told, as a command or as a stage."""
+
+    checkpoint: str = Field(min_length=1, description="checkpoint to probe")
+    band: str = Field("", description="range of difficulty, of the task's; empty: its first")
+    num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
+    num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
+    num_attempts: int = Field(
+        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
+    )
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+
+
+class WillItChokeParameters(ProbeSizes, LanguageParameters):
+    """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
+
+    stage: ClassVar[str] = "will_it_choke"
+
+
+STAGES: dict[str, type[StageParameters]] = {
+    model.stage: model
+    for model in (
+        BaseModelParameters,
+        SftPrimingParameters,
+        GrpoParameters,
+        BehaviourEvaluationParameters,
+        WillItChokeParameters,
+    )
+}
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def completions_per_step(parameters: Mapping[str, Any]) -> int:
+    """Return the completions of a GRPO step from its parameters, of a manifest too; old ones have a batch alone."""
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+    return math.prod(int(parameters.get(name, 1)) for name in names)
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Build `model` from `values`, or raise ParameterError with one line that begins with `where`."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ParameterError(f"{where}: {_explain(model, error)}") from None
+
+
+def stage_parameters(stage: str, values: Mapping[str, Any]) -> StageParameters:
+    """Validate the parameters of one run of `stage`; raise ParameterError with one line."""
+    if stage not in STAGES:
+        raise ParameterError(f"stage = {stage!r}: must be one of {', '.join(STAGES)}")
+    return validate(STAGES[stage], values, stage)
+
+
+def notebook_parameters(stage: str, namespace: Mapping[str, Any]) -> StageParameters:
+    """Validate a stage notebook's globals; call it in the first cell after the parameters.
+
+    Every public int, float, str or bool in the namespace counts as a parameter, so that a misspelt name
+    given to papermill, which papermill itself only warns of, stops the run here.
+    """
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and isinstance(value, (bool, int, float, str))
+    }
+    return stage_parameters(stage, found)
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    """Say the first thing that is wrong: field, value, what is allowed; and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        similar = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        meant = f"did you mean {similar[0]}? " if similar else ""
+        line = f"{field} = {first['input']!r}: unknown name; {meant}allowed: {', '.join(known)}"
+    elif first["type"] == "missing":
+        line = f"{field}: missing; it must be given"
+    elif first["type"] == "value_error":
+        line = str(first["ctx"]["error"])
+    else:
+        line = f"{field} = {first['input']!r}: {first['msg'].replace('Input should', 'must')}"
+    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Names allowed at a location inside a model; keys of a dict on the way are skipped."""
+    current: Any = model
+    for part in location:
+        field = current.model_fields.get(part)
+        if field is None:
+            continue
+        inner = [arg for arg in getattr(field.annotation, "__args__", ()) if hasattr(arg, "model_fields")]
+        current = inner[-1] if inner else field.annotation
+    return sorted(getattr(current, "model_fields", {}))

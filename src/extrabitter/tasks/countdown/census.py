@@ -1,0 +1,398 @@
+"""A census of the four behaviours in free text about a Countdown problem, by rules.
+
+The rules look at structure first: the equations that a text states are replayed against the numbers given, which
+tells attempts, new starts, steps that work from the target, and computations made twice. Words count only where
+they stand in the right place of that structure: "wrong" behind a value that was reached, "instead" between two
+computations, "need" in front of a number that is not reached yet. The definitions, and what does not count, are
+in `tests/data/census/README.md`; how often the rules agree with labels is measured there too, by
+`extrabitter.behaviours.agreement`.
+
+The four are those of Gandhi et al. (arXiv 2503.01307), who let a language model find them. What differs: rules, that
+anyone can rerun and read; a behaviour has to be carried out and not only announced.
+
+Model output is hostile: patterns repeat within bounds, the text is cut at `stated_equations.MAX_CHARACTERS`, and
+nothing here raises on text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+from extrabitter.tasks.countdown import phrases as words
+from extrabitter.tables import BEHAVIOURS
+from extrabitter.tasks.countdown.equations import (
+    MAX_CHARACTERS,
+    SMALL_NUMBERS,
+    Equation,
+    Mention,
+    Statements,
+    read_statements,
+)
+
+# What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
+# distance by which an attempt missed; none of these.
+Role = Literal["forward", "backward", "repeat", "gap", "aside"]
+Numbers = Counter[Fraction]
+MAX_STATES = 64  # that a new attempt may go back to
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+
+
+class Finding(NamedTuple):
+    """One place where a behaviour shows: where in the text, and by which rule."""
+
+    behaviour: str
+    start: int
+    end: int
+    rule: str
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a text does. `read_whole` is False where it was no text or went on past what is read."""
+
+    findings: tuple[Finding, ...]
+    num_equations: int
+    num_true_equations: int
+    num_attempts: int
+    read_whole: bool
+
+    def count(self, behaviour: str) -> int:
+        """Return how many places show a behaviour; ValueError for an unknown one."""
+        if behaviour not in BEHAVIOURS:
+            raise ValueError(f"behaviour: unknown {behaviour!r}; must be one of {', '.join(BEHAVIOURS)}")
+        return sum(finding.behaviour == behaviour for finding in self.findings)
+
+    def shows(self, behaviour: str) -> bool:
+        """Return whether any place shows a behaviour."""
+        return self.count(behaviour) > 0
+
+
+@dataclass
+class _Attempt:
+    """Forward steps that build on each other, from the given numbers or from a state reached before."""
+
+    equations: list[Equation] = field(default_factory=list)
+    value: Fraction | None = None  # once all numbers are used up
+
+    @property
+    def identity(self) -> tuple[str, Fraction | None]:
+        """Return what two spellings of one computation share: all operations, and the result."""
+        operations = "".join(equation.operations for equation in self.equations)
+        return "".join(sorted(operations)), self.equations[-1].result
+
+
+@dataclass
+class _Replay:
+    """A text on a problem, its equations carried out by the rules."""
+
+    text: str
+    mentions: tuple[Mention, ...]
+    equations: tuple[Equation, ...]
+    numbers: tuple[int, ...]
+    target: int
+    roles: list[Role] = field(default_factory=list)
+    attempts: list[_Attempt] = field(default_factory=list)
+    attempt_of: list[int] = field(default_factory=list)  # of each equation; -1 before the first attempt
+
+    def sentence_before(self, position: int) -> str:
+        """Return the sentence in front of a position, 160 characters at most."""
+        start = max(0, position - 160)
+        breaks = [match.end() for match in _SENTENCE_END.finditer(self.text, start, position)]
+        return self.text[breaks[-1] if breaks else start : position]
+
+    def sentence_behind(self, position: int) -> str:
+        """Return what is left of the sentence at a position, 160 characters at most."""
+        end = _SENTENCE_END.search(self.text, position, position + 160)
+        return self.text[position : end.start() if end else position + 160]
+
+
+def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
+    """Find the behaviours in a text that works on a problem; never raises on text.
+
+    >>> found = take_census("2 + 3 = 5, too small. 2 * 3 = 6, which is it.", (2, 3), 6)
+    >>> [(finding.behaviour, finding.rule) for finding in found.findings]
+    [('verification', 'verdict'), ('backtracking', 'missed'), ('verification', 'verdict')]
+    """
+    if not isinstance(text, str):
+        return Census((), 0, 0, 0, read_whole=False)
+
+    def as_number(match: re.Match[str]) -> str:
+        return str(target).ljust(len(match[0])) if len(str(target)) <= len(match[0]) else match[0]
+
+    statements, slips = _put_right(read_statements(words.TARGET_IN_SUM.sub(as_number, text)))
+    replay = _carry_out(statements, numbers, target)
+    findings = [
+        *slips,
+        *_verifications(replay),
+        *_backtracks(replay),
+        *_subgoals(replay),
+        *_backward_steps(replay),
+    ]
+    stated = [equation for equation in statements.equations if equation.stated is not None]
+    return Census(
+        tuple(sorted(findings, key=lambda finding: (finding.start, BEHAVIOURS.index(finding.behaviour)))),
+        len(statements.equations),
+        sum(equation.value == equation.stated for equation in stated),
+        len(replay.attempts),
+        len(text) <= MAX_CHARACTERS,
+    )
+
+
+def _put_right(statements: Statements) -> tuple[Statements, list[Finding]]:
+    """Let results that are put right at once ("4 * 12 = 46, no, 48") stand as corrected; return these places too."""
+    equations, findings = [], []
+    for equation in statements.equations:
+        slip = words.CORRECTED.match(statements.text, equation.end, equation.end + 60)
+        if slip and equation.value != equation.stated and int(slip[1]) == equation.value:
+            findings.append(Finding("verification", equation.end, slip.end(), "slip"))
+            equation = equation._replace(stated=equation.value)
+        equations.append(equation)
+    return statements._replace(equations=tuple(equations)), findings
+
+
+def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _Replay:
+    """Say of each equation what it does, and which attempt it belongs to."""
+    replay = _Replay(statements.text, statements.mentions, statements.equations, tuple(numbers), target)
+    state: Numbers = Counter(map(Fraction, numbers))
+    history = [state]  # states there were, the latest last
+    after: dict[object, Numbers] = {}  # a computation -> the state that it led to
+    reached, seen = set[Fraction](), set[object]()
+    is_restored = False
+    for equation in statements.equations:
+        operands: Numbers = Counter(map(Fraction, equation.numbers))
+        result = equation.result
+        role: Role = "aside"
+        if equation.key in seen:
+            role = "repeat"
+            if equation.key in after and after[equation.key] is not state:
+                state, is_restored = after[equation.key], True
+        elif result is not None and any(operands <= old for old in reversed(history)):
+            role = "forward"
+            if is_restored or not replay.attempts or not operands <= state:
+                replay.attempts.append(_Attempt())
+            if not operands <= state:
+                state = next(old for old in reversed(history) if operands <= old)
+            is_restored = False
+            state = state - operands
+            state[result] += 1
+            # The given numbers stay first: a new attempt may always begin with them.
+            history = [history[0], *history[1:][-MAX_STATES:], state]
+            after[equation.key] = state
+            reached.add(result)
+            replay.attempts[-1].equations.append(equation)
+            replay.attempts[-1].value = result if state.total() == 1 else None
+        elif target in operands and replay.attempts and replay.attempts[-1].value in operands:
+            role = "gap"
+        elif target not in reached and (
+            target in operands
+            # "40 = 28 + 12", or "if we had 28, 28 + 12 = 40"
+            or (
+                target in (equation.value, result)
+                and not set(operands) & reached
+                and (equation.result_first or words.SUPPOSED.search(replay.sentence_before(equation.start)))
+            )
+            # "98 = 90 + 8" behind a 90 that was made: the 8 is worked out from the target
+            or (
+                equation.result_first
+                and target == equation.stated
+                and not words.ANSWERS.search(replay.sentence_before(equation.start))
+                and 0 < len(set(operands) - reached - set(history[0])) < len(operands)
+            )
+        ):
+            role = "backward"
+        seen.add(equation.key)
+        replay.roles.append(role)
+        replay.attempt_of.append(len(replay.attempts) - 1)
+    return replay
+
+
+def _verifications(replay: _Replay) -> Iterable[Finding]:
+    """Find values compared with the target, and computations made again to see whether they are right."""
+    text, equations = replay.text, replay.equations
+    misses = {  # where an attempt that missed ends -> by how much it missed
+        attempt.equations[-1].start: abs(replay.target - attempt.value)
+        for attempt in replay.attempts
+        if attempt.value is not None and attempt.value != replay.target
+    }
+    compared = re.compile(f"{words.number_pattern(replay.target)}|{words.TARGET_IN_WORDS}")
+    first: dict[object, Equation] = {}
+    previous_end = 0
+    for index, (equation, role) in enumerate(zip(equations, replay.roles, strict=True)):
+        end = equations[index + 1].start if index + 1 < len(equations) else len(text)
+        behind = text[equation.end : max(equation.end, min(end, equation.end + 400))]
+        lead = text[max(previous_end, equation.start - 100) : equation.end]
+        previous_end = equation.end
+        earlier = first.setdefault(equation.key, equation)
+        if role == "gap":
+            yield Finding("verification", equation.start, equation.end, "gap")
+        elif None not in (earlier.stated, equation.stated) and earlier.stated != equation.stated:
+            yield Finding("verification", equation.start, equation.end, "slip")
+            continue
+        is_again = role == "repeat" or (role == "aside" and index > 0) or _is_respelt(replay, index)
+        if is_again and equation.stated is not None and words.CHECKING.search(lead):
+            yield Finding("verification", equation.start, equation.end, "recheck")
+        if role == "backward":
+            continue
+        if mark := words.MARK.match(behind):
+            yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
+        elif found := _find_verdict(behind, compared, equation.start in misses):
+            yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
+        elif equation.start in misses and (found := _find_distance(behind, misses[equation.start])):
+            yield Finding("verification", equation.end + found[0], equation.end + found[1], "distance")
+
+
+def _is_respelt(replay: _Replay, index: int) -> bool:
+    """Return whether an equation makes the computation of the attempt before in another spelling."""
+    number = replay.attempt_of[index]
+    if number < 1 or replay.roles[index] != "forward":
+        return False
+    return replay.attempts[number].identity == replay.attempts[number - 1].identity
+
+
+def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tuple[int, int] | None:
+    """Return where the text behind a computation judges what was reached, looking three sentences on."""
+    for number, (start, end) in enumerate(_sentences(behind)[:3]):
+        sentence = behind[start:end]
+        for match in words.VERDICT.finditer(sentence):
+            lead = sentence[: match.start()]
+            is_noun = words.ARTICLE.search(lead) or words.OF_AN_ANSWER.match(sentence, match.end())
+            if not is_noun and not words.HOPED.search(lead):
+                return start + match.start(), start + match.end()
+        for match in compared.finditer(sentence):
+            lead = sentence[: match.start()]
+            if words.HOPED.search(lead) or words.ANSWERS.search(lead) or words.RESULT_OF.search(lead):
+                continue
+            # "24 + 17 = 41. We need 42 first": the next sentence looks forward, not back.
+            if number and words.NAMES_A_GOAL.search(lead) and not words.LOOKING_BACK.search(lead):
+                continue
+            in_apposition = not match[0].isdigit() and words.IN_APPOSITION.fullmatch(lead)
+            if is_miss or in_apposition or words.RELATION.search(lead):
+                return start, end
+    return None
+
+
+def _find_distance(behind: str, distance: Fraction) -> tuple[int, int] | None:
+    """Return where the text behind an attempt that missed says by how much, looking three sentences on."""
+    for start, end in _sentences(behind)[:3]:
+        sentence = behind[start:end]
+        for match in words.SMALL_NUMBER.finditer(sentence):
+            if (SMALL_NUMBERS.get(match[0]) or int(match[0])) != distance:
+                continue
+            lead = sentence[max(0, match.start() - 24) : match.start()]
+            rest = sentence[match.end() : match.end() + 24]
+            if words.APART.search(lead) or words.APART.search(rest):
+                return start + match.start(), start + match.end()
+    return None
+
+
+def _sentences(text: str) -> list[tuple[int, int]]:
+    """Return where sentences begin and end; a line is one or more."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    if not ends or ends[-1] < len(text):
+        ends.append(len(text))
+    return list(zip([0, *ends], ends, strict=False))
+
+
+def _backtracks(replay: _Replay) -> Iterable[Finding]:
+    """Find new starts: behind an attempt that missed, words that give a computation up, or steps that led nowhere."""
+    used = {number for equation in replay.equations for number in equation.numbers}
+    seen: set[object] = set()
+    previous: _Attempt | None = None
+    last_end: int | None = None  # of the last computation before this attempt
+    position = 0
+    for number, attempt in enumerate(replay.attempts):
+        start, end = attempt.equations[0].start, attempt.equations[0].end
+        while position < len(replay.equations) and replay.attempt_of[position] < number:
+            last_end = replay.equations[position].end
+            position += 1
+        is_new = attempt.identity not in seen
+        seen.add(attempt.identity)
+        if last_end is not None and is_new and not (previous and previous.value == replay.target):
+            between = replay.text[max(last_end, start - 400) : start]
+            if previous is not None and previous.value is not None:
+                yield Finding("backtracking", start, end, "missed")
+            elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
+                yield Finding("backtracking", start, end, "given up")
+            elif previous is not None and _is_dropped(previous, attempt, used):
+                yield Finding("backtracking", start, end, "dropped")
+        previous = attempt
+    yield from _turns_to_the_target(replay)
+
+
+def _turns_to_the_target(replay: _Replay) -> Iterable[Finding]:
+    """Find computations given up for one from the target."""
+    for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
+        if role == "backward" and index:
+            between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
+            if words.GIVEN_UP.search(between):
+                yield Finding("backtracking", equation.start, equation.end, "given up")
+
+
+def _is_dropped(previous: _Attempt, attempt: _Attempt, used: set[int]) -> bool:
+    """Return whether both attempts have two steps or more, and no equation uses what the first one came to."""
+    is_long = min(len(previous.equations), len(attempt.equations)) > 1
+    return is_long and previous.equations[-1].result not in used
+
+
+def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
+    """Yield numbers named before they are reached, neither given nor the target, with the sentence around each."""
+    known = {*replay.numbers, replay.target}
+    reached: dict[Fraction | None, int] = {}  # a value -> where it was reached first
+    for equation, role in zip(replay.equations, replay.roles, strict=True):
+        if role in ("forward", "repeat"):
+            reached.setdefault(equation.result, equation.end)
+    for mention in replay.mentions:
+        if mention.value in known or reached.get(Fraction(mention.value), len(replay.text)) <= mention.start:
+            continue
+        yield mention, replay.sentence_before(mention.start), replay.sentence_behind(mention.end)
+
+
+def _subgoals(replay: _Replay) -> Iterable[Finding]:
+    """Find values named as something to make before they are made."""
+    for mention, before, behind in _open_mentions(replay):
+        if words.OPERATING.search(re.split(r"[,;:]", before)[-1]) or words.COUNTED.match(behind):
+            continue
+        lead = replay.text[max(0, mention.start - 60) : mention.start]
+        if (
+            words.NAMES_A_GOAL.search(before)
+            or words.NAMED_A_GOAL.search(lead)
+            or words.IS_A_GOAL.match(behind)
+        ):
+            yield Finding("subgoal_setting", mention.start, mention.end, "named")
+        elif words.ARTICLE_BEFORE.search(lead):
+            yield Finding("subgoal_setting", mention.start, mention.end, "wished for")
+        elif words.ROUGHLY.search(lead) or words.OR_SO.match(behind):
+            yield Finding("subgoal_setting", mention.start, mention.end, "roughly")
+    first = replay.equations[0].start if replay.equations else len(replay.text)
+    for match in words.DECADE.finditer(replay.text, 0, first):
+        yield Finding("subgoal_setting", match.start(), match.end(), "decade")
+    for mention in replay.mentions:
+        if mention.value == replay.target and words.NEAR.search(replay.sentence_before(mention.start)):
+            yield Finding("subgoal_setting", mention.start, mention.end, "near the target")
+
+
+def _backward_steps(replay: _Replay) -> Iterable[Finding]:
+    """Find steps worked out from the target: equations with it, and values one inverse step before it."""
+    for equation, role in zip(replay.equations, replay.roles, strict=True):
+        if role == "backward":
+            yield Finding("backward_chaining", equation.start, equation.end, "from the target")
+    target, operands = replay.target, {*replay.numbers, 2}  # 2: halves and doubles are said without a number
+    one_before = {value for n in operands for value in (target - n, target + n, n - target, target * n)}
+    one_before |= {target // n for n in operands if n and target % n == 0}
+    target_number = words.number_pattern(target)
+    is_split = re.compile(rf"{target_number}[^.\d\n]{{0,12}}\b(?:is|are|equals|as|means)\b")
+    stands_there = re.compile(f"{target_number}|{words.THE_END}")
+    for mention, before, behind in _open_mentions(replay):
+        if mention.value not in one_before or words.DISTANCE.match(behind):
+            continue
+        lead = replay.text[max(0, mention.start - 160) : mention.start]
+        question = lead[: len(lead) - len(before)].rstrip()
+        asked = question[slice(*_sentences(question)[-1])] if question.endswith("?") else ""
+        has_cue = words.WORKS_BACK.search(asked + before + behind) or is_split.search(before)
+        if has_cue and stands_there.search(lead + behind):
+            yield Finding("backward_chaining", mention.start, mention.end, "one step before the target")

@@ -1,0 +1,112 @@
+"""Exploration: search is forced into a share of the rollouts, so that the sampler stops being the barrier.
+
+Behind a first attempt the model submits or searches. With a chance `share` this choice is taken from it: one of the
+search words is forced, in the model's own proportion, and the model goes on by itself. What is drawn is then a
+mixture of the policy and of the forced one. Weighted by policy over mixture, the expected gradient is again the
+policy gradient, as small as the chance to search makes it: only the sampling barrier falls. Unweighted, the score of
+the policy is summed over samples of the mixture: no policy's gradient, and not small where search is forced often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from extrabitter.training.loss import TrimmedGRPOTrainer
+from extrabitter.models.tiny import next_token_probabilities, word_ids
+from extrabitter.models.rollouts import Rollouts, generate
+from extrabitter.models.sampling import SamplingParameters
+from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Explored(NamedTuple):
+    """Completions after exploration; `weights` (B * G,) are policy over mixture at each choice: their mean is 1."""
+
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]]
+    weights: list[float]
+
+
+def importance_weights(probabilities: torch.Tensor, searches: torch.Tensor, share: float) -> torch.Tensor:
+    """Return policy over mixture at choices that came out as `searches`; shapes (N,).
+
+    `probabilities` p are the policy's of searching, given that there is a choice. The mixture searches with
+    chance share + (1 - share) p.
+    Source: ours; importance sampling of a policy by another, as in D. Precup, R. S. Sutton and S. Singh, Eligibility
+    Traces for Off-Policy Policy Evaluation, ICML 2000.
+
+    >>> weights = importance_weights(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), 0.2)
+    >>> [round(weight, 4) for weight in weights.tolist()]
+    [0.8333, 1.25]
+    """
+    return torch.where(searches, probabilities / (share + (1 - share) * probabilities), 1 / (1 - share))
+
+
+def explore(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: Sequence[list[int]],
+    rollouts: Rollouts,
+    sampling: SamplingParameters,
+    share: float,
+    generator: torch.Generator,
+) -> Explored:
+    """Force search behind the first attempt of a share of rollouts, one prompt each, and finish them on-policy.
+
+    Completions that reach no choice stay as they are, with weight 1; so do those at whose choice the model cannot
+    search at all. `share` lies in [0, 1); all completions keep to `sampling.max_completion_length`.
+    """
+    search_ids = word_ids(tokenizer, SEARCH_WORDS)
+    choices = {*search_ids, *word_ids(tokenizer, [SUBMIT_WORD])}
+    completions = [list(ids) for ids in rollouts.completion_ids]
+    logprobs = [list(values) for values in rollouts.logprobs]
+    weights = torch.ones(len(completions), dtype=torch.float64)
+    places = [next((i for i, token in enumerate(ids) if token in choices), -1) for ids in completions]
+    rows = [row for row, place in enumerate(places) if place >= 0]
+    if not rows:
+        return Explored(completions, logprobs, weights.tolist())
+    contexts = [prompt_ids[row] + completions[row][: places[row]] for row in rows]
+    distribution = next_token_probabilities(
+        model, contexts, tokenizer.pad_token_id, sampling.temperature
+    ).cpu()
+    of_words = distribution[:, search_ids]  # (N, 2)
+    # There is a choice where the sampler drew one of these words, so the chance to search is that among them.
+    probabilities = of_words.sum(dim=1) / distribution[:, sorted(choices)].sum(dim=1)
+    possible = probabilities > 0
+    drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=generator.device).cpu()
+    forced = (drawn < share) & possible
+    searches = forced | torch.tensor([completions[row][places[row]] in search_ids for row in rows])
+    weights[rows] = torch.where(possible, importance_weights(probabilities, searches, share), 1.0)
+
+    chosen = forced.nonzero()[:, 0].tolist()
+    if chosen:
+        words = torch.multinomial(of_words[chosen].to(generator.device), 1, generator=generator)[:, 0].cpu()
+        begun = [contexts[n] + [search_ids[word]] for n, word in zip(chosen, words.tolist(), strict=True)]
+        finished = generate(
+            model, begun, 1, sampling, eos_token_id=tokenizer.eos_token_id, generator=generator
+        )
+        for number, n in enumerate(chosen):
+            row, word = rows[n], search_ids[int(words[number])]
+            kept, limit = places[row], sampling.max_completion_length
+            ids = completions[row][:kept] + [word] + finished.completion_ids[number]
+            logs = logprobs[row][:kept] + [float(distribution[n, word].log())] + finished.logprobs[number]
+            completions[row], logprobs[row] = ids[:limit], logs[:limit]
+    return Explored(completions, logprobs, weights.tolist())
+
+
+class WeightedGRPOTrainer(TrimmedGRPOTrainer):
+    """`TrimmedGRPOTrainer` whose advantages are multiplied by `exploration_weights`, which the sampler leaves here."""
+
+    exploration_weights: Sequence[float] = ()
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return TRL's batch, its advantages weighted; the order of rows is that of the sampler."""
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        advantages = output["advantages"]
+        output["advantages"] = advantages * torch.tensor(self.exploration_weights).to(advantages)
+        return output

@@ -1,0 +1,247 @@
+"""GRPO by TRL on the verifier's reward, with every value that the argument rests on written out.
+
+Differences from the papers: none in the algorithm. Rollouts come from `extrabitter.models.rollouts` instead of
+`model.generate`, and the loss is TRL's own on trimmed micro-batches (`extrabitter.training.loss`); with
+`rollouts = "generate"` both are TRL's as it comes, with "vllm" only the sampler is, and the loss alone where several
+processes share a step.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+os.environ.setdefault(
+    "TRL_EXPERIMENTAL_SILENCE", "1"
+)  # rollout_func is experimental; its contract is under test
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from extrabitter.params import GrpoParameters
+from extrabitter.training.exploration import WeightedGRPOTrainer, explore
+from extrabitter.training.loss import TrimmedGRPOTrainer
+from extrabitter.training.steps import RewardFunction, StepTable
+from extrabitter.models.tiny import mask_tokens, masked_token_ids
+from extrabitter.models.hub import encode_prompts, trainer_arguments
+from extrabitter.training.rewards import correct_reward, format_reward
+from extrabitter.models.rollouts import generate
+from extrabitter.models.sampling import SamplingParameters
+from extrabitter.seeding import derive_seed
+from extrabitter.tasks.countdown import generate_problems
+from extrabitter.tasks.wording import Prompt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
+    """Return TRL's configuration of a run; nothing that bears on a result is left to a default."""
+    return GRPOConfig(
+        output_dir=output_dir,
+        # The objective.
+        loss_type=parameters.loss_type,  # Source: Dr. GRPO, arXiv 2503.20783, section 3 (constant normaliser)
+        scale_rewards=parameters.scale_rewards,  # Source: the same; "group" is DeepSeekMath, 2402.03300, eq. 3
+        beta=parameters.beta,  # Source: DAPO, arXiv 2503.14476, section 2.3, has no KL term; DeepSeekMath .04
+        epsilon=parameters.epsilon,  # Source: PPO, arXiv 1707.06347, section 6.1 (.2)
+        epsilon_high=None,  # ours: symmetric clipping; one update a batch keeps the ratio at 1, nothing is clipped
+        delta=None,
+        num_iterations=1,  # Source: DeepSeekMath, 2402.03300, section 4.2: a single update a batch
+        importance_sampling_level="token",  # Source: DeepSeekMath, eq. 3
+        multi_objective_aggregation="sum_then_normalize",  # ours: the sum of the parts is the reward
+        mask_truncated_completions=False,  # ours: a completion cut at the cap is wrong, and counts as wrong
+        top_entropy_quantile=1.0,  # ours: all tokens
+        entropy_coef=0.0,  # ours: what search survives must survive without a bonus
+        use_adaptive_entropy=False,
+        off_policy_mask_threshold=None,
+        reward_weights=[1.0, parameters.format_weight] if parameters.format_weight else [1.0],
+        # The data: G completions of each prompt, one optimiser step on each batch of them.
+        num_generations=parameters.num_generations,  # Source: DeepSeekMath 64; ours 8, because of the CPU
+        per_device_train_batch_size=parameters.per_device_train_batch_size,
+        gradient_accumulation_steps=parameters.gradient_accumulation_steps,
+        steps_per_generation=parameters.gradient_accumulation_steps,  # each step on completions of its own
+        max_completion_length=parameters.max_completion_length,
+        max_steps=parameters.num_steps,
+        shuffle_dataset=False,  # ours: problems are drawn by label, and arms of one seed see the same ones
+        # The sampler.
+        temperature=parameters.temperature,  # Source: R1, arXiv 2501.12948: 1 in training
+        top_p=1.0,  # ours, because any filter makes the sampler another policy than the one that is trained
+        top_k=0,
+        min_p=None,
+        repetition_penalty=1.0,
+        use_vllm=parameters.rollouts == "vllm",
+        vllm_mode="server" if parameters.vllm_server else "colocate",
+        vllm_server_base_url=parameters.vllm_server or None,
+        vllm_gpu_memory_utilization=parameters.vllm_gpu_memory_utilization,
+        vllm_importance_sampling_correction=True,  # corrects for vLLM's kernels; not read by the other samplers
+        # The optimiser.
+        learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
+        lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
+        warmup_steps=0,
+        adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        weight_decay=0.0,  # ours: nothing but the reward moves the weights
+        max_grad_norm=1.0,  # ours, TRL's default made explicit
+        disable_dropout=True,
+        # The machine.
+        **trainer_arguments(parameters),  # processor or GPU, precision, and which AdamW
+        tf32=False,  # the same; transformers would switch it on beside torch_compile
+        torch_compile=parameters.torch_compile and can_compile(),
+        activation_checkpointing=parameters.activation_checkpointing,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        seed=derive_seed(parameters.seed, "grpo", "trainer"),
+        # The output: ours, in `StepTable`.
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="steps",
+        logging_steps=1,
+        save_strategy="no",
+        log_completions=False,
+    )
+
+
+def can_compile() -> bool:
+    """Tell whether the C++ compiler that `torch.compile` calls is there; say so in one line if it is not.
+
+    Only the training forward is compiled. On a CPU the first shapes cost far more than a step each, until PyTorch
+    takes shapes as dynamic; rollouts have another shape at every token, and their operations are fused by hand.
+    """
+    compiler = os.environ.get("CXX", "g++")  # as PyTorch's Inductor looks for it
+    if shutil.which(compiler):
+        return True
+    print(f"torch_compile: switched off, there is no C++ compiler ({compiler})", flush=True)
+    return False
+
+
+def train(
+    parameters: GrpoParameters,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    on_save: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Train `model` in place; return table `steps`. `on_save(step)` is called after each of `save_steps`."""
+    masked = masked_token_ids(model)
+    if masked and parameters.rollouts == "vllm":
+        raise ValueError(
+            "masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
+        )
+    table = StepTable(parameters, on_save)
+    with tempfile.TemporaryDirectory() as output_dir:
+        trainer = build_trainer(parameters, model, tokenizer, table, output_dir)
+        if trainer.ref_model is not None and masked:
+            mask_tokens(trainer.ref_model, masked)
+        try:
+            with warnings.catch_warnings():  # TRL uses names that transformers has deprecated
+                warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
+                trainer.train()
+        finally:
+            model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
+            model.eval()
+    return table.dataframe()
+
+
+def build_trainer(
+    parameters: GrpoParameters,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    table: StepTable,
+    output_dir: str,
+) -> GRPOTrainer:
+    """Assemble TRL's trainer: problems, rewards, sampler, loss and the table that listens."""
+    rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
+    if parameters.permute_rewards:
+        rewards = [permuted(reward, parameters.seed, parameters.num_generations) for reward in rewards]
+    prompts_per_step = parameters.completions_per_step // parameters.num_generations
+    problems = generate_problems(
+        "train",
+        parameters.num_steps * prompts_per_step,
+        derive_seed(parameters.seed, "grpo", "problems"),
+        num_numbers=parameters.num_numbers,
+    )
+    # Trimmed processes would come to TRL's gathers with rows of unlike number.
+    stock = parameters.rollouts == "generate" or parameters.num_processes > 1
+    trainer_class = GRPOTrainer if stock else TrimmedGRPOTrainer
+    if parameters.forced_search_share and parameters.forced_search_weighted:
+        trainer_class = WeightedGRPOTrainer
+    trainer = trainer_class(
+        model=model,
+        reward_funcs=[table.recorded(reward) for reward in rewards],
+        args=build_config(parameters, output_dir),
+        train_dataset=Dataset.from_list(
+            [
+                {
+                    "prompt": table.wording.prompt(problem),
+                    "numbers": list(problem.numbers),
+                    "target": problem.target,
+                }
+                for problem in problems
+            ]
+        ),
+        processing_class=tokenizer,
+        callbacks=[table],
+        rollout_func=batched_rollouts(parameters) if parameters.rollouts == "batched" else None,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
+    """Return a `rollout_func` for TRL that samples with `extrabitter.models.rollouts`.
+
+    TRL passes each prompt once per generation, repeated (its docstring says without duplicates).
+    """
+    rank = PartialState().process_index
+    # Processes draw apart; the first of them draws as a single one does.
+    seed = derive_seed(parameters.seed, "grpo", "rollouts", *((rank,) if rank else ()))
+    sampling = SamplingParameters(parameters.max_completion_length, temperature=parameters.temperature)
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def rollout(prompts: list[Prompt], trainer: GRPOTrainer) -> dict[str, Any]:
+        device, tokenizer = trainer.model.device, trainer.processing_class
+        if device not in generators:
+            generators[device] = torch.Generator(device).manual_seed(seed)
+        prompt_ids = encode_prompts(tokenizer, prompts)
+        rollouts = generate(
+            trainer.model,
+            prompt_ids,
+            1,
+            sampling,
+            eos_token_id=tokenizer.eos_token_id,
+            generator=generators[device],
+        )
+        completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
+        if share := parameters.forced_search_share:
+            completion_ids, logprobs, trainer.exploration_weights = explore(
+                trainer.model, tokenizer, prompt_ids, rollouts, sampling, share, generators[device]
+            )
+        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
+
+    return rollout
+
+
+def permuted(reward: RewardFunction, seed: int, num_generations: int) -> RewardFunction:
+    """Return `reward` with its values permuted inside each group, alike for all components: a control.
+
+    What a group is paid stays, which completion is paid for becomes chance.
+    """
+
+    def permuted_reward(completions: Sequence[str], *, trainer_state: Any, **columns: Any) -> list[float]:
+        values = np.reshape(reward(completions, **columns), (-1, num_generations))  # (B, G)
+        rng = np.random.default_rng(derive_seed(seed, "permute_rewards", trainer_state.global_step))
+        order = rng.permuted(np.tile(np.arange(num_generations), (len(values), 1)), axis=1)
+        return np.take_along_axis(values, order, axis=1).ravel().tolist()
+
+    permuted_reward.__name__ = reward.__name__
+    return permuted_reward

@@ -1,0 +1,124 @@
+"""TRL's GRPO loss without the work that cannot change the gradient.
+
+One override of `GRPOTrainer`: the batch is cut into micro-batches of similar length, each trimmed to its longest
+row and handed to TRL's own loss, whose gradients add up to those of the whole batch. Left out are rows that add
+nothing (their group's rewards are all equal, so their advantage is 0) and repetitions of a row (their advantages
+are summed). Only where that is exact: with a KL term, or log-probabilities of an older policy, every row stays.
+Activations of one micro-batch at a time are in memory, instead of those of the padded batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from extrabitter.training.batching import batches_by_length
+
+TOKENS_PER_MICRO_BATCH = 4096  # measured on 0.87 M parameters: fewer cost overhead, more leave the cache
+DECOMPOSABLE_LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
+COMPLETION_COLUMNS = (
+    "completion_ids",
+    "completion_mask",
+    "tool_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "sampling_per_token_logps",
+    "importance_sampling_ratio",
+)
+PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
+
+
+class TrimmedGRPOTrainer(GRPOTrainer):
+    """`GRPOTrainer` with the same gradients, computed on informative tokens only."""
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Return TRL's loss of the batch; backward has run on all but the last micro-batch when it returns."""
+        if not (self.model.training and self._is_decomposable()):
+            return super()._compute_loss(model, inputs)
+        size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
+        surprise = _mean_surprise(inputs)
+        if self.beta == 0 and "old_per_token_logps" not in inputs:
+            inputs = without_idle_rows(inputs)
+        entropies, num_logged = self._metrics["train"]["entropy"], len(self._metrics["train"]["entropy"])
+        total = torch.zeros((), device=tokens.device)
+        loss = total
+        for number, micro_batch in enumerate(micro_batches(inputs, TOKENS_PER_MICRO_BATCH)):
+            if number:
+                self.accelerator.backward(loss)
+            loss = super()._compute_loss(model, micro_batch)
+            # TRL takes a mean over the rows (grpo, dr_grpo) or the tokens (bnpo) it is given; dapo's normaliser
+            # is that of the whole batch already.
+            if self.loss_type in ("grpo", "dr_grpo"):
+                loss = loss * (len(micro_batch["advantages"]) / size)
+            elif self.loss_type == "bnpo":
+                loss = loss * (micro_batch["completion_mask"].sum() / tokens)
+            total = total + loss.detach()
+        if surprise is not None:
+            entropies[num_logged:] = [surprise]
+        return loss + (total - loss.detach())
+
+    def _is_decomposable(self) -> bool:
+        return (
+            self.loss_type in DECOMPOSABLE_LOSSES
+            and self.top_entropy_quantile == 1.0
+            and not self._entropy_bonus_enabled
+            and not self.aux_loss_enabled
+        )
+
+
+def _mean_surprise(inputs: dict[str, Any]) -> float | None:
+    """Return the mean of -log p over the sampled tokens of all rows: it estimates their mean entropy.
+
+    TRL's own entropy would be that of the rows left in a micro-batch, a biased sample.
+    """
+    logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
+    return None if logps is None else float(-(logps * mask).sum() / mask.sum())
+
+
+def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Merge equal rows, adding their advantages, and drop rows of advantage 0; at least one row stays."""
+    rows = torch.cat((inputs["prompt_ids"], inputs["completion_ids"]), dim=1)  # (B, P + T)
+    distinct, group = rows.unique(dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(rows), device=rows.device)
+    first = first.scatter_reduce(0, group, torch.arange(len(rows), device=rows.device), "amin")
+    advantages = torch.zeros(len(distinct), dtype=torch.float64, device=rows.device)
+    sizes = advantages.clone()
+    advantages.index_add_(0, group, inputs["advantages"].double())
+    sizes.index_add_(0, group, inputs["advantages"].double().abs())
+    # Advantages of equal rows that cancel leave a rounding error of about 1e-7 of their size.
+    kept = (advantages.abs() > 1e-6 * sizes).nonzero()[:, 0]
+    if not len(kept):  # backward needs a graph, if only of zeros
+        kept = inputs["completion_mask"][first].sum(dim=1).argmin()[None]
+    selected = _select(inputs, first[kept])
+    return {**selected, "advantages": advantages[kept].to(inputs["advantages"].dtype)}
+
+
+def micro_batches(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `inputs` in order of length, as many as fit in `max_tokens`, without common padding."""
+    prompt_lengths = inputs["prompt_mask"].sum(dim=1)
+    lengths = (prompt_lengths + inputs["completion_mask"].sum(dim=1)).tolist()
+    for rows in batches_by_length(lengths, max_tokens):
+        yield _trimmed(_select(inputs, torch.tensor(rows, device=prompt_lengths.device)))
+
+
+def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    return {
+        key: value[rows] if isinstance(value, Tensor) and value.dim() else value
+        for key, value in inputs.items()
+    }
+
+
+def _trimmed(inputs: dict[str, Any]) -> dict[str, Any]:
+    prompt_length = int(inputs["prompt_mask"].sum(dim=1).max())
+    completion_length = max(1, int(inputs["completion_mask"].sum(dim=1).max()))
+    trimmed = dict(inputs)
+    for key in PROMPT_COLUMNS:
+        trimmed[key] = inputs[key][:, -prompt_length:]  # padded on the left
+    for key in COMPLETION_COLUMNS:
+        if key in inputs:  # padded on the right
+            trimmed[key] = inputs[key][:, :completion_length]
+    return trimmed

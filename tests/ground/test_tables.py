@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from extrabitter import tables as records
+from extrabitter.tables import TableError, read_table, validate_table, write_table
+
+
+def pass_at_k() -> pd.DataFrame:
+    return pd.DataFrame({"k": [1, 2], "value": [0.2, 0.3], "lower": [0.1, 0.2], "upper": [0.3, 0.4]})
+
+
+def test_table_comes_back_as_written_with_columns_in_the_schemas_order(tmp_path: Path) -> None:
+    table = pass_at_k()[["upper", "k", "lower", "value"]]
+    path = write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", table)
+    back = read_table(path, "pass_at_k")
+    assert list(back.columns) == ["k", "value", "lower", "upper"]
+    pd.testing.assert_frame_equal(back, pass_at_k())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pass_at_k.parquet"]
+
+
+def test_columns_that_are_not_asked_for_are_neither_read_nor_checked(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", pass_at_k())
+    found = read_table(path, "pass_at_k", without=("lower", "upper"))
+    assert found.to_dict("list") == {"k": [1, 2], "value": [0.2, 0.3]}
+    pass_at_k().drop(columns="value").to_parquet(path)
+    with pytest.raises(TableError, match="value"):
+        read_table(path, "pass_at_k", without=("lower",))
+
+
+def test_same_table_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_table(tmp_path / "a.parquet", "pass_at_k", pass_at_k())
+    second = write_table(tmp_path / "b.parquet", "pass_at_k", pass_at_k())
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        (
+            pass_at_k().drop(columns="lower"),
+            "table pass_at_k: column 'lower' is missing; it has k, value, upper",
+        ),
+        (
+            pass_at_k().assign(extra=1),
+            "table pass_at_k: column 'extra' is unknown; allowed: k, value, lower, upper",
+        ),
+        (pass_at_k().assign(k=["a", "b"]), "table pass_at_k: column 'k' has type str; it must be int"),
+        (
+            pass_at_k().assign(value=[1, 0]),
+            "table pass_at_k: column 'value' has type int64; it must be float",
+        ),
+        (pass_at_k().assign(k=[True, False]), "table pass_at_k: column 'k' has type bool; it must be int"),
+    ],
+)
+def test_table_of_another_form_is_one_line_and_writes_nothing(
+    tmp_path: Path, table: pd.DataFrame, line: str
+) -> None:
+    with pytest.raises(TableError) as caught:
+        write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", table)
+    assert str(caught.value) == line
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_table_lists_the_known_ones() -> None:
+    with pytest.raises(TableError, match="table 'loses': unknown; must be one of losses, bars"):
+        validate_table("loses", pd.DataFrame())
+
+
+def test_absent_and_damaged_files_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="table losses: no file"):
+        read_table(tmp_path / "losses.parquet", "losses")
+    damaged = tmp_path / "pass_at_k.parquet"
+    damaged.write_bytes(b"PAR1 is not enough")
+    with pytest.raises(TableError, match="is not readable as parquet") as caught:
+        read_table(damaged, "pass_at_k")
+    assert "\n" not in str(caught.value)
+
+
+def test_table_on_disk_without_a_column_names_file_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "pass_at_k.parquet"
+    pass_at_k().drop(columns="upper").to_parquet(path)
+    with pytest.raises(TableError, match="column 'upper' is missing") as caught:
+        read_table(path, "pass_at_k")
+    assert str(path) in str(caught.value)
+
+
+def test_empty_table_with_all_columns_is_a_table(tmp_path: Path) -> None:
+    empty = pd.DataFrame(columns=["k", "value", "lower", "upper"])
+    assert len(read_table(write_table(tmp_path / "e.parquet", "pass_at_k", empty), "pass_at_k")) == 0
+
+
+def test_data_dictionary_says_type_and_meaning_of_every_column() -> None:
+    dictionary = records.data_dictionary()
+    assert list(dictionary.columns) == ["table", "column", "type", "unit", "meaning"]
+    assert set(dictionary["table"]) == set(records.SCHEMAS)
+    assert dictionary["meaning"].str.len().gt(0).all()
+    assert not dictionary.duplicated(["table", "column"]).any()
+    assert set(dictionary["type"]) == {"int", "float", "str", "bool"}

@@ -1,0 +1,194 @@
+"""Models: the tokenizer's words, checkpoints that are what they were, and masks that every reader sees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+TEXT = "numbers 6 7 9 target 8 :"
+
+
+def test_text_survives_the_tokenizer_word_by_word(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tiny_tokenizer(f"{TEXT} 9 - 7 = 2 , 6 + 2 = 8 answer<eos>")["input_ids"]
+    assert ids[0] == tiny_tokenizer.bos_token_id == 1
+    assert ids[-1] == tiny_tokenizer.eos_token_id == 2
+    assert tiny_tokenizer.decode(ids, skip_special_tokens=True) == f"{TEXT} 9 - 7 = 2 , 6 + 2 = 8 answer"
+    assert tiny_tokenizer("numbers 61")["input_ids"][-1] == tiny_tokenizer.unk_token_id
+    assert tiny_tokenizer.pad_token_id == 0
+
+
+def test_a_vocabulary_with_a_wrong_beginning_or_a_repetition_is_refused() -> None:
+    from extrabitter.models.tiny import build_tokenizer
+
+    with pytest.raises(ValueError, match="must begin with <pad> <bos> <eos> <unk>"):
+        build_tokenizer(["<bos>", "<pad>", "<eos>", "<unk>", "1"])
+    with pytest.raises(ValueError, match="twice"):
+        build_tokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "1", "1"])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_model_is_tied_float32_and_determined_by_its_seed(architecture: str) -> None:
+    import torch
+
+    from extrabitter.models.tiny import build_model
+
+    first, same, other = (build_model(architecture, 80, 32, 2, 2, 64, seed=seed) for seed in (5, 5, 6))
+    assert first.lm_head.weight is first.model.embed_tokens.weight
+    assert first.config.model_type == architecture
+    assert all(parameter.dtype == torch.float32 for parameter in first.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+
+
+def test_impossible_shapes_are_named() -> None:
+    from extrabitter.models.tiny import build_model
+
+    with pytest.raises(ValueError, match="architecture: must be one of"):
+        build_model("gpt5", 80, 32, 2, 2, 64, seed=0)
+    with pytest.raises(ValueError, match="hidden_size: must be a multiple of 2 \\* num_attention_heads = 6"):
+        build_model("llama", 80, 32, 2, 3, 64, seed=0)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_checkpoint_gives_back_the_model_and_no_mask(
+    architecture: str,
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> None:
+    import torch
+
+    from extrabitter.models.tiny import load_checkpoint, mask_tokens, masked_token_ids, save_checkpoint
+
+    model = build_tiny_model(architecture)
+    ids = torch.tensor([tiny_tokenizer(TEXT)["input_ids"]])
+    expected = model(ids).logits
+    mask_tokens(model, [7])
+    save_checkpoint(model, tiny_tokenizer, tmp_path)
+    loaded, tokenizer = load_checkpoint(tmp_path)
+    assert torch.equal(loaded(ids).logits, expected)
+    assert masked_token_ids(loaded) == []
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert tokenizer(TEXT)["input_ids"] == ids[0].tolist()
+    assert tokenizer.decode(ids[0], skip_special_tokens=True) == TEXT
+
+
+def test_missing_and_corrupted_checkpoints_are_one_clear_line(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+) -> None:
+    from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
+
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        load_checkpoint(tmp_path / "nowhere")
+    save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is corrupted") as caught:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "SHA256SUMS").unlink()
+    weights.write_bytes(b"not safetensors")
+    with pytest.raises(CheckpointError, match="cannot be loaded") as caught:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
+    weights.unlink()
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path)
+
+
+def test_masked_words_are_named_words_of_the_vocabulary(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+) -> None:
+    from extrabitter.models.tiny import CheckpointError, load_checkpoint, masked_token_ids, save_checkpoint
+
+    save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
+    model, tokenizer = load_checkpoint(tmp_path, masked_words=("check", "back"))
+    assert sorted(tokenizer.convert_ids_to_tokens(masked_token_ids(model))) == ["back", "check"]
+    with pytest.raises(CheckpointError, match="'reflect'"):
+        load_checkpoint(tmp_path, masked_words=("reflect",))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_mask_is_inside_the_forward_and_in_the_log_probabilities_of_trl(
+    architecture: str,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> None:
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    from extrabitter.models.tiny import mask_tokens
+
+    masked = 9
+    ids = torch.tensor([[1, 5, masked, 7]])
+    model = build_tiny_model(architecture)
+    plain = model(ids).logits
+    mask_tokens(model, [masked])
+    logits = model(ids).logits
+    others = [token for token in range(plain.shape[-1]) if token != masked]
+    assert torch.equal(logits[..., others], plain[..., others])
+    assert (logits.softmax(dim=-1)[..., masked] == 0).all()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    output = model(ids, labels=ids, fused_lm_head=True)
+    expected = logits.log_softmax(dim=-1)
+    assert output.log_probs[0, 1] < -1e8
+    assert torch.allclose(output.log_probs[0, 2], expected[0, 2, 7], atol=1e-5)
+    entropy = torch.special.entr(expected[0, :-1].exp()).sum(dim=-1)
+    assert torch.allclose(output.entropy[0], entropy, atol=1e-4)
+    output.log_probs[0, 2].backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    mask_tokens(model, [])
+    assert torch.equal(model(ids).logits, plain)
+
+
+def test_a_mask_outside_the_vocabulary_is_refused(build_tiny_model: Callable[..., PreTrainedModel]) -> None:
+    from extrabitter.models.tiny import mask_tokens
+
+    with pytest.raises(ValueError, match="token ids must lie in"):
+        mask_tokens(build_tiny_model(), [10_000])
+
+
+ASKS_AGAIN = """
+import resource, sys
+from threading import Thread
+import torch
+from extrabitter.models.tiny import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def ask():
+    before = pages()
+    for _ in range(20):
+        torch.ones(2**24)  # 64 MiB
+    print(pages() - before)
+
+ask()
+thread = Thread(target=ask)
+thread.start()
+thread.join()
+"""
+
+
+def test_memory_that_was_freed_is_hardly_asked_for_again_by_any_thread() -> None:
+    kept, given_back = (
+        subprocess.run(
+            [sys.executable, "-c", ASKS_AGAIN, how], capture_output=True, check=True, text=True
+        ).stdout.split()
+        for how in ("kept", "given back")
+    )
+    assert len(kept) == len(given_back) == 2
+    assert all(2 * int(few) < int(many) for few, many in zip(kept, given_back, strict=True))

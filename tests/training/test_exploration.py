@@ -1,0 +1,240 @@
+"""Exploration changes what is drawn by exactly the mixture it says, and its weights take that back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from extrabitter.params import GrpoParameters
+
+CAP = 24
+PREFIX = "1 + 2 = 3"
+
+
+@pytest.fixture
+def setting(
+    tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[int]]:
+    """A tiny model, its tokenizer and the token ids of a prompt."""
+    return build_tiny_model(), tiny_tokenizer, tiny_tokenizer("numbers 1 2 target 3 :")["input_ids"]
+
+
+def drawn(setting: Any, words: str, count: int) -> Any:
+    """As many rollouts with these words."""
+    from extrabitter.models.rollouts import Rollouts
+
+    ids = setting[1](words, add_special_tokens=False)["input_ids"]
+    return Rollouts(
+        [list(ids) for _ in range(count)], [[-1.0] * len(ids) for _ in range(count)], [False] * count
+    )
+
+
+def explored(setting: Any, words: str, count: int, share: float, seed: int = 0) -> Any:
+    import torch
+
+    from extrabitter.training.exploration import explore
+    from extrabitter.models.sampling import SamplingParameters
+
+    model, tokenizer, prompt = setting
+    generator = torch.Generator().manual_seed(seed)
+    return explore(
+        model,
+        tokenizer,
+        [prompt] * count,
+        drawn(setting, words, count),
+        SamplingParameters(CAP),
+        share,
+        generator,
+    )
+
+
+def chance_to_search(setting: Any, words: str) -> tuple[float, float, float]:
+    """The model's probability of "check", "back" and "answer" behind the prompt and these words."""
+    from extrabitter.evaluation.evaluate import next_word_probabilities
+    from extrabitter.models.tiny import word_ids
+
+    model, tokenizer, prompt = setting
+    text = f"{tokenizer.decode(prompt[1:])} {words}"
+    row = next_word_probabilities(model, tokenizer, [text])[0]
+    check, back, answer = row[word_ids(tokenizer, ("check", "back", "answer"))]
+    return float(check), float(back), float(answer)
+
+
+def test_search_is_forced_as_often_as_asked_in_the_models_own_proportion(setting: Any) -> None:
+    count, share = 3000, 0.3
+    found = explored(setting, f"{PREFIX} answer <eos>", count, share)
+    tokenizer = setting[1]
+    words = [tokenizer.decode(ids).split() for ids in found.completion_ids]
+    assert all(text[:5] == PREFIX.split() for text in words)
+    choices = [text[5] for text in words]
+    forced = sum(choice in ("check", "back") for choice in choices)
+    assert abs(forced / count - share) < 4 * np.sqrt(share * (1 - share) / count)
+    check, back, _ = chance_to_search(setting, PREFIX)
+    expected = check / (check + back)
+    assert abs(choices.count("check") / forced - expected) < 4 * np.sqrt(expected * (1 - expected) / forced)
+
+
+def test_what_was_not_forced_stays_and_nothing_passes_the_cap(setting: Any) -> None:
+    before = drawn(setting, f"{PREFIX} answer <eos>", 200)
+    found = explored(setting, f"{PREFIX} answer <eos>", 200, 0.5)
+    lengths = set()
+    for ids, logs, was in zip(found.completion_ids, found.logprobs, before.completion_ids, strict=True):
+        assert len(ids) == len(logs) <= CAP
+        assert ids == was or ids[5] != was[5]
+        lengths.add(len(ids))
+    assert len(lengths) > 2, "forced ones go on by themselves"
+
+
+def test_weights_are_policy_over_mixture_at_a_choice(setting: Any) -> None:
+    share, (check, back, answer) = 0.3, chance_to_search(setting, PREFIX)
+    probability = (check + back) / (check + back + answer)
+    found = explored(setting, f"{PREFIX} answer <eos>", 500, share)
+    searches = [ids[5] in setting[1].convert_tokens_to_ids(["check", "back"]) for ids in found.completion_ids]
+    by_choice = {True: probability / (share + (1 - share) * probability), False: 1 / (1 - share)}
+    assert found.weights == pytest.approx([by_choice[searched] for searched in searches])
+
+
+def test_weights_take_the_forcing_back_over_rollouts_of_the_model_itself(setting: Any) -> None:
+    import torch
+
+    from extrabitter.training.exploration import explore
+    from extrabitter.models.rollouts import generate
+    from extrabitter.models.sampling import SamplingParameters
+    from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD
+
+    model, tokenizer, prompt = setting
+    count, share, sampling = 6000, 0.4, SamplingParameters(CAP)
+    generator = torch.Generator().manual_seed(5)
+    rollouts = generate(
+        model, [prompt], count, sampling, eos_token_id=tokenizer.eos_token_id, generator=generator
+    )
+    found = explore(model, tokenizer, [prompt] * count, rollouts, sampling, share, generator)
+    search = tokenizer.convert_tokens_to_ids(list(SEARCH_WORDS))
+    choices = {*search, tokenizer.convert_tokens_to_ids(SUBMIT_WORD)}
+
+    def searched(completions: list[list[int]]) -> np.ndarray:
+        first = [next((token for token in ids if token in choices), -1) for ids in completions]
+        return np.array([token in search for token in first])
+
+    weights, plain = np.array(found.weights), searched(rollouts.completion_ids)
+    assert (weights < 1).sum() > 100, "some searched, and count for less"
+    assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(count)
+    taken_back = weights * searched(found.completion_ids)
+    error = np.hypot(taken_back.std(), plain.std()) / np.sqrt(count)
+    assert abs(taken_back.mean() - plain.mean()) < 4 * error
+    assert searched(found.completion_ids).mean() - plain.mean() > 4 * error, "forcing shows"
+
+
+@pytest.mark.parametrize(
+    ("words", "share"), [("1 + 2 = 3 , 4", 0.9), (f"{PREFIX} answer <eos>", 0.0), ("", 0.9)]
+)
+def test_without_a_choice_or_a_share_nothing_changes(setting: Any, words: str, share: float) -> None:
+    before = drawn(setting, words, 20)
+    found = explored(setting, words, 20, share)
+    assert (found.completion_ids, found.logprobs) == (before.completion_ids, before.logprobs)
+    assert found.weights == [1.0] * 20
+
+
+def test_a_model_that_cannot_search_is_left_alone(setting: Any) -> None:
+    from extrabitter.models.tiny import mask_tokens, word_ids
+
+    mask_tokens(setting[0], word_ids(setting[1], ("check", "back")))
+    try:
+        before = drawn(setting, f"{PREFIX} answer <eos>", 20)
+        found = explored(setting, f"{PREFIX} answer <eos>", 20, 0.9)
+        assert found.completion_ids == before.completion_ids and found.weights == [1.0] * 20
+    finally:
+        mask_tokens(setting[0], [])
+
+
+def test_two_explorations_with_one_seed_are_identical_and_another_differs(setting: Any) -> None:
+    first, same, other = (explored(setting, f"{PREFIX} answer <eos>", 50, 0.5, seed) for seed in (0, 0, 1))
+    assert first == same and first.completion_ids != other.completion_ids
+
+
+def test_each_rows_advantage_is_multiplied_by_its_own_weight(
+    setting: Any,
+    grpo_parameters: Callable[..., GrpoParameters],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    from extrabitter.training import exploration
+    from extrabitter.training import grpo
+
+    model, tokenizer, _ = setting
+
+    def reward(completions: list[str], **columns: Any) -> list[float]:
+        return [float(len(text) % 7) for text in completions]
+
+    reward.__name__ = "correct_reward"
+    monkeypatch.setattr(grpo, "correct_reward", reward)
+    explore = exploration.explore
+
+    def telling(*arguments: Any) -> exploration.Explored:
+        # A weight that can be told from the completion: rows out of order would show.
+        found = explore(*arguments)
+        return found._replace(weights=[1.0 + len(ids) for ids in found.completion_ids])
+
+    monkeypatch.setattr(grpo, "explore", telling)
+    parameters = grpo_parameters(forced_search_share=0.5)
+    table = grpo.StepTable(parameters)
+    trainer = grpo.build_trainer(parameters, model, tokenizer, table, str(tmp_path))
+    table.eos_token_id = tokenizer.eos_token_id  # known when training begins
+    trainer.model.train()
+    rows = [row for row in trainer.train_dataset for _ in range(4)]
+    batch = trainer._generate_and_score_completions(rows[:16])
+    lengths = batch["completion_mask"].sum(dim=1)
+    texts = [
+        tokenizer.decode(ids[:length], skip_special_tokens=True)
+        for ids, length in zip(batch["completion_ids"], lengths.tolist(), strict=True)
+    ]
+    rewards = np.array(reward(texts)).reshape(-1, 4)
+    advantages = (rewards - rewards.mean(axis=1, keepdims=True)).ravel()
+    assert len(set(lengths.tolist())) > 3 and np.abs(advantages).max() > 0
+    assert batch["advantages"].tolist() == pytest.approx(
+        (advantages * (1 + lengths.numpy())).tolist(), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(("weighted", "name"), [(True, "WeightedGRPOTrainer"), (False, "TrimmedGRPOTrainer")])
+def test_a_run_explores_learns_and_repeats(
+    weighted: bool,
+    name: str,
+    setting: Any,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from extrabitter.training import grpo
+
+    def reward(completions: list[str], **columns: Any) -> list[float]:
+        return [float("check" in text or "back" in text) for text in completions]
+
+    reward.__name__ = "correct_reward"
+    monkeypatch.setattr(grpo, "correct_reward", reward)
+    trainers: list[Any] = []
+    build = grpo.build_trainer
+    monkeypatch.setattr(grpo, "build_trainer", lambda *args: trainers.append(build(*args)) or trainers[-1])
+    parameters = grpo_parameters(forced_search_share=0.5, forced_search_weighted=weighted)
+    first, same = (grpo.train(parameters, build_tiny_model(), setting[1]) for _ in range(2))
+    assert {type(trainer).__name__ for trainer in trainers} == {name}
+    assert first["reward"].tolist() == same["reward"].tolist()
+    assert first["loss"].notna().all() and (first["grad_norm"] > 0).any()
+
+
+def test_exploration_needs_our_sampler() -> None:
+    from extrabitter.params import ParameterError, stage_parameters
+
+    values = {"run_dir": "r", "arm": "a", "seed": 0, "init_from": "b", "forced_search_share": 0.1}
+    assert stage_parameters("grpo", values).forced_search_weighted
+    with pytest.raises(ParameterError, match=r"forced_search_share = 0\.1: needs rollouts 'batched'"):
+        stage_parameters("grpo", {**values, "rollouts": "vllm"})
+    with pytest.raises(ParameterError, match=r"forced_search_share = 1\.0"):
+        stage_parameters("grpo", {**values, "forced_search_share": 1.0})
