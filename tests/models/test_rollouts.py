@@ -50,7 +50,7 @@ def test_greedy_completions_are_those_of_generate_on_1000_prompts(
 
     model = _with_frequent_eos(build_tiny_model(architecture))
     prompts = _prompts(1000)
-    rollouts = generate(model, prompts, 1, SamplingParameters(30, temperature=0), eos_token_id=EOS)
+    rollouts = generate(model, prompts, 1, SamplingParameters(30, temperature=0), end_ids=[EOS])
     assert rollouts.completion_ids == _stock_greedy(model, prompts, 30)
     assert rollouts.truncated == [row[-1] != EOS for row in rollouts.completion_ids]
     assert 0 < sum(rollouts.truncated) < 1000
@@ -82,7 +82,7 @@ def test_grouped_queries_are_those_of_generate(family: str) -> None:
         if name.endswith("bias"):
             torch.nn.init.normal_(bias, std=0.2)
     prompts = _prompts(50)
-    rollouts = generate(model, prompts, 1, SamplingParameters(20, temperature=0), eos_token_id=EOS)
+    rollouts = generate(model, prompts, 1, SamplingParameters(20, temperature=0), end_ids=[EOS])
     assert rollouts.completion_ids == _stock_greedy(model, prompts, 20)
 
 
@@ -96,9 +96,9 @@ def test_the_width_of_a_chunk_changes_no_greedy_completion(
     model = _with_frequent_eos(build_tiny_model())
     sampling = rollouts.SamplingParameters(60, temperature=0)
     prompts = _prompts(60)
-    expected = rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS)
+    expected = rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS])
     monkeypatch.setattr(decoder, "WIDTH", width)
-    found = rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS)
+    found = rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS])
     assert found.completion_ids == expected.completion_ids
     assert found.completion_ids[0] == found.completion_ids[1]
 
@@ -142,7 +142,7 @@ def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
     generator = torch.Generator().manual_seed(1)
     # eos is -1, which no token is: every completion then has its second token.
     rollouts = generate(
-        model, [prompt], draws, SamplingParameters(2, **options), eos_token_id=-1, generator=generator
+        model, [prompt], draws, SamplingParameters(2, **options), end_ids=[], generator=generator
     )
     tokens = torch.tensor(rollouts.completion_ids)  # (N, 2)
     favourite = int(tokens[:, 0].mode().values)
@@ -179,7 +179,7 @@ def test_log_probabilities_are_those_of_a_forward_pass_over_the_completion(
         prompts,
         3,
         SamplingParameters(25, temperature=temperature),
-        eos_token_id=EOS,
+        end_ids=[EOS],
         generator=torch.Generator().manual_seed(0),
         forced_ids=forced,
     )
@@ -213,7 +213,7 @@ def test_masked_tokens_are_never_drawn_and_the_rest_keeps_its_proportions(
         prompts,
         5000,
         SamplingParameters(3),
-        eos_token_id=EOS,
+        end_ids=[EOS],
         generator=torch.Generator().manual_seed(0),
     )
     tokens = torch.tensor(rollouts.completion_ids)
@@ -242,18 +242,18 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     model.generation_config.pad_token_id = 0
     prompts = _prompts(20)
     with caplog.at_level(logging.WARNING, logger="extrabitter.models.rollouts"):
-        greedy = generate(model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS)
+        greedy = generate(model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS])
     assert [record.getMessage() for record in caplog.records] == [
         "GPT2LMHeadModel: sampled by model.generate, which is slower"
     ]
     assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == _stock_greedy(model, prompts, 12)
     # Scores that would not fit are kept for fewer rows at a time, or for none.
     monkeypatch.setattr(hub_generate, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
-    narrow = generate(model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS)
+    narrow = generate(model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS])
     assert narrow.completion_ids == greedy.completion_ids
     assert np.allclose(np.concatenate(narrow.logprobs), np.concatenate(greedy.logprobs), atol=1e-5)
     without = generate(
-        model, prompts, 2, SamplingParameters(12, temperature=0), eos_token_id=EOS, with_logprobs=False
+        model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS], with_logprobs=False
     )
     assert without.completion_ids == greedy.completion_ids
     assert np.isnan(np.concatenate(without.logprobs)).all()
@@ -263,7 +263,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
             prompts,
             2,
             SamplingParameters(12),
-            eos_token_id=EOS,
+            end_ids=[EOS],
             forced_ids=[7],
             generator=torch.Generator().manual_seed(4),
         )
@@ -287,7 +287,7 @@ def test_one_seed_gives_the_same_rollouts_and_another_does_not(
             _prompts(30),
             4,
             SamplingParameters(20),
-            eos_token_id=EOS,
+            end_ids=[EOS],
             generator=torch.Generator().manual_seed(seed),
         )
         for seed in (0, 0, 1)
@@ -305,13 +305,13 @@ def test_training_mode_and_weights_survive_a_call_and_changed_weights_count(
 
     model, prompts, sampling = build_tiny_model().train(), _prompts(20), SamplingParameters(10, temperature=0)
     before = [parameter.clone() for parameter in model.parameters()]
-    first = generate(model, prompts, 1, sampling, eos_token_id=EOS)
+    first = generate(model, prompts, 1, sampling, end_ids=[EOS])
     assert model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight.mul_(-1)
         model.model.layers[1].mlp.up_proj.weight.mul_(-1)
-    assert generate(model, prompts, 1, sampling, eos_token_id=EOS).completion_ids != first.completion_ids
+    assert generate(model, prompts, 1, sampling, end_ids=[EOS]).completion_ids != first.completion_ids
 
 
 def test_nothing_to_do_is_done_and_impossible_arguments_are_named(
@@ -320,8 +320,8 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(
     from extrabitter.models.rollouts import SamplingParameters, generate
 
     model = build_tiny_model()
-    assert generate(model, [], 4, SamplingParameters(5), eos_token_id=EOS).completion_ids == []
-    assert len(generate(model, _prompts(2), 3, SamplingParameters(1), eos_token_id=EOS).completion_ids) == 6
+    assert generate(model, [], 4, SamplingParameters(5), end_ids=[EOS]).completion_ids == []
+    assert len(generate(model, _prompts(2), 3, SamplingParameters(1), end_ids=[EOS]).completion_ids) == 6
     for name, value in (
         ("temperature", -1),
         ("top_k", -1),
@@ -332,9 +332,9 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(
         with pytest.raises(ValueError, match=f"{name}: must be"):
             SamplingParameters(**{"max_completion_length": 5, name: value})
     with pytest.raises(ValueError, match="prompts of at least one token"):
-        generate(model, [[]], 1, SamplingParameters(5), eos_token_id=EOS)
+        generate(model, [[]], 1, SamplingParameters(5), end_ids=[EOS])
     with pytest.raises(ValueError, match="forced_ids"):
-        generate(model, _prompts(1), 1, SamplingParameters(2), eos_token_id=EOS, forced_ids=[4, 5])
+        generate(model, _prompts(1), 1, SamplingParameters(2), end_ids=[EOS], forced_ids=[4, 5])
 
 
 def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
@@ -354,7 +354,7 @@ def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
 
     def draw(sampling: rollouts.SamplingParameters, seed: int) -> rollouts.Rollouts:
         generator = torch.Generator().manual_seed(seed)
-        return rollouts.generate(model, prompts, 2, sampling, eos_token_id=EOS, generator=generator)
+        return rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS], generator=generator)
 
     original = rollouts.side_by_side
     monkeypatch.setattr(rollouts, "side_by_side", seen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,6 +90,55 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
             is_text = isinstance(prompt, str)  # a template writes special tokens itself
             known[key] = list(tokenizer(as_read(tokenizer, prompt), add_special_tokens=is_text)["input_ids"])
     return [known[key] for key in keys]
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids any of which ends a completion, the one notion of *end*: sampler, step table, SFT, truncation.
+
+    They are the tokenizer's end of text, those that configuration and generation configuration list, and what the
+    chat template closes an assistant's turn with, if that is one special token.
+    """
+    listed: set[int] = {tokenizer.eos_token_id} - {None}
+    for config in (model.config, model.generation_config):
+        ids = getattr(config, "eos_token_id", None)
+        listed.update([ids] if isinstance(ids, int) else ids or ())
+    if tokenizer.chat_template:
+        listed.update(_turn_end(tokenizer))
+    return frozenset(listed)
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the first special token that the chat template writes behind an assistant's words, if any."""
+    said = "said"
+    turns = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template is a program of the model's, and may raise anything: it then closes no turn
+        return set()
+    behind = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return set([token for token in behind if token in special][:1])
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end_ids: Collection[int]) -> str:
+    """Return the text of a completion: all of its tokens but end and padding, special ones (tags may be) too."""
+    dropped = {*end_ids, tokenizer.pad_token_id}
+    return str(tokenizer.decode([token for token in ids if token not in dropped], skip_special_tokens=False))
+
+
+def check_lengths(model: PreTrainedModel, longest: int) -> None:
+    """Raise CheckpointError where `longest`, tokens of prompt and cap, is more than the model computes truly.
+
+    To be called by whoever trains or samples, once the longest prompt is known: evaluation, probe, GRPO, SFT.
+    Rotations of kind "dynamic" and "longrope" depend on the longest row of a batch beyond the original length.
+    """
+    config = model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        limit = rope.get("original_max_position_embeddings") or limit
+    if limit is not None and longest > limit:
+        raise CheckpointError(f"prompt and completion: {longest} tokens are more than the model's {limit}")
 
 
 def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:

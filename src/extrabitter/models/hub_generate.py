@@ -22,8 +22,8 @@ def run_generate(sampler: Sampler, groups: Groups) -> None:
     drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
     config = GenerationConfig(
         max_new_tokens=sampling.max_completion_length - num_forced,
-        eos_token_id=sampler.eos_token_id,
-        pad_token_id=sampler.eos_token_id,  # what follows the first eos is not read
+        eos_token_id=sampler.end_ids or None,
+        pad_token_id=max(sampler.end_ids, default=0),  # what follows the first end is not read
         return_dict_in_generate=True,
         output_scores=sampler.with_logprobs,
         **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,24 +50,24 @@ def generate(
     num_generations: int,
     sampling: SamplingParameters,
     *,
-    eos_token_id: int,
+    end_ids: Collection[int],
     generator: torch.Generator | None = None,
     forced_ids: Sequence[int] = (),
     with_logprobs: bool = True,
 ) -> Rollouts:
     """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
 
-    `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
+    A completion ends with the first of `end_ids` (`hub.end_ids`) that it draws. `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
     `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN, which spares `model.generate`
     a vocabulary's scores for each token. Raises `ValueError` with one line on impossible arguments.
     """
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
-    if len(forced_ids) >= sampling.max_completion_length or eos_token_id in forced_ids:
-        raise ValueError("forced_ids: must be shorter than max_completion_length and without the eos token")
+    if len(forced_ids) >= sampling.max_completion_length or set(end_ids) & set(forced_ids):
+        raise ValueError("forced_ids: must be shorter than max_completion_length and must not end a completion")
 
     def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        sampler = Sampler(model, sampling, eos_token_id, own, [*forced_ids], with_logprobs)
+        sampler = Sampler(model, sampling, sorted(end_ids), own, [*forced_ids], with_logprobs)
         return sampler.run(part, num_generations)
 
     was_training = model.training
@@ -78,7 +78,7 @@ def generate(
     finally:
         model.train(was_training)
     tokens, logprobs = (torch.cat(share) for share in zip(*parts, strict=True))  # both (B * G, T)
-    ended = tokens == eos_token_id  # (B * G, T)
+    ended = torch.isin(tokens, torch.tensor(sorted(end_ids), dtype=torch.long))  # (B * G, T)
     truncated = ~ended.any(dim=1)
     lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
     return Rollouts(
@@ -114,7 +114,7 @@ class Sampler:
 
     model: PreTrainedModel
     sampling: SamplingParameters
-    eos_token_id: int
+    end_ids: list[int]
     generator: torch.Generator | None
     forced_ids: list[int]
     with_logprobs: bool
@@ -131,6 +131,9 @@ class Sampler:
         shape = (len(prompts) * num_generations, self.sampling.max_completion_length)
         self.tokens = torch.zeros(shape, dtype=torch.long, device=self.model.device)
         self.logprobs = torch.zeros(shape, device=self.model.device)
+        self.ends = torch.zeros(self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
+        self.ends[self.end_ids] = True
+        self.ends = self.ends.to(self.model.device)
         self.prompt_length = max((len(prompt) for prompt in prompts), default=0)
         if is_supported(self.model):
             self._run_in_chunks(groups)
@@ -176,7 +179,7 @@ class Sampler:
                 self.record_forced(rows, output.logits[source])
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
-                alive, padding = last != self.eos_token_id, (mask[source] == 0).sum(dim=1)
+                alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
                 state = torch.stack((rows, last, padding))[:, alive]
                 yield _Chunk(state, cache.index_select(2, source[alive]))
 
@@ -203,7 +206,7 @@ class Sampler:
             logits = self.decoder.logits(last, padding, columns)
             last[:], logprobs = draw(logits, self.sampling, self.generator)
             self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
-            alive &= last != self.eos_token_id
+            alive &= ~self.ends[last]
             age += 1
             count = int(alive.sum())
             # Dropping a finished row costs moving a later one; what it draws until then, behind its eos, nobody reads.

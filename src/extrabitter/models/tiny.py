@@ -100,6 +100,7 @@ def build_model(
     num_attention_heads: int,
     intermediate_size: int,
     seed: int,
+    num_key_value_heads: int = 1,
 ) -> PreTrainedModel:
     """Build a random float32 causal LM with tied embeddings; `architecture` is "llama" or "qwen2"."""
     from transformers.models.llama import LlamaConfig, LlamaForCausalLM
@@ -113,13 +114,15 @@ def build_model(
         raise ValueError(
             f"hidden_size: must be a multiple of 2 * num_attention_heads = {divisor}, got {hidden_size}"
         )
+    if num_attention_heads % num_key_value_heads:
+        raise ValueError(f"num_key_value_heads: must divide num_attention_heads, got {num_key_value_heads}")
     config_class, model_class = families[architecture]
     config = config_class(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=num_hidden_layers,
         num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
         intermediate_size=intermediate_size,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
