@@ -150,6 +150,10 @@ class Task(Protocol):
         """Return all solutions."""
         ...
 
+    def count_answers(self, problem: Any) -> int:
+        """Return how many distinct legal answers a problem has, right or wrong, as an enumerator goes through them."""
+        ...
+
     def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
         """Draw a document of the atoms of traces: its text, and which of its words bear loss."""
         ...
