@@ -1,15 +1,25 @@
-"""Estimates and their intervals: pass@k, t, Wilson, bootstrap over problems, paired differences; Holm's method."""
+"""Estimates and their intervals: over seeds where there are several, over problems where there is one.
+
+Arms are compared by seed and by problem: the same seed asks every arm the same problems, and each seed asks problems
+of its own. So the spread of seeds' paired differences holds both, what trunks and what problems differ in, and
+Student's interval over it is one over seeds and problems; `over_seeds_and_problems` resamples both as a check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import stats
 
+from extrabitter.seeding import derive_seed
+
 Values = npt.ArrayLike
+NUM_RESAMPLES = 1_000
 
 
 class Interval(NamedTuple):
@@ -18,6 +28,48 @@ class Interval(NamedTuple):
     value: float
     lower: float
     upper: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value over seeds and its 95 % interval; NaN where nothing was measured.
+
+    The interval is Student's over seeds ("t"), or has a normal tail on each side by itself ("normal"), as one that is
+    bootstrapped over clusters and widened where they all agree.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    num_seeds: int
+    tails: Literal["t", "normal"] = "t"
+
+    @property
+    def measured(self) -> bool:
+        """Whether any complete run stands behind the value."""
+        return self.num_seeds > 0 and bool(np.isfinite(self.value))
+
+    def p_value(self, bound: float, above: bool) -> float:
+        """Return the chance of a mean over seeds this far above (or below) `bound` if the truth lay at it.
+
+        One-sided: at most .025 exactly where the 95 % interval lies wholly on that side. NaN with fewer than two
+        seeds, and where an interval over seeds was widened on one side.
+        """
+        below, over = self.value - self.lower, self.upper - self.value
+        if self.tails == "normal" and self.measured:
+            distance, room = (self.value - bound, below) if above else (bound - self.value, over)
+            return float(stats.norm.sf(distance / max(room, 1e-12) * stats.norm.ppf(0.975)))
+        if not self.measured or self.num_seeds < 2 or abs(over - below) > 1e-9:
+            return float("nan")
+        freedom = self.num_seeds - 1
+        error = (self.upper - self.lower) / 2 / float(stats.t.ppf(0.975, freedom))
+        distance = (self.value - bound) if above else (bound - self.value)
+        if error == 0:
+            return 0.0 if distance >= 0 else 1.0
+        return float(stats.t.sf(distance / error, freedom))
+
+
+MISSING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -70,12 +122,9 @@ def wilson_interval(num_successes: float, num_trials: int, level: float = 0.95) 
     Successes may be a fraction where each trial is itself a mean, such as a problem's over its samples.
     Source: E. B. Wilson, JASA 22 (1927), 209-212.
     """
-    if not 0 <= num_successes <= num_trials:
-        raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
+    share, z = _share(num_successes, num_trials), float(stats.norm.ppf((1 + level) / 2))
     if num_trials == 0:
         return Interval(np.nan, np.nan, np.nan)
-    z = float(stats.norm.ppf((1 + level) / 2))
-    share = num_successes / num_trials
     centre = (share + z**2 / (2 * num_trials)) / (1 + z**2 / num_trials)
     spread = np.sqrt(share * (1 - share) / num_trials + z**2 / (4 * num_trials**2))
     half = float(z * spread / (1 + z**2 / num_trials))
@@ -83,12 +132,34 @@ def wilson_interval(num_successes: float, num_trials: int, level: float = 0.95) 
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
+def clopper_pearson_interval(num_successes: int, num_trials: int, level: float = 0.95) -> Interval:
+    """Return a share and its exact interval, which covers at least `level` whatever the share.
+
+    Source: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934), 404-413.
+
+    >>> clopper_pearson_interval(0, 20).upper.__round__(3)
+    0.168
+    """
+    share, tail, rest = _share(num_successes, num_trials), (1 - level) / 2, num_trials - num_successes
+    if num_trials == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    lower = stats.beta.ppf(tail, num_successes, rest + 1) if num_successes else 0.0
+    upper = stats.beta.ppf(1 - tail, num_successes + 1, rest) if rest else 1.0
+    return Interval(share, float(lower), float(upper))
+
+
+def _share(num_successes: float, num_trials: int) -> float:
+    if not 0 <= num_successes <= num_trials:
+        raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
+    return num_successes / num_trials if num_trials else np.nan
+
+
 def bootstrap_interval(
     values: Values,
     rng: np.random.Generator,
     statistic: Callable[[npt.NDArray[np.float64]], float] | None = None,
     level: float = 0.95,
-    num_resamples: int = 1000,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return a statistic (default: the mean) and its percentile interval, problems resampled.
 
@@ -102,6 +173,23 @@ def bootstrap_interval(
     draws = [measure(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_resamples)]
     lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(measure(sample)), float(lower), float(upper))
+
+
+def over_seeds_and_problems(
+    by_seed: Sequence[Values], rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
+    """Return the mean of seeds' means and its percentile interval, seeds resampled and problems within each.
+
+    `by_seed` holds an array (B,) a seed, a value a problem. With few seeds it is somewhat too short, as resampled
+    seeds vary less than new ones would; Student's interval over seeds is not.
+    """
+    parts = [np.asarray(values, dtype=float) for values in by_seed]
+    draws = [
+        np.mean([parts[i][rng.integers(len(parts[i]), size=len(parts[i]))].mean() for i in chosen])
+        for chosen in rng.integers(len(parts), size=(num_resamples, len(parts)))
+    ]
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(np.mean([part.mean() for part in parts])), float(lower), float(upper))
 
 
 def paired_difference(first: Values, second: Values, level: float = 0.95) -> Interval:
@@ -136,3 +224,86 @@ def holm_adjusted(p_values: Sequence[float], num_tests: int) -> npt.NDArray[np.f
     adjusted = np.empty_like(given)
     adjusted[order] = np.maximum.accumulate(steps)
     return adjusted
+
+
+def over_seeds(by_seed: pd.DataFrame) -> Estimate:
+    """Combine one row a seed (value, lower, upper) into one estimate.
+
+    With one seed the interval is that run's own, over problems; with more it is Student's t over seed means.
+    """
+    rows = by_seed[np.isfinite(by_seed["value"].to_numpy(float))]
+    if len(rows) == 0:
+        return MISSING
+    if len(rows) == 1:
+        row = rows.iloc[0]
+        return Estimate(float(row["value"]), float(row["lower"]), float(row["upper"]), 1)
+    return Estimate(*t_interval(rows["value"].to_numpy(float)), len(rows))
+
+
+def over_seed_values(values: Iterable[float]) -> Estimate:
+    """Combine one value a seed, none with an interval of its own; NaN where a seed has none."""
+    rows = [(value, np.nan, np.nan) for value in values]
+    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+
+
+def of_measure(summary: pd.DataFrame, arm: str, measure: str) -> Estimate:
+    """Estimate a measure of an arm from table `summary` of the store (seed, arm, measure, value, ...)."""
+    return over_seeds(summary[(summary["arm"] == arm) & (summary["measure"] == measure)])
+
+
+def of_pass_at_k(table: pd.DataFrame, arm: str, k: int) -> Estimate:
+    """Estimate pass@k of an arm from table `pass_at_k` of the store."""
+    return over_seeds(table[(table["arm"] == arm) & (table["k"] == k)])
+
+
+def values_by_seed(summary: pd.DataFrame, measure: str, arms: Sequence[str]) -> pd.DataFrame:
+    """Return a measure from table `summary`: a row a seed, a column an arm; seeds that all arms have.
+
+    >>> table = pd.DataFrame({"arm": list("aba"), "seed": [1, 1, 2], "measure": "m", "value": [0.25, 0.5, 1.0]})
+    >>> values_by_seed(table, "m", ["b", "a"]).to_dict("index")
+    {1: {'b': 0.5, 'a': 0.25}}
+    """
+    rows = summary[(summary["measure"] == measure) & summary["arm"].isin(arms)]
+    values = rows.pivot(index="seed", columns="arm", values="value")
+    return values.reindex(columns=list(arms)).dropna().rename_axis(columns=None)
+
+
+def of_difference(summary: pd.DataFrame, arm: str, baseline: str, measure: str = "pass@1") -> Estimate:
+    """Estimate a measure's difference arm - baseline from table `summary`, paired by seed.
+
+    Seeds that only one of the two arms completed are left out. One seed gives a value and no interval: a summary
+    does not say which problems it is over; `solved_difference` does.
+    """
+    values = values_by_seed(summary, measure, [arm, baseline])
+    return over_seed_values(values[arm] - values[baseline])
+
+
+def solved_difference(counts: pd.DataFrame, arm: str, baseline: str) -> Estimate:
+    """Estimate the difference of solved shares arm - baseline from table `counts`, paired by seed and problem.
+
+    With one seed the interval is bootstrapped over its problems.
+    """
+    rows = []
+    for seed, own in counts[counts["arm"].isin([arm, baseline])].groupby("seed"):
+        share = (own["num_correct"] / own["num_samples"]).groupby([own["problem"], own["arm"]]).mean().unstack()
+        if {arm, baseline} <= set(share.columns) and len(paired := (share[arm] - share[baseline]).dropna()):
+            rng = np.random.default_rng(derive_seed(int(str(seed)), "paired difference"))
+            rows.append(bootstrap_interval(paired, rng))
+    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
+
+
+def difference_of_ratios(sums: npt.NDArray[np.float64]) -> float:
+    """Return top_1 / bottom_1 - top_2 / bottom_2; NaN where a denominator is nought."""
+    top_1, bottom_1, top_2, bottom_2 = sums
+    return float(top_1 / bottom_1 - top_2 / bottom_2) if bottom_1 and bottom_2 else float("nan")
+
+
+def resampled_difference(parts: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
+    """Return the ends of the bootstrap interval over problems; `parts` (P, 4) has a problem's four sums a row.
+
+    Resamples that happen to leave a side empty say nothing.
+    """
+    weights = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=NUM_RESAMPLES)  # (R, P)
+    draws = np.array([difference_of_ratios(sums) for sums in weights @ parts])
+    lower, upper = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    return float(lower), float(upper)
