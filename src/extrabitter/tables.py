@@ -60,9 +60,8 @@ _BEHAVIOUR_RATES = tuple(
 )
 
 _SAMPLED = (
-    Column("problem", "str", "", "identifier of the problem, e.g. 6-7-9:8"),
-    Column("num_numbers", "int", "", "given numbers"),
-    Column("target", "int", "", "number to reach"),
+    Column("problem", "str", "", "the task's name of the problem, e.g. 6-7-9:8"),
+    Column("band", "str", "", "range of difficulty that the problem is of"),
     Column("sample", "int", "", "index of the completion for this problem, from 0"),
     Column("prompt", "str", "", "prompt as given to the model"),
     Column("completion", "str", "", "completion as written by the model"),
@@ -109,7 +108,7 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
     "documents": (
         Column("prompt", "str", "", "prompt of a sampled training document"),
         Column("completion", "str", "", "its completion"),
-        Column("kind", "str", "", "drill, direct, search, cued or cosmetic"),
+        Column("kind", "str", "", "drill, or the condition that it shows; cued_search behind the cue"),
     ),
     "steps": (
         Column("step", "int", "steps", "optimiser step, from 1"),
@@ -123,6 +122,7 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("format_reward", "float", "", "mean reward for the format; missing when not used"),
         Column("frac_informative_groups", "float", "", "share of groups whose rewards differ"),
         Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),
+        Column("num_tokens", "int", "tokens", "tokens of all completions up to and with this step"),
         Column("frac_truncated", "float", "", "share of completions cut at the cap"),
         Column("frac_well_formed", "float", "", "share of completions that parse to the end"),
         Column("frac_searches", "float", "", "share of completions with backtracking or verification"),
@@ -145,6 +145,29 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("num_attempts", "int", "", "attempts that the census finds"),
         *(Column(f"{b}_count", "int", "", f"places where the census finds {b}") for b in BEHAVIOURS),
         Column("keyword_count", "int", "", "words of reflection, by oat-zero's list"),
+    ),
+    "counts": (
+        Column("problem", "str", "", "the task's name of the problem"),
+        Column("num_samples", "int", "", "its completions"),
+        Column("num_correct", "int", "", "of which right"),
+        Column("num_tokens", "int", "tokens", "length of its completions together"),
+    ),
+    "runs": (
+        Column("state", "str", "", "ok, or failed"),
+        Column("reason", "str", "", "why it failed, in one line"),
+        Column("parameters", "str", "JSON", "what the run was told"),
+        Column("machine", "str", "JSON", "processor, cores, card, system"),
+        Column("versions", "str", "JSON", "versions of Python and packages"),
+        Column("model", "str", "JSON", "what the checkpoint turned out to be"),
+        Column("commit", "str", "", "commit that it was run from"),
+        Column("code_sha256", "str", "", "hash of the stage's code"),
+        Column("input_sha256", "str", "", "hash of the weights that it started from"),
+        Column("predictions_sha256", "str", "", "hash of the predictions when it was run"),
+        Column("result_sha256", "str", "", "hash of its results, where it was taken"),
+        Column("dirty", "bool", "", "the tree had changes that were not committed"),
+        Column("threads", "int", "", "threads of a core"),
+        Column("seconds", "float", "s", "wall time"),
+        Column("peak_rss_mb", "float", "MB", "most memory taken"),
     ),
     "summary": (
         Column("measure", "str", "", "name of the measure"),
@@ -237,24 +260,30 @@ def write_table(path: str | Path, name: str, df: pd.DataFrame) -> Path:
     return path
 
 
-def read_table(path: str | Path, name: str, without: Collection[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: str | Path, name: str, without: Collection[str] = (), leading: Collection[str] = ()
+) -> pd.DataFrame:
     """Read a table and check it; raise TableError with one line when it is absent, unreadable or wrong.
 
-    Columns named in `without` are neither read nor checked: texts are most of a completions table.
+    Columns named in `without` are neither read nor checked: texts are most of a completions table. Of a table that
+    was stacked, `leading` names the columns in front, which no schema has.
     """
     path = Path(path)
     if not path.is_file():
         raise TableError(f"table {name}: no file {path}")
     try:
-        kept = [column.name for column in SCHEMAS[name] if column.name not in without] if without else None
+        names = [*leading, *(column.name for column in SCHEMAS[name] if column.name not in without)]
+        kept = names if without else None
         df = pd.read_parquet(path, columns=kept)
     except (OSError, ValueError) as error:  # pyarrow raises both for a damaged file
         first_line = str(error).splitlines()[0]
         raise TableError(f"table {name}: {path} is not readable as parquet ({first_line})") from None
     try:
-        validate_table(name, df, without)
+        validate_table(name, df.drop(columns=list(leading)), without)
     except TableError as error:
         raise TableError(f"{error} ({path})") from None
+    except KeyError:
+        raise TableError(f"table {name}: it has not the columns {', '.join(leading)} in front ({path})") from None
     return df
 
 

@@ -1,77 +1,68 @@
-"""How arms are named: which model an arm is of, where it starts, and which experiment it belongs to."""
+"""What models are called on every page, and their colours and markers, from arms.yaml beside this file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
-# An evaluation on other problems than the usual ones of its profile, and one of a checkpoint on the way.
-_OTHER_PROBLEMS = ("rare_", "common_", "three_")
-ON_THE_WAY = re.compile(r"step_(\d+)_")
+import yaml
 
-# Models of one later experiment, whose chapter shows them.
-_OF_ONE_EXPERIMENT = {
-    *("latent_weighted", "latent_forced"),
-    *("ladder_003", "ladder_01", "ladder_03", "ladder_1", "ladder_3"),
-    *("ladder_1_g32", "ladder_3_g32", "rich_g32", "ladder_3_b64", "rich_b64"),
-    *("sft_filler", "sft_all_behaviours", "sft_incorrect", "sft_incorrect_accepted", "sft_cosmetic"),
-    *("sft_mixed", "sft_mixed_cosmetic"),
-    *("rich_bonus", "rich_tight", "rich_tight_bonus"),
-    "cosmetic",
-    *("sft_subgoal_setting", "sft_backward_chaining"),
-}
+_SPARE = ("#4a4f9c", "#a5a9f0", "H")  # of a model that arms.yaml does not name
 
 
-def base_of(arm: str) -> str:
-    """Strip stage and problems from an arm's name, so that a model keeps its name and colour before and after RL.
+class Arm(NamedTuple):
+    """A model on the pages: its words, its colour on a light and on a dark page, its marker."""
 
-    >>> [base_of(arm) for arm in ("base_rich", "grpo_rich", "sft_filler", "grpo_sft_filler", "rare_grpo_rich")]
-    ['rich', 'rich', 'sft_filler', 'sft_filler', 'rich']
-    >>> base_of("three_sft_smollm2_search"), base_of("step_20_grpo_rich")
-    ('sft_smollm2_search', 'rich')
+    words: str
+    colour: str
+    dark: str
+    marker: str
+
+
+@cache
+def known_arms() -> dict[str, Arm]:
+    """Return the models that arms.yaml names, in the order in which pages list them."""
+    text = Path(__file__).with_name("arms.yaml").read_text(encoding="utf-8")
+    return {name: Arm(**values) for name, values in yaml.safe_load(text).items()}
+
+
+def model_of(arm: str) -> str:
+    """Strip when and band from an arm, so that a model has one name and colour before and after RL.
+
+    >>> model_of("after_searcher"), model_of("before_taught_search_rare"), model_of("after_mine")
+    ('searcher', 'taught_search', 'mine')
     """
-    return re.sub(
-        r"^(base|grpo)_", "", re.sub(f"^({'|'.join(_OTHER_PROBLEMS)}|{ON_THE_WAY.pattern})", "", arm)
+    name = re.sub(r"^(before|after)_", "", arm)
+    within = [known for known in known_arms() if f"{name}_".startswith(f"{known}_")]
+    return max(within, key=len, default=name)
+
+
+def describe(arm: str) -> Arm:
+    """Return words, colours and marker of an arm's model; one that is not in arms.yaml keeps its name.
+
+    >>> describe("after_taught_search").words, describe("my_arm").words
+    ('taught to search', 'my arm')
+    """
+    model = model_of(arm)
+    return known_arms().get(model) or Arm(model.replace("_", " "), *_SPARE)
+
+
+def words(arm: str) -> str:
+    """Say in words which model an arm is, and when it was measured.
+
+    >>> words("after_guesser"), words("before_searcher"), words("searcher")
+    ('guesser after RL', 'searcher before RL', 'searcher')
+    """
+    when = re.match(r"(before|after)_", arm)
+    return describe(arm).words + (f" {when[1]} RL" if when else "")
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Sort arms as arms.yaml lists their models; unknown ones come last, by name."""
+    order = list(known_arms())
+    return sorted(
+        arms, key=lambda arm: (order.index(model_of(arm)) if model_of(arm) in order else len(order), arm)
     )
-
-
-def before_and_after_arms(evaluated: Iterable[str]) -> list[tuple[str, str]]:
-    """Pair each arm evaluated before RL with the name of the same model's after it, on the usual test problems.
-
-    An arm after RL whose start has no evaluation of its own begins where the base in its name does. Arms that have a
-    chapter of their own are left out.
-
-    >>> before_and_after_arms(["base_rich", "grpo_rich", "sft_direct", "rare_base_rich", "grpo_rich_permuted"])
-    [('base_rich', 'grpo_rich'), ('sft_direct', 'grpo_sft_direct'), ('base_rich', 'grpo_rich_permuted')]
-    """
-    arms = [arm for arm in evaluated if not has_own_chapter(arm)]
-    before = [arm for arm in arms if not arm.startswith("grpo_")]
-    pairs = [(arm, f"grpo_{base_of(arm)}") for arm in before]
-    paired = {after for _, after in pairs}
-    for after in arms:
-        if after.startswith("grpo_") and after not in paired:
-            starts = [start for start in before if f"{after}_".startswith(f"grpo_{base_of(start)}_")]
-            pairs.append((max(starts, key=len, default=arm_before(base_of(after))), after))
-    return pairs
-
-
-def arm_before(model: str) -> str:
-    """Name the arm that evaluates a model before RL.
-
-    >>> arm_before("rich"), arm_before("sft_filler")
-    ('base_rich', 'sft_filler')
-    """
-    return model if model.startswith("sft_") else f"base_{model}"
-
-
-def has_own_chapter(arm: str) -> bool:
-    """Tell whether an arm belongs to one later experiment, whose chapter shows it; the others would drown in them.
-
-    A checkpoint on the way is for the completions browser alone.
-
-    >>> arms = ("grpo_latent", "grpo_latent_forced", "sft_direct", "sft_filler", "step_20_grpo_latent")
-    >>> [has_own_chapter(arm) for arm in arms]
-    [False, True, False, True, True]
-    """
-    other = arm.startswith(_OTHER_PROBLEMS) or ON_THE_WAY.match(arm) is not None
-    return other or base_of(arm) in _OF_ONE_EXPERIMENT

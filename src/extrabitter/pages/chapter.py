@@ -1,205 +1,214 @@
-"""From tables to pages: numbers as ready-made strings, glue, figure and table files, provenance.
+"""The kit of a chapter: tables, claims that stop the build, numbers for the prose, figures, and your run.
 
-A chapter writes into its `output_dir`: `figures/<key>.svg`, which pages include with `{figure}`, and
-`tables/<key>.csv`, which they offer for download. Numbers reach the prose as strings through `glue_text`, under
-the same kind of key. All HTML is written here and in `highlighting`, and everything in it is escaped.
+A chapter notebook has a parameters cell and is opened in two lines:
+
+    results_dir: str = ""  # the store of results; empty: results/edition, or results/interim until it is there
+    runs_dir: str = ""  # your own runs, e.g. runs/laptop; empty: none
+    output_dir: str = "_build/chapters/published"  # where figures and tables go
+    profile: str = ""  # name of the profile of your own runs
+
+    from extrabitter.pages.chapter import Chapter
+    page = Chapter("taste_test", results_dir, runs_dir, output_dir, profile)
+
+Then, beside each sentence of the prose that says something, what it rests on, and the number that it shows:
+
+    summary, counts = page.table("summary"), page.table("counts")
+    gap = solved_difference(counts, "after_searcher", "after_guesser")
+    page.claim(gap.lower > 0, "The base that searched solves more after the same RL", gap=gap)
+    page.glue("gap", points_interval(gap))          # prose: a gap of {glue:text}`gap`
+
+A figure stands where its cell stands (tag `remove-input` or `hide-input`), with its caption and one line that says
+where its numbers come from. What `page.own(name)` returns, of your runs, is drawn on the same axes:
+
+    fig = plots.before_and_after(summary, MODELS, "pass@1", "Searching pays", "unseen problems solved",
+                                 own=page.own("summary"))
+    page.figure("solved", fig, alt="...", caption="Unseen problems ...", table=summary)
+    page.your_run("unseen problems solved", "pass@1", ["after_searcher", "after_guesser"])   # once a page
+
+All HTML is written here and in `highlighting`, and everything in it that was read is escaped.
 """
 
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from extrabitter.runs import Run, find_runs, find_statuses
-from extrabitter.estimates import Estimate
-from extrabitter.pages.plots import arm_label, style
-from extrabitter.digests import git_state
-from extrabitter.provenance_tables import (
-    commit_text,
-    memory,
-    page_markup,
-    processor,
-    runs_markup,
-    wall_time,
-)
+from extrabitter import store
+from extrabitter.digests import REPOSITORY
+from extrabitter.pages import arms, plots
+from extrabitter.pages.text import decimal, percent_interval, spell
+from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
-NOT_MEASURED = "not measured"
-CLAIM_SEEDS = 5  # fewer seeds are called exploratory
-
-_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-def number_word(count: int) -> str:
-    """Write a count as a word where it has a short one: "two", "12"."""
-    return _WORDS[count] if count < len(_WORDS) else str(count)
+MAX_ROWS = 12  # of a table that stands open on a page
+EDITIONS = {  # folder of results -> what its runs are
+    "edition": "the edition’s series",
+    "interim": "five clean seeds of the first edition, until the edition’s own series has run",
+}
 
 
-def spell(count: int, noun: str) -> str:
-    """Count things in words: `spell(1, "seed")` is "one seed", `spell(12, "run")` is "12 runs"."""
-    return f"{number_word(count)} {noun}" if count == 1 else f"{number_word(count)} {noun}s"
+class ClaimError(AssertionError):
+    """A sentence of a page is not what the results say; the message names page, sentence and what was found."""
 
 
-def decimal(value: float, digits: int = 2) -> str:
-    """Write a number with a true minus sign; "not measured" where it is missing.
+class Claim(NamedTuple):
+    """A sentence of a page, whether it holds, and whether it is a fact of the set-up rather than an effect."""
 
-    >>> decimal(-1.234), decimal(float("nan"))
-    ('−1.23', 'not measured')
-    """
-    if not math.isfinite(value):
-        return NOT_MEASURED
-    return f"{value:.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """Write a share as a percentage.
-
-    >>> percent(0.6349), percent(0.0)
-    ('63.5 %', '0.0 %')
-    """
-    return f"{decimal(100 * value, digits)} %" if math.isfinite(value) else NOT_MEASURED
+    page: str
+    text: str
+    holds: bool
+    fact: bool
+    found: str
 
 
-def points(value: float, digits: int = 1) -> str:
-    """Write a difference of shares in percentage points, always with its sign.
-
-    >>> points(0.153), points(-0.02)
-    ('+15.3 points', '−2.0 points')
-    """
-    if not math.isfinite(value):
-        return NOT_MEASURED
-    return f"{'+' if round(100 * value, digits) > 0 else ''}{decimal(100 * value, digits)} points"
+_listeners: list[list[Claim]] = []
 
 
-def percent_interval(estimate: Estimate) -> str:
-    """Write a share with its 95 % interval, cut at the ends of what a share can be: "63.5 % (60.1 to 66.8)"."""
-    possible = replace(estimate, lower=max(estimate.lower, 0.0), upper=min(estimate.upper, 1.0))
-    return _with_interval(possible, percent(estimate.value), 100, 1)
+@contextmanager
+def listening() -> Iterator[list[Claim]]:
+    """Collect the claims of chapters run inside, and let none of them stop its chapter."""
+    heard: list[Claim] = []
+    _listeners.append(heard)
+    try:
+        yield heard
+    finally:
+        _listeners.remove(heard)
 
 
-def points_interval(estimate: Estimate) -> str:
-    """Write a difference of shares with its 95 % interval: "+15.3 points (12.0 to 18.1)"."""
-    return _with_interval(estimate, points(estimate.value), 100, 1)
+class Chapter:
+    """One page in the making: what it reads, claims, shows and saves."""
 
+    def __init__(
+        self,
+        name: str,
+        results_dir: str | Path = "",
+        runs_dir: str | Path = "",
+        output_dir: str | Path = "_build/chapters/published",
+        profile: str = "",
+        task: str = "countdown",
+    ) -> None:
+        """Open the page `name`; FileNotFoundError where the store is absent, which each page reads."""
+        self.name = name
+        self.results_dir = _find_results(results_dir)
+        self.runs_dir = Path(runs_dir) if str(runs_dir) else None
+        self.output_dir = Path(output_dir)
+        self.profile = profile
+        self.task = task
+        self._read: set[tuple[str, str | None]] = set()
 
-def decimal_interval(estimate: Estimate, digits: int = 2) -> str:
-    """Write a number with its 95 % interval: "2.31 (2.20 to 2.42)"."""
-    return _with_interval(estimate, decimal(estimate.value, digits), 1, digits)
+    def table(self, name: str, task: str = "", experiment: str | None = None) -> pd.DataFrame:
+        """Read a published table; seed, experiment, stage and arm lead. Without `experiment`, of all there are."""
+        task = task or self.task
+        self._read.add((task, experiment))
+        return store.read(self.results_dir, task, name, experiment)
 
+    def own(self, name: str, task: str = "", experiment: str | None = None) -> pd.DataFrame:
+        """Read the same table of your own runs; without rows where there are none."""
+        return store.read(self.runs_dir or "", task or self.task, name, experiment)
 
-def _with_interval(estimate: Estimate, value: str, factor: float, digits: int) -> str:
-    if not estimate.measured:
-        return NOT_MEASURED
-    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
-        return value
-    lower, upper = (decimal(factor * end, digits) for end in (estimate.lower, estimate.upper))
-    if math.isinf(estimate.upper):
-        return f"{value} (at least {lower})" if math.isfinite(estimate.lower) else value
-    return f"{value} ({lower} to {upper})"
+    def claim(self, condition: bool, text: str, fact: bool = False, **found: object) -> None:
+        """Stop the build unless what a sentence says is so; `text` is its gist, `found` the values it rests on.
 
+        `fact` marks what no result decides, such as the size of a model: the test that turns effects off leaves it.
+        """
+        said = ", ".join(f"{name} = {_say(value)}" for name, value in found.items())
+        claim = Claim(self.name, text, bool(condition), fact, said)
+        for heard in _listeners:
+            heard.append(claim)
+        if not claim.holds and not _listeners:
+            raise ClaimError(
+                f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing named'}"
+            )
 
-def basis(num_seeds: int) -> str:
-    """Say what an interval is over, and whether it may carry a claim."""
-    if num_seeds == 0:
-        return "no complete run"
-    if num_seeds == 1:
-        return "exploratory, one seed; 95 % interval over problems"
-    prefix = "exploratory, " if num_seeds < CLAIM_SEEDS else ""
-    return f"{prefix}{spell(num_seeds, 'seed')}; 95 % interval over seeds"
+    def glue(self, key: str, text: str) -> None:
+        """Store a string under a key, for {glue:text}`key` here and, as `page.ipynb::key`, on other pages.
 
+        The same as `myst_nb.glue(key, text, display=False)`, without importing a documentation tool here.
+        """
+        metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
+        display({GLUE_PREFIX + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
-def spell_seeds(table: pd.DataFrame) -> str:
-    """Count the seeds behind each arm of a table with columns `arm` and `seed`.
+    def figure(
+        self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None
+    ) -> None:
+        """Show a figure here and save it as figures/<key>.svg; `alt` says its message, `table` is offered as CSV."""
+        path = self.output_dir / "figures" / f"{key}.svg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        svg = plots.to_svg(fig)
+        path.write_text(svg, encoding="utf-8")
+        said = f"<p>{html.escape(caption)}</p>" if caption else ""
+        display(
+            inert(
+                f'<figure class="eb-figure" id="fig-{key}">{plots.inline(svg, key, alt)}'
+                f"<figcaption>{said}{self._provenance(key, table)}</figcaption></figure>"
+            )
+        )
 
-    >>> spell_seeds(pd.DataFrame({"arm": ["rich"] * 3 + ["absent"], "seed": [0, 1, 2, 0]}))
-    'one to three seeds'
-    """
-    fewest, most = _fewest_and_most_seeds(table)
-    return spell(most, "seed") if fewest == most else f"{number_word(fewest)} to {spell(most, 'seed')}"
+    def show(self, df: pd.DataFrame, caption: str, key: str = "") -> None:
+        """Show a table of ready-made strings; one of more than MAX_ROWS is folded. With `key` it is offered as CSV."""
+        markup = table_markup(df, caption)
+        if len(df) > MAX_ROWS:
+            markup = f"<details><summary>{html.escape(caption)}: {len(df)} rows</summary>{markup}</details>"
+        display(inert(markup + (self._provenance(key, df) if key else "")))
 
+    def provenance(self) -> None:
+        """Show in one line which runs the page's numbers come from; figures have the line below them by themselves."""
+        display(inert(self._provenance()))
 
-def basis_of(table: pd.DataFrame) -> str:
-    """Say the same as `basis` of a figure whose arms, in columns `arm` and `seed`, can differ in their seeds.
+    def your_run(
+        self,
+        what: str,
+        measure: str,
+        evaluated: Sequence[str],
+        write: Callable[[Estimate], str] = percent_interval,
+        experiment: str | None = None,
+    ) -> None:
+        """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
+        if self.runs_dir is None:
+            return
+        published, own = self.table("summary", "", experiment), self.own("summary", "", experiment)
+        items = []
+        for arm in evaluated:
+            mine, theirs = of_measure(own, arm, measure), of_measure(published, arm, measure)
+            yours = f"yours {write(mine)}, {spell(mine.num_seeds, 'seed')}" if mine.measured else "not in your run"
+            items.append(f"{arms.words(arm)}: {yours}; published {write(theirs)}")
+        runs = self.own("runs", "", experiment)
+        failed = runs[runs["state"] == "failed"]
+        items += [f"{row.stage} of {row.arm}, seed {row.seed}, failed: {row.reason}" for row in failed.itertuples()]
+        listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+        head = f"Your run{f' ({self.profile})' if self.profile else ''}: {what}"
+        display(inert(f'<aside class="eb-yours"><p><strong>{html.escape(head)}</strong></p><ul>{listed}</ul></aside>'))
 
-    Of a collected `summary` it also says how many completions stand behind one arm and seed.
-    """
-    fewest, most = _fewest_and_most_seeds(table)
-    counted = _completions_each(table)
-    if fewest == most:
-        return basis(most) + counted
-    caution = f", exploratory below {number_word(CLAIM_SEEDS)}" if fewest < CLAIM_SEEDS else ""
-    alone = "; over problems where there is one seed" if fewest == 1 else ""
-    return f"{spell_seeds(table)} an arm{caution}; 95 % interval over seeds{alone}{counted}"
-
-
-def _completions_each(table: pd.DataFrame) -> str:
-    if not {"measure", "count"} <= set(table.columns):
-        return ""
-    counts = table.loc[table["measure"] == "pass@1", "count"]
-    if counts.empty:
-        return ""
-    low, high = int(counts.min()), int(counts.max())
-    number = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    return f"; {number} completions an arm and seed"
-
-
-def _fewest_and_most_seeds(table: pd.DataFrame) -> tuple[int, int]:
-    counts = table.groupby("arm")["seed"].nunique()
-    return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
-
-
-def glue_text(key: str, text: str) -> None:
-    """Store a string under a key, for `{glue:text}` on this page and, as `page.ipynb::key`, on others.
-
-    The same as `myst_nb.glue(key, text, display=False)`, without importing a documentation tool here.
-    """
-    display(
-        {GLUE_PREFIX + "text/plain": repr(text)},
-        raw=True,
-        metadata={"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}},
-    )
-
-
-def save_figure(fig: Figure, output_dir: str | Path, key: str) -> None:
-    """Write `figures/<key>.svg` on a solid background, the same bytes for the same figure."""
-    path = Path(output_dir) / "figures" / f"{key}.svg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with style():
-        fig.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-
-
-def save_table(df: pd.DataFrame, output_dir: str | Path, key: str) -> None:
-    """Write `tables/<key>.csv`, the numbers behind a figure or a sentence."""
-    path = Path(output_dir) / "tables" / f"{key}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    df.to_csv(path, index=False)
-
-
-def table_html(df: pd.DataFrame, caption: str = "") -> HTML:
-    """Show a table of ready-made strings, each escaped; a cell may have lines, a wide table scrolls in its frame."""
-    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>"
-        for row in df.itertuples(index=False)
-    )
-    body = body or f'<tr><td colspan="{len(df.columns)}">no rows</td></tr>'
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    label = html.escape(caption or ", ".join(map(str, df.columns)))
-    return inert(
-        f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _lines(cell: object) -> str:
-    return "<br>".join(html.escape(line) for line in str(cell).split("\n"))
+    def _provenance(self, key: str = "", table: pd.DataFrame | None = None) -> str:
+        """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
+        found = [
+            store.read(self.results_dir, task, "runs", experiment)
+            for task, experiment in sorted(self._read, key=str)
+        ]
+        runs = pd.concat(found) if found else pd.DataFrame({"seed": [], "commit": []})
+        line = ""
+        if len(runs):
+            commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
+            what = EDITIONS.get(self.results_dir.name, self.results_dir.name)
+            line = f"{spell(runs['seed'].nunique(), 'seed')} ({what}), commit {', '.join(commits)}"
+            line = html.escape(line[0].upper() + line[1:])
+        links = []
+        if table is not None:
+            path = self.output_dir / "tables" / f"{key}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(path, index=False)
+            links.append(f'<a href="tables/{key}.csv">table</a>')
+        if len(runs):
+            links.append('<a href="runs.html">runs</a>')
+            links.append('<a href="reproducing.html">make it again</a>')
+        return f'<p class="eb-provenance">{" · ".join([line] * bool(line) + links)}</p>'
 
 
 def inert(markup: str) -> HTML:
@@ -207,117 +216,33 @@ def inert(markup: str) -> HTML:
     return HTML(f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>')
 
 
-def failed_jobs(results_dir: str | Path, stages: Sequence[str] | None = None) -> pd.DataFrame:
-    """List the jobs that ended without a run: stage, arm, seed, reason."""
-    rows = [
-        (stage, arm, seed, status.reason)
-        for stage, arm, seed, status in find_statuses(results_dir)
-        if status.state == "failed" and (stages is None or stage in stages)
-    ]
-    return pd.DataFrame(rows, columns=["stage", "arm", "seed", "reason"])
-
-
-def failures_html(results_dir: str | Path, stages: Sequence[str] | None = None) -> HTML:
-    """Show which arms failed and why; empty when none did."""
-    failed = failed_jobs(results_dir, stages)
-    items = "".join(
-        f"<li><strong>{html.escape(str(row.arm))}</strong> ({html.escape(str(row.stage))}, seed {row.seed}): "
-        f"{html.escape(str(row.reason))}</li>"
-        for row in failed.itertuples()
+def table_markup(df: pd.DataFrame, caption: str) -> str:
+    """Return a table of ready-made strings as HTML, each escaped; a wide one scrolls in its frame."""
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
+    rows = [[html.escape(str(cell)) for cell in row] for row in df.itertuples(index=False)]
+    body = "".join(
+        "<tr>" + f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
     )
-    if not items:
-        return HTML("")
-    return inert(
-        f'<div class="eb-failed" role="note"><p>Failed, and therefore missing on this page:</p>'
-        f"<ul>{items}</ul></div>"
+    label = html.escape(caption)
+    return (
+        f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">'
+        f"<caption>{label}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def missed_bars_html(bars: pd.DataFrame, counted: str = "seed") -> HTML:
-    """Show the rows of table `bars` that were not passed; `counted` is what the page calls the number of a run."""
-    missed = bars[~bars["passed"].astype(bool)]
-    rows = [
-        {
-            "base": f"{arm_label(row['arm'])}, {counted} {row['seed']}",
-            "bar": row["bar"],
-            "measured": bar_number(row["value"]),
-            "asked for": f"{row['direction']} {bar_number(row['threshold'])}",
-        }
-        for row in missed.to_dict("records")
-    ]
-    return table_html(pd.DataFrame(rows, columns=["base", "bar", "measured", "asked for"]), "Bars missed")
+def _find_results(given: str | Path) -> Path:
+    """Return the folder of results: as given, here or below the repository; else the first edition that is there."""
+    names = [given] if str(given) else [f"results/{edition}" for edition in EDITIONS]
+    folders = [root / name for name in names for root in (Path(), REPOSITORY)]
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        raise FileNotFoundError(f"results_dir = {str(given)!r}: no such folder; `extrabitter publish` makes one")
+    return found
 
 
-def bar_number(value: float) -> str:
-    """Write a bar's value or threshold, in powers of ten where three digits would show nought.
-
-    >>> bar_number(0.98), bar_number(1e-5)
-    ('0.980', '1.0e-05')
-    """
-    return f"{value:.1e}" if 0 < value < 0.001 else decimal(value, 3)
-
-
-def provenance_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Describe where runs come from, one row a run, as strings."""
-    return pd.DataFrame(
-        [
-            {
-                "stage": run.stage,
-                "arm": run.arm,
-                "seed": str(run.seed),
-                "commit": commit_text(run.manifest),
-                "code": str(run.manifest.get("code_sha256", ""))[:10],
-                "processor": processor(run.manifest),
-                "threads": str(run.manifest.get("threads", "")),
-                "wall time": wall_time(run.manifest.get("wall_s")),
-                "peak memory": memory(run.manifest.get("peak_rss_mb")),
-            }
-            for run in runs
-        ],
-        columns=[
-            "stage",
-            "arm",
-            "seed",
-            "commit",
-            "code",
-            "processor",
-            "threads",
-            "wall time",
-            "peak memory",
-        ],
-    )
-
-
-def provenance_html(
-    results_dir: str | Path, profile: str, stages: Sequence[str], have_pages: bool = True
-) -> HTML:
-    """Show a page's provenance: one line to read; to unfold, the arms behind it, and the commands that make it again.
-
-    Without stages the page reads no run: then the line says that it was computed as it was made. Runs that are not of
-    the book's own profile have no pages to be sent to.
-    """
-    state = git_state()
-    if not stages:
-        line = f"No run stands behind this page; the code of commit {commit_text(state)} computed it as it was made."
-        return inert(
-            f'<details class="eb-provenance"><summary>{html.escape(line)}</summary>{page_markup(state)}</details>'
-        )
-    runs = [run for run in find_runs(results_dir) if run.stage in stages]
-    seeds = len({run.seed for run in runs})
-    commits = sorted({commit_text(run.manifest) for run in runs})
-    line = (
-        f"Numbers from {spell(len(runs), 'run')} over {spell(seeds, 'seed')} of profile "
-        f"<strong>{html.escape(profile)}</strong>"
-        + (f", commit {html.escape(', '.join(commits))}" if commits else "")
-        + "."
-    )
-    table = runs_markup(runs, have_pages) if runs else ""
-    if runs and have_pages:
-        table += (
-            "<p>Every parameter with its meaning, the executed notebook and the command that makes it again: on "
-            '<a href="runs.html">the page of each run</a>.</p>'
-        )
-    return inert(
-        f'<details class="eb-provenance"><summary>{line}</summary>{page_markup(state)}{table}</details>'
-        + failures_html(results_dir, stages).data
-    )
+def _say(value: object) -> str:
+    """Write what a claim rests on, for the message that stops a build."""
+    if isinstance(value, Estimate):
+        return f"{decimal(value.value, 4)} ({decimal(value.lower, 4)} to {decimal(value.upper, 4)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,191 +1,262 @@
-"""How figures look, and how arms are called and coloured on every page.
+"""How figures look: the message as title, lines and dots labelled directly, your run on the same axes.
 
-Figures are five inches wide, so that their text stays legible when a telephone scales them down, and have a
-solid background, so that they can be read in dark mode. Colours are Okabe and Ito's; no figure relies on
-colour alone: each arm also has a marker and a line style of its own.
+Figures are five inches wide, so that their text stays legible when a telephone scales them down. They are drawn in the
+colours of a light page; shown inline, each colour becomes a variable of the style sheet, which has a partner for dark
+pages. No figure relies on colour alone: each model has a marker and its name beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import html
+import io
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
-from matplotlib.artist import Artist
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from extrabitter.pages.arms import ON_THE_WAY, base_of
+from extrabitter.pages.arms import describe, known_arms
+from extrabitter.statistics import MISSING, Estimate, of_measure, t_interval
 
 WIDTH_IN = 5.0
-INK = "#222222"
-GREY = "#767676"
+MAX_ARMS = 5
+INK, GREY, GRID, PAPER = "#222222", "#666666", "#dddddd", "#ffffff"
+_OWN_BELOW = 0.27  # your run's marks lie this far below their row
+_DARK = {INK: "#e6e6e6", GREY: "#a8a8a8", GRID: "#3d4148", PAPER: "transparent"}
 
 _RC: dict[Any, Any] = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "axes.edgecolor": INK,
+    "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "font.size": 11,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 11,
-    "legend.fontsize": 10.5,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
-    "legend.frameon": False,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "font.size": 10,
     "lines.linewidth": 1.8,
-    # The same table has to give the same bytes.
+    # The same table has to give the same bytes; text stays text.
     "svg.hashsalt": "extrabitter",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
 }
 
 
-class ArmStyle(NamedTuple):
-    """Colour, marker and line style of an arm."""
+class Row(NamedTuple):
+    """One row of dots: a label, the model whose colour it has, what was measured, and the same of your run."""
 
-    colour: str
-    marker: str
-    line: str
-
-
-_STYLES = {
-    "absent": ArmStyle("#d55e00", "o", "-"),
-    "rich": ArmStyle("#0072b2", "s", "-"),
-    "latent": ArmStyle("#cc79a7", "D", "-"),
-    "latent_weighted": ArmStyle("#882255", "<", "--"),
-    "latent_forced": ArmStyle("#ddaa33", ">", "-."),
-    "rich_masked": ArmStyle("#56b4e9", "v", "--"),
-    "rich_permuted": ArmStyle("#8c6bb1", "X", ":"),
-    "ladder_003": ArmStyle("#332288", "8", ":"),
-    "ladder_01": ArmStyle("#aa4499", "p", "-."),
-    "ladder_03": ArmStyle("#661100", "*", "--"),
-    "ladder_1": ArmStyle("#8c6bb1", "<", ":"),
-    "ladder_3": ArmStyle("#44aa99", ">", "--"),
-    "ladder_1_g32": ArmStyle("#8c6bb1", "d", "-"),
-    "ladder_3_g32": ArmStyle("#44aa99", "h", "-"),
-    "rich_b64": ArmStyle("#0072b2", "P", ":"),
-    "ladder_3_b64": ArmStyle("#44aa99", "X", ":"),
-    "rich_g32": ArmStyle("#0072b2", "H", "--"),
-    "rich_bonus": ArmStyle("#56b4e9", "d", "--"),
-    "rich_tight": ArmStyle("#ddaa33", ">", "-."),
-    "rich_tight_bonus": ArmStyle("#882255", "<", "-"),
-    "rich_qwen2": ArmStyle("#56b4e9", "p", ":"),
-    "absent_qwen2": ArmStyle("#e69f00", "d", ":"),
-    "cosmetic": ArmStyle("#e69f00", "P", "-."),
-    "sft_verification_backtracking": ArmStyle("#009e73", "^", "-"),
-    "sft_all_behaviours": ArmStyle("#117733", "<", "--"),
-    "sft_direct": ArmStyle("#767676", "h", "-."),
-    "sft_filler": ArmStyle("#444444", "*", ":"),
-    "smollm2": ArmStyle("#d55e00", "o", "-"),
-    "sft_smollm2_direct": ArmStyle("#767676", "h", "-."),
-    "sft_smollm2_search": ArmStyle("#009e73", "^", "--"),
-}
-_SPARE = [
-    ArmStyle("#332288", ">", "--"),
-    ArmStyle("#aa4499", "d", ":"),
-    ArmStyle("#661100", "p", "-."),
-    ArmStyle("#44aa99", "H", "--"),
-]
-
-_WORDS = {
-    "trunk": "trunk",
-    "absent": "absent: never searches",
-    "rich": "rich: sometimes searches",
-    "latent": "latent: only when cued",
-    "latent_weighted": "latent, search forced and weighted back",
-    "latent_forced": "latent, search forced",
-    "rich_masked": "rich, search words masked",
-    "rich_permuted": "rich, rewards permuted",
-    "ladder_003": "ladder: three documents in ten thousand search",
-    "ladder_01": "ladder: one in a thousand searches",
-    "ladder_03": "ladder: three in a thousand search",
-    "ladder_1": "ladder: one document in a hundred searches",
-    "ladder_3": "ladder: three in a hundred search",
-    "ladder_1_g32": "ladder: one in a hundred, groups of 32",
-    "ladder_3_g32": "ladder: three in a hundred, groups of 32",
-    "rich_g32": "rich, groups of 32",
-    "rich_b64": "rich, a quarter of the completions",
-    "ladder_3_b64": "ladder: three in a hundred, a quarter of the completions",
-    "rich_bonus": "rich, bonus for form",
-    "rich_tight": "rich, tight cap",
-    "rich_tight_bonus": "rich, tight cap and bonus for form",
-    "rich_qwen2": "rich, as a Qwen2",
-    "absent_matched": "absent, with as many problems",
-    "absent_qwen2": "absent, as a Qwen2",
-    "trunk_qwen2": "trunk, as a Qwen2",
-    "cosmetic": "cosmetic: the words only",
-    "sft_verification_backtracking": "absent, primed to check and go back",
-    "sft_all_behaviours": "absent, primed with all four habits",
-    "sft_direct": "absent, primed with direct traces",
-    "sft_filler": "absent, primed with dots",
-    "sft_incorrect": "absent, primed with wrong answers",
-    "sft_incorrect_accepted": "absent, primed with wrong answers taken for right",
-    "sft_cosmetic": "absent, primed with empty words",
-    "smollm2": "SmolLM2, not primed",
-    "sft_smollm2_direct": "SmolLM2, primed with direct answers",
-    "sft_smollm2_search": "SmolLM2, primed to check and go back",
-    "sft_mixed": "absent, primed with each habit by half",
-    "sft_mixed_cosmetic": "absent, primed with each by half, verdicts empty",
-}
-
-
-def arm_label(arm: str) -> str:
-    """Say in words what an arm is.
-
-    >>> arm_label("grpo_rich")
-    'rich: sometimes searches'
-    >>> arm_label("grpo_sft_backward_chaining")
-    'absent, primed: backward chaining'
-    >>> arm_label("step_20_grpo_rich")
-    'rich: sometimes searches, after 20 steps'
-    """
-    base = base_of(arm)
-    if on_the_way := ON_THE_WAY.match(arm):
-        return f"{arm_label(base)}, after {on_the_way[1]} steps"
-    if base in _WORDS:
-        return _WORDS[base]
-    if base.startswith("sft_"):
-        return "absent, primed: " + base.removeprefix("sft_").replace("_", " ")
-    return base.replace("_", " ")
-
-
-def arm_style(arm: str) -> ArmStyle:
-    """Return the style of an arm; the same for the same model before and after RL."""
-    base = base_of(arm)
-    return _STYLES.get(base) or _SPARE[sum(base.encode()) % len(_SPARE)]
+    label: str
+    arm: str
+    end: Estimate
+    start: Estimate = MISSING
+    own_end: Estimate = MISSING
+    own_start: Estimate = MISSING
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw inside this context, and save inside it too."""
-    with matplotlib.rc_context(_RC):
+    """Draw inside this context, whatever the reader's own settings are, and save inside it too."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
         yield
 
 
-def new_figure(height_in: float) -> Figure:
-    """Return an empty figure that makes room for its legend and labels by itself."""
-    return Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-
-
-def legend_above(fig: Figure, entries: dict[str, Artist]) -> None:
-    """Put one legend for all panels above them, one entry a line so that none is clipped."""
-    fig.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=1, handlelength=3)
-
-
-def empty_figure(message: str) -> Figure:
-    """Return a figure that says why there is nothing to see; missing is not zero."""
-    with style():
-        fig = new_figure(1.6)
-        fig.text(0.5, 0.5, message, ha="center", va="center", wrap=True, color=GREY, fontsize=11)
+def new_figure(title: str, height_in: float) -> Figure:
+    """Return an empty figure under its message; it makes room for its labels by itself."""
+    lines = textwrap.wrap(title, 52)
+    fig = Figure(figsize=(WIDTH_IN, height_in + 0.2 * len(lines)), layout="constrained")
+    fig.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, fontweight="bold")
     return fig
+
+
+def before_and_after(
+    summary: pd.DataFrame,
+    models: Sequence[str],
+    measure: str,
+    title: str,
+    axis: str,
+    own: pd.DataFrame | None = None,
+    share: bool = True,
+    band: str = "",
+) -> Figure:
+    """Draw a measure of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
+    ending = f"_{band}" if band else ""
+    rows = []
+    for model in models:
+        names = [f"{when}_{model}{ending}" for when in ("after", "before")]
+        measured = [of_measure(summary, name, measure) for name in names]
+        mine = [MISSING if own is None else of_measure(own, name, measure) for name in names]
+        rows.append(Row(describe(model).words, model, *measured, *mine))
+    rows.sort(key=lambda row: -np.nan_to_num(row.end.value, nan=-np.inf))
+    return dot_rows(rows, title, axis, share)
+
+
+def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> Figure:
+    """Draw a dot and its interval a row, from the top; a row with a start has an arrow from there.
+
+    ValueError for more than MAX_ARMS rows.
+    """
+    _check_number(len(rows))
+    with style():
+        fig = new_figure(title, 0.55 + 0.42 * len(rows))
+        ax = fig.subplots()
+        for position, row in enumerate(rows):
+            _draw_row(ax, -position, row)
+        name_own(ax, [(row.own_end.value, -i - _OWN_BELOW) for i, row in enumerate(rows) if row.own_end.measured])
+        ax.set_yticks([-position for position in range(len(rows))], [row.label for row in rows])
+        for label, row in zip(ax.get_yticklabels(), rows, strict=True):
+            label.set_color(describe(row.arm).colour)
+        ax.set_ylim(0.5 - len(rows), 0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+        _label_axis(ax, "x", axis, share)
+    return fig
+
+
+def _draw_row(ax: Axes, y: float, row: Row) -> None:
+    """Draw start, arrow, interval and end of a row at height `y`, and your run's marks a little below."""
+    look = describe(row.arm)
+    if row.start.measured:
+        arrow = {"arrowstyle": "->", "color": look.colour, "shrinkA": 4, "shrinkB": 5}
+        ax.annotate("", (row.end.value, y), (row.start.value, y), arrowprops=arrow)
+        ax.plot(row.start.value, y, look.marker, color=look.colour, markerfacecolor=PAPER, markersize=6)
+    ends = [row.end.lower, row.end.upper]
+    if np.isfinite(ends).all():
+        ax.plot(ends, [y, y], color=look.colour, linewidth=3.2, alpha=0.45, solid_capstyle="butt")
+    ax.plot(row.end.value, y, look.marker, color=look.colour, markersize=7)
+    for estimate, fill in ((row.own_start, PAPER), (row.own_end, INK)):
+        if estimate.measured:
+            ax.plot(estimate.value, y - _OWN_BELOW, "X", color=INK, markerfacecolor=fill, markersize=5.5)
+
+
+def name_own(ax: Axes, marks: Sequence[tuple[float, float]]) -> None:
+    """Write "your run" beside the first of your run's marks, (x, y)."""
+    for mark in marks[:1]:
+        ax.annotate("your run", mark, (6, 0), textcoords="offset points", va="center", fontsize=9)
+
+
+def curves(
+    table: pd.DataFrame,
+    models: Sequence[str],
+    column: str,
+    title: str,
+    axis: str,
+    own: pd.DataFrame | None = None,
+    share: bool = True,
+    x: str = "step",
+    x_axis: str = "RL step",
+    window: int = 5,
+) -> Figure:
+    """Draw a column against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
+
+    `table` and `own` are tables `steps` of the store, or any with seed, arm, `x` and `column`; each seed is a running
+    mean over `window` steps. Your run is the dotted line.
+    """
+    _check_number(len(models))
+    with style():
+        fig = new_figure(title, 2.5)
+        ax = fig.subplots()
+        ends, owns = {}, []
+        for model in models:
+            look = describe(model)
+            by_seed = _smooth(table[table["arm"] == model], column, x, window)
+            if len(by_seed):
+                mean = by_seed.mean(axis=1)
+                if by_seed.shape[1] > 1:
+                    ends_of = np.array([t_interval(values)[1:] for values in by_seed.to_numpy()])
+                    ax.fill_between(by_seed.index, *ends_of.T, color=look.colour, alpha=0.18, linewidth=0)
+                ax.plot(by_seed.index, mean, color=look.colour)
+                ends[model] = (float(by_seed.index[-1]), float(mean.iloc[-1]))
+            mine = _smooth(own[own["arm"] == model], column, x, window) if own is not None else by_seed[:0]
+            if len(mine):
+                ax.plot(mine.index, mine.mean(axis=1), color=look.colour, linestyle=":", linewidth=1.5)
+                owns.append((float(mine.index[-1]) / 2, float(mine.mean(axis=1).iloc[len(mine) // 2])))
+        _label_axis(ax, "y", axis, share)
+        name_own(ax, owns)
+        ax.set_xlabel(x_axis)
+        name_ends(ax, {describe(model).words: (*end, describe(model).colour) for model, end in ends.items()})
+    return fig
+
+
+def name_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Name lines at their right ends, words -> (x, y, colour), apart from each other where ends are close."""
+    low, high = ax.get_ylim()
+    height_in = float(ax.bbox.height) / float(ax.figure.dpi)
+    gap = 0.17 / height_in * (high - low)  # a line of text
+    beside, at = 0.015 * float(np.ptp(ax.get_xlim())), -np.inf
+    for words, (x, y, colour) in sorted(ends.items(), key=lambda item: item[1][1]):
+        at = max(y, at + gap)
+        text = ax.annotate(words, (x, y), (x + beside, at), color=colour, va="center", fontsize=9.5)
+        text.set_annotation_clip(False)
+
+
+def _smooth(rows: pd.DataFrame, column: str, x: str, window: int) -> pd.DataFrame:
+    """Return a column as running means, a row a value of `x`, a column a seed, where all seeds have it."""
+    wide = rows.pivot_table(index=x, columns="seed", values=column)
+    return wide.rolling(window, min_periods=1).mean().dropna()
+
+
+def _check_number(count: int) -> None:
+    if count > MAX_ARMS:
+        raise ValueError(f"a figure of {count} arms: at most {MAX_ARMS} can be told apart")
+
+
+def _label_axis(ax: Axes, which: str, words: str, share: bool) -> None:
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_label_text(words)
+    if share:
+        (ax.set_xlim if which == "x" else ax.set_ylim)(-0.02, 1.02)
+        axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+
+
+def to_svg(fig: Figure) -> str:
+    """Return a figure as SVG on white, the same text for the same figure."""
+    buffer = io.StringIO()
+    with style():
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def inline(svg: str, key: str, alt: str) -> str:
+    """Return a figure's SVG as part of a page: named by `alt`, in the page's colours, its ids its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{key}-', body)
+    body = re.sub(r'href="#', f'href="#{key}-', body)
+    body = body.replace("url(#", f"url(#{key}-")
+    for colour in theme():
+        body = body.replace(f": {colour}", f": var(--eb-{colour[1:]}, {colour})")
+    body = re.sub(r"(<svg[^>]*?) (?:width|height)=\"[^\"]*\"", r"\1", body)
+    body = re.sub(r"(<svg[^>]*?) (?:width|height)=\"[^\"]*\"", r"\1", body)
+    return body.replace("<svg", f'<svg class="eb-plot" role="img" aria-label="{html.escape(alt, quote=True)}"', 1)
+
+
+def theme() -> dict[str, str]:
+    """Return the colours of figures and their partners on a dark page."""
+    return _DARK | {arm.colour: arm.dark for arm in known_arms().values()}
+
+
+def theme_css() -> str:
+    """Return the style sheet that turns figures dark with the page."""
+    return (
+        'html[data-theme="dark"] {\n'
+        + "".join(f"  --eb-{colour[1:]}: {dark};\n" for colour, dark in theme().items())
+        + "}\n"
+    )
