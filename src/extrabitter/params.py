@@ -36,11 +36,12 @@ class StageParameters(StrictModel):
 
     run_dir: str = Field(min_length=1, description="folder that the run becomes when it is complete")
     task: str = Field("countdown", pattern=r"^[a-z][a-z0-9_]*$", description="the game: a key of tasks.REGISTRY")
-    arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. grpo_absent")
+    arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. searcher")
     seed: int = Field(ge=0, lt=2**31, description="root seed of the run")
     threads: int = Field(
         1, ge=1, le=64, description="CPU threads of this job; reruns agree only at the same number"
     )
+    overwrite: bool = Field(False, description="replace a run of other parameters that lies at run_dir")
 
 
 class LanguageParameters(StageParameters):
@@ -160,7 +161,10 @@ class SftPrimingParameters(LanguageParameters):
         0.45, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
     )
     num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
-    num_steps: int = Field(100, ge=1, description="optimiser steps")
+    num_steps: int = Field(100, ge=1, description="optimiser steps, where num_tokens is 0")
+    num_tokens: int = Field(
+        0, ge=0, description="budget, in tokens seen: conditions differ in length, never in tokens; 0: num_steps"
+    )
     per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak rate of AdamW")
     max_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of prompt + completion, in tokens")

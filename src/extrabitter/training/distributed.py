@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from extrabitter import tables as records
+from extrabitter import tables
 from extrabitter.params import GrpoParameters, validate
 
 # The line that ends a traceback, behind the mark of its process.
@@ -60,7 +60,7 @@ def train(parameters: GrpoParameters, checkpoint_dir: Path) -> tuple[pd.DataFram
                     reason = error[0].strip()
         if processes.returncode or not (folder / STEPS).is_file():
             raise RuntimeError(f"grpo: the training processes failed ({reason})")
-        steps = records.read_table(folder / STEPS, "steps")
+        steps = tables.read_table(folder / STEPS, "steps")
         record = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         (folder / CHECKPOINT).rename(checkpoint_dir)
     return steps, record
@@ -70,14 +70,13 @@ def work(folder: Path) -> None:
     """Train as one of several processes; the first writes checkpoint and table into `folder`."""
     from accelerate import PartialState
 
+    from extrabitter.models import hub, tiny
     from extrabitter.training import grpo
-    from extrabitter.models import tiny as models
-    from extrabitter.models import hub as pretrained
 
     values = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
     parameters = validate(GrpoParameters, values, "grpo")
-    models.set_up_process(parameters.threads)
-    state = PartialState(cpu=pretrained.on_cpu(parameters))
+    tiny.set_up_process(parameters.threads)
+    state = PartialState(cpu=hub.on_cpu(parameters))
     sharded = [name for name in _SHARDING if os.environ.get(name, "").lower() in ("1", "true")]
     if sharded:
         raise ValueError(f"accelerate_config: must be plain data parallel; {sharded[0]} cuts the weights up")
@@ -85,12 +84,12 @@ def work(folder: Path) -> None:
         raise ValueError(
             f"num_processes = {parameters.num_processes}: accelerate started {state.num_processes}; must be equal"
         )
-    model, tokenizer, record = pretrained.load_for_stage(parameters, parameters.init_from, training=True)
+    model, tokenizer, record = hub.load_for_stage(parameters, parameters.init_from, training=True)
     steps = grpo.train(parameters, model, tokenizer)
     if state.is_main_process:
-        models.save_checkpoint(model, tokenizer, folder / CHECKPOINT)
+        tiny.save_checkpoint(model, tokenizer, folder / CHECKPOINT)
         (folder / MODEL).write_text(json.dumps(record), encoding="utf-8")
-        records.write_table(folder / STEPS, "steps", steps)
+        tables.write_table(folder / STEPS, "steps", steps)
     state.wait_for_everyone()
 
 

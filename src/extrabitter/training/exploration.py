@@ -9,16 +9,16 @@ the policy is summed over samples of the mixture: no policy's gradient, and not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from extrabitter.training.loss import TrimmedGRPOTrainer
-from extrabitter.models.tiny import next_token_probabilities, word_ids
 from extrabitter.models.rollouts import Rollouts, generate
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD
+from extrabitter.models.tiny import next_token_probabilities, word_ids
+from extrabitter.tasks import Task
+from extrabitter.training.loss import TrimmedGRPOTrainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,10 +50,12 @@ def importance_weights(probabilities: torch.Tensor, searches: torch.Tensor, shar
 def explore(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    task: Task,
     prompt_ids: Sequence[list[int]],
     rollouts: Rollouts,
     sampling: SamplingParameters,
     share: float,
+    ends: Collection[int],
     generator: torch.Generator,
 ) -> Explored:
     """Force search behind the first attempt of a share of rollouts, one prompt each, and finish them on-policy.
@@ -61,8 +63,8 @@ def explore(
     Completions that reach no choice stay as they are, with weight 1; so do those at whose choice the model cannot
     search at all. `share` lies in [0, 1); all completions keep to `sampling.max_completion_length`.
     """
-    search_ids = word_ids(tokenizer, SEARCH_WORDS)
-    choices = {*search_ids, *word_ids(tokenizer, [SUBMIT_WORD])}
+    search_ids = word_ids(tokenizer, task.search_words)
+    choices = {*search_ids, *word_ids(tokenizer, [task.answer_word])}
     completions = [list(ids) for ids in rollouts.completion_ids]
     logprobs = [list(values) for values in rollouts.logprobs]
     weights = torch.ones(len(completions), dtype=torch.float64)
@@ -74,7 +76,7 @@ def explore(
     distribution = next_token_probabilities(
         model, contexts, tokenizer.pad_token_id, sampling.temperature
     ).cpu()
-    of_words = distribution[:, search_ids]  # (N, 2)
+    of_words = distribution[:, search_ids]  # (N, search words)
     # There is a choice where the sampler drew one of these words, so the chance to search is that among them.
     probabilities = of_words.sum(dim=1) / distribution[:, sorted(choices)].sum(dim=1)
     possible = probabilities > 0
@@ -87,9 +89,7 @@ def explore(
     if chosen:
         words = torch.multinomial(of_words[chosen].to(generator.device), 1, generator=generator)[:, 0].cpu()
         begun = [contexts[n] + [search_ids[word]] for n, word in zip(chosen, words.tolist(), strict=True)]
-        finished = generate(
-            model, begun, 1, sampling, eos_token_id=tokenizer.eos_token_id, generator=generator
-        )
+        finished = generate(model, begun, 1, sampling, end_ids=ends, generator=generator)
         for number, n in enumerate(chosen):
             row, word = rows[n], search_ids[int(words[number])]
             kept, limit = places[row], sampling.max_completion_length

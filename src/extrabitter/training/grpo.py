@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,22 +28,25 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from extrabitter.params import GrpoParameters
-from extrabitter.training.exploration import WeightedGRPOTrainer, explore
-from extrabitter.training.loss import TrimmedGRPOTrainer
-from extrabitter.training.steps import RewardFunction, StepTable
-from extrabitter.models.tiny import mask_tokens, masked_token_ids
-from extrabitter.models.hub import encode_prompts, trainer_arguments
-from extrabitter.training.rewards import correct_reward, format_reward
+from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, trainer_arguments
 from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
+from extrabitter.models.tiny import mask_tokens, masked_token_ids
+from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks.countdown import generate_problems
-from extrabitter.tasks.wording import Prompt
+from extrabitter.tasks import Prompt, Task, band_of, load_task
+from extrabitter.tasks.wording import choose_wording
+from extrabitter.training import lent_to_trl
+from extrabitter.training.exploration import WeightedGRPOTrainer, explore
+from extrabitter.training.loss import ExactGRPOTrainer, TrimmedGRPOTrainer
+from extrabitter.training.rewards import correct_reward, format_reward
+from extrabitter.training.steps import RewardFunction, StepTable
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+REWARDS: dict[str, RewardFunction] = {"correct_reward": correct_reward, "format_reward": format_reward}
 
 
 def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
@@ -107,6 +111,7 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         disable_tqdm=True,
         logging_strategy="steps",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is no number stops the run
         save_strategy="no",
         log_completions=False,
     )
@@ -131,24 +136,24 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     on_save: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Train `model` in place; return table `steps`. `on_save(step)` is called after each of `save_steps`."""
+    """Train `model` in place; return table `steps`. `on_save(step)` is called after each of `save_steps`.
+
+    Raises one line where prompts and cap are longer than the model's positions, and where training diverges.
+    """
     masked = masked_token_ids(model)
     if masked and parameters.rollouts == "vllm":
         raise ValueError(
             "masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
         )
-    table = StepTable(parameters, on_save)
-    with tempfile.TemporaryDirectory() as output_dir:
-        trainer = build_trainer(parameters, model, tokenizer, table, output_dir)
-        if trainer.ref_model is not None and masked:
-            mask_tokens(trainer.ref_model, masked)
-        try:
-            with warnings.catch_warnings():  # TRL uses names that transformers has deprecated
-                warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
-                trainer.train()
-        finally:
-            model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
-            model.eval()
+    ends = end_ids(model, tokenizer)
+    with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
+        # TRL uses names that transformers has deprecated.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
+        with lent_to_trl(model, tokenizer, ends):
+            trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
+            if trainer.ref_model is not None and masked:
+                mask_tokens(trainer.ref_model, masked)
+            trainer.train()
     return table.dataframe()
 
 
@@ -156,48 +161,55 @@ def build_trainer(
     parameters: GrpoParameters,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    table: StepTable,
+    ends: Collection[int],
     output_dir: str,
-) -> GRPOTrainer:
-    """Assemble TRL's trainer: problems, rewards, sampler, loss and the table that listens."""
-    rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
-    if parameters.permute_rewards:
-        rewards = [permuted(reward, parameters.seed, parameters.num_generations) for reward in rewards]
+    on_save: Callable[[int], None] | None = None,
+) -> tuple[GRPOTrainer, StepTable]:
+    """Assemble TRL's trainer (problems, rewards, sampler, loss) and the table that listens to it."""
+    task = load_task(parameters.task)
+    wording = choose_wording(parameters)
     prompts_per_step = parameters.completions_per_step // parameters.num_generations
-    problems = generate_problems(
+    problems = task.problems(
         "train",
         parameters.num_steps * prompts_per_step,
         derive_seed(parameters.seed, "grpo", "problems"),
-        num_numbers=parameters.num_numbers,
+        band_of(task, parameters.band),
     )
+    prompts = [wording.prompt(problem) for problem in problems]
+    longest = max(map(len, encode_prompts(tokenizer, prompts)))
+    check_lengths(model, longest + parameters.max_completion_length)
+    table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
+    rewards = {name: partial(REWARDS[name], task=task, wording=wording) for name in REWARDS}
+    if not parameters.format_weight:
+        del rewards["format_reward"]
+    if parameters.permute_rewards:
+        rewards = {name: permuted(reward, parameters) for name, reward in rewards.items()}
     # Trimmed processes would come to TRL's gathers with rows of unlike number.
     stock = parameters.rollouts == "generate" or parameters.num_processes > 1
-    trainer_class = GRPOTrainer if stock else TrimmedGRPOTrainer
+    trainer_class = ExactGRPOTrainer if stock else TrimmedGRPOTrainer
     if parameters.forced_search_share and parameters.forced_search_weighted:
         trainer_class = WeightedGRPOTrainer
     trainer = trainer_class(
         model=model,
-        reward_funcs=[table.recorded(reward) for reward in rewards],
+        reward_funcs=[table.recorded(name, reward) for name, reward in rewards.items()],
         args=build_config(parameters, output_dir),
         train_dataset=Dataset.from_list(
             [
-                {
-                    "prompt": table.wording.prompt(problem),
-                    "numbers": list(problem.numbers),
-                    "target": problem.target,
-                }
-                for problem in problems
+                {"prompt": prompt, "problem": problem.identifier}
+                for prompt, problem in zip(prompts, problems, strict=True)
             ]
         ),
         processing_class=tokenizer,
         callbacks=[table],
-        rollout_func=batched_rollouts(parameters) if parameters.rollouts == "batched" else None,
+        rollout_func=batched_rollouts(parameters, task, ends) if parameters.rollouts == "batched" else None,
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer
+    return trainer, table
 
 
-def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
+def batched_rollouts(
+    parameters: GrpoParameters, task: Task, ends: Collection[int]
+) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
     """Return a `rollout_func` for TRL that samples with `extrabitter.models.rollouts`.
 
     TRL passes each prompt once per generation, repeated (its docstring says without duplicates).
@@ -209,39 +221,35 @@ def batched_rollouts(parameters: GrpoParameters) -> Callable[[list[Prompt], GRPO
     generators: dict[torch.device, torch.Generator] = {}
 
     def rollout(prompts: list[Prompt], trainer: GRPOTrainer) -> dict[str, Any]:
-        device, tokenizer = trainer.model.device, trainer.processing_class
-        if device not in generators:
-            generators[device] = torch.Generator(device).manual_seed(seed)
+        model, tokenizer = trainer.model, trainer.processing_class
+        if model.device not in generators:
+            generators[model.device] = torch.Generator(model.device).manual_seed(seed)
+        generator = generators[model.device]
         prompt_ids = encode_prompts(tokenizer, prompts)
-        rollouts = generate(
-            trainer.model,
-            prompt_ids,
-            1,
-            sampling,
-            eos_token_id=tokenizer.eos_token_id,
-            generator=generators[device],
-        )
+        rollouts = generate(model, prompt_ids, 1, sampling, end_ids=ends, generator=generator)
         completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
         if share := parameters.forced_search_share:
             completion_ids, logprobs, trainer.exploration_weights = explore(
-                trainer.model, tokenizer, prompt_ids, rollouts, sampling, share, generators[device]
+                model, tokenizer, task, prompt_ids, rollouts, sampling, share, ends, generator
             )
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
     return rollout
 
 
-def permuted(reward: RewardFunction, seed: int, num_generations: int) -> RewardFunction:
+def permuted(reward: RewardFunction, parameters: GrpoParameters) -> RewardFunction:
     """Return `reward` with its values permuted inside each group, alike for all components: a control.
 
     What a group is paid stays, which completion is paid for becomes chance.
     """
+    size = parameters.num_generations
 
-    def permuted_reward(completions: Sequence[str], *, trainer_state: Any, **columns: Any) -> list[float]:
-        values = np.reshape(reward(completions, **columns), (-1, num_generations))  # (B, G)
-        rng = np.random.default_rng(derive_seed(seed, "permute_rewards", trainer_state.global_step))
-        order = rng.permuted(np.tile(np.arange(num_generations), (len(values), 1)), axis=1)
+    def permuted_reward(completions: Sequence[Prompt], *, trainer_state: Any, **columns: Any) -> list[float]:
+        values = np.reshape(reward(completions, **columns), (-1, size))  # (B, G)
+        rng = np.random.default_rng(
+            derive_seed(parameters.seed, "permute_rewards", trainer_state.global_step)
+        )
+        order = rng.permuted(np.tile(np.arange(size), (len(values), 1)), axis=1)
         return np.take_along_axis(values, order, axis=1).ravel().tolist()
 
-    permuted_reward.__name__ = reward.__name__
     return permuted_reward

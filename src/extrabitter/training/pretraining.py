@@ -1,14 +1,14 @@
-"""Pretrain a tiny base model on a mixture of generated documents.
+"""Pretrain a tiny base model on a mixture of documents of a task.
 
-One loop serves both parts of a base model: the *trunk* (facts, comparisons, direct answers; shared by several
-bases) and the *mixture* that follows it and differs between bases in nothing but how often a document searches.
+One loop serves both parts of a base model: the *trunk* (drills and direct answers; shared by several bases) and the
+*mixture* that follows it and differs between bases in nothing but the habit that some of its documents show.
 
 What differs from a usual language-model run, and why:
 - The budget is counted in tokens, not in steps: bases whose documents are longer would otherwise see more.
-- Documents are neither packed nor truncated. Each step draws its documents at random in the mixture's
-  proportions, sorts them by length and feeds them in a few trimmed chunks, so that positions start at 0 as they
-  do at inference and almost no work goes to padding.
-- A prompt carries no loss (the model never has to write one), and of a drill only the results and verdicts do:
+- The proportions of the mixture are counted, not drawn, so that all bases of one recipe get one dose.
+- Documents are neither packed nor truncated. Each step sorts its documents by length and feeds them in a few trimmed
+  chunks, so that positions start at 0 as they do at inference and almost no work goes to padding.
+- A prompt carries no loss (the model never has to write one), and of a drill only the words that its task names do:
   the rest of both is random, and a small model would spend capacity on learning to be uncertain about it.
 """
 
@@ -16,116 +16,162 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from extrabitter.params import BaseModelParameters
-from extrabitter.training.muon import Muon
-from extrabitter.tables import empty_table, read_table
+from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import TraceCondition
+from extrabitter.tables import empty_table, read_table
+from extrabitter.tasks import Task, band_of, load_task
+from extrabitter.training import IGNORED_LABEL, check_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED_LABEL = -100
 CHUNKS_PER_STEP = 10  # trimmed passes a step: more of them save padding, fewer save overhead
-MUON_MOMENTUM = 0.95  # Source: K. Jordan, "Muon" (2024), default
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
+CUED = "search"  # what the cue asks for
 
 
 @dataclass(frozen=True)
 class Document:
-    """One training document: a prompt (no loss), a completion, and the kind of document it is."""
+    """One training document: a prompt (no loss), a completion, the kind of document it is, and which words bear loss.
+
+    `scored` is one flag for each word of the completion; None: all of them, and the end.
+    """
 
     kind: str
     prompt: str
     completion: str
+    scored: tuple[bool, ...] | None = None
 
 
-def trace_conditions(solution_probability: float) -> dict[str, TraceCondition]:
-    """Return how a document of each kind is written; the proposal of attempts is the same in all of them."""
-    direct = TraceCondition(solution_probability=solution_probability)
-    search = replace(direct, verification=True, backtracking=True)
-    return {"direct": direct, "search": search, "cosmetic": replace(search, verdicts="random")}
+class Quota:
+    """Deals names in fixed proportions: after any number of them each was dealt its share, to within one or two.
 
-
-def draw_documents(parameters: BaseModelParameters, count: int, seed: int) -> list[Document]:
-    """Draw `count` documents in the proportions of the mixture, from training problems only.
-
-    Bases that differ in their shares of search only are given the same drills, problems and first attempts by the
-    same seed: what a document's kind decides is whether it goes on after its first attempt.
+    >>> quota = Quota({"habit": 0.25, "direct": 0.75})
+    >>> [quota.deal() for _ in range(8)]
+    ['direct', 'direct', 'habit', 'direct', 'direct', 'direct', 'habit', 'direct']
     """
-    conditions = trace_conditions(parameters.solution_probability)
-    rng = np.random.default_rng(seed)
-    num_drills = int(rng.binomial(count, parameters.drill_share))
-    num_four = int(rng.binomial(count - num_drills, parameters.four_number_share))
-    documents = [Document("drill", "", countdown.drill_document(rng)) for _ in range(num_drills)]
-    for num_numbers, size in ((3, count - num_drills - num_four), (4, num_four)):
-        if size == 0:
-            continue
-        problems = countdown.generate_problems(
-            "train", size, int(rng.integers(2**31)), num_numbers=num_numbers
-        )
-        draws, trace_seeds = rng.random((size, 2)).tolist(), rng.integers(2**31, size=size).tolist()
-        for problem, (cue_draw, kind_draw), trace_seed in zip(problems, draws, trace_seeds, strict=True):
-            cued = cue_draw < parameters.cued_share
-            kind = "search" if cued else _uncued_kind(parameters, kind_draw)
-            trace = countdown.write_trace(problem, conditions[kind], random.Random(trace_seed))
-            documents.append(
-                Document(
-                    f"cued_{kind}" if cued else kind,
-                    countdown.render_prompt(problem, cue=cued),
-                    countdown.render_trace(trace, problem),
-                )
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.shares, self.dealt = dict(shares), dict.fromkeys(shares, 0)
+
+    def deal(self) -> str:
+        """Return the name that lags furthest behind its share."""
+        number = sum(self.dealt.values()) + 1
+        name = max(self.shares, key=lambda name: self.shares[name] * number - self.dealt[name])
+        self.dealt[name] += 1
+        return name
+
+
+class Mixture:
+    """The documents of a base model, in the proportions of its parameters, from training problems only.
+
+    Bases that differ in their habit only are given the same drills and problems by the same seeds, and the same first
+    attempts where the task writes them alike. ParameterError names what the task does not have.
+    """
+
+    def __init__(self, parameters: BaseModelParameters, task: Task) -> None:
+        self.task, self.solution_probability = task, parameters.solution_probability
+        if parameters.habit not in task.conditions:
+            raise ParameterError(
+                f"habit = {parameters.habit!r}: {task.name} has no such condition; must be one of "
+                f"{', '.join(task.conditions)}"
             )
-    return documents
+        self.bands = band_shares(parameters.bands, task)
+        self.drills = Quota({"drill": parameters.drill_share, "problem": 1 - parameters.drill_share})
+        self.of_band = Quota(self.bands)
+        cued = parameters.cued_share
+        habit = (1 - cued) * parameters.habit_share
+        self.habit = parameters.habit
+        # A quota for each band: the dose is the same at every difficulty.
+        self.shown = {b: Quota({"cue": cued, "habit": habit, "direct": 1 - cued - habit}) for b in self.bands}
+
+    def draw(self, count: int, seed: int) -> list[Document]:
+        """Return the next `count` documents; the seed decides all but their proportions."""
+        shown: dict[str, list[str]] = defaultdict(list)  # band -> what its documents show
+        num_drills = 0
+        for _ in range(count):
+            if self.drills.deal() == "drill":
+                num_drills += 1
+            else:
+                band = self.of_band.deal()
+                shown[band].append(self.shown[band].deal())
+        rng = random.Random(derive_seed(seed, "drills"))
+        documents = [self._drill(rng) for _ in range(num_drills)]
+        for band, kinds in shown.items():
+            own = derive_seed(seed, "problems", band)
+            problems = self.task.problems("train", len(kinds), own, band)
+            for number, (problem, kind) in enumerate(zip(problems, kinds, strict=True)):
+                documents.append(self._solution(problem, kind, derive_seed(own, number)))
+        return documents
+
+    def _drill(self, rng: random.Random) -> Document:
+        text, scored = self.task.drill(rng)
+        return Document("drill", "", text, tuple(scored))
+
+    def _solution(self, problem: Any, kind: str, seed: int) -> Document:
+        task, cued = self.task, kind == "cue"
+        condition = {"cue": CUED, "habit": self.habit, "direct": "direct"}[kind]
+        script = task.write_trace(problem, condition, random.Random(seed), self.solution_probability)
+        name = f"cued_{condition}" if cued else condition
+        return Document(name, task.prompt(problem, cue=cued), task.render(script, problem))
 
 
-def _uncued_kind(parameters: BaseModelParameters, draw: float) -> str:
-    if draw < parameters.search_share:
-        return "search"
-    if draw < parameters.search_share + parameters.cosmetic_share:
-        return "cosmetic"
-    return "direct"
+def band_shares(text: str, task: Task) -> dict[str, float]:
+    """Read parameter `bands`, 'common=0.3 four=0.7': band -> share; ParameterError with one line.
+
+    Empty text is the task's first band alone.
+    """
+    if not text.strip():
+        return {band_of(task, ""): 1.0}
+    shares: dict[str, float] = {}
+    for part in text.split():
+        band, _, share = part.partition("=")
+        try:
+            shares[band_of(task, band)] = float(share)
+        except ValueError as error:
+            raise ParameterError(f"bands = {text!r}: {error}") from None
+    if len(shares) < len(text.split()) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ParameterError(f"bands = {text!r}: must name each band once, with shares that sum to 1")
+    return shares
 
 
 def sample_documents(parameters: BaseModelParameters, count: int) -> pd.DataFrame:
-    """Return table `documents`: `count` documents of the mixture, in their natural proportions."""
-    seed = derive_seed(parameters.seed, "documents")
-    return pd.DataFrame([vars(document) for document in draw_documents(parameters, count, seed)])
+    """Return table `documents`: `count` documents of the mixture, in its proportions."""
+    mixture = Mixture(parameters, load_task(parameters.task))
+    documents = mixture.draw(count, derive_seed(parameters.seed, "documents"))
+    return pd.DataFrame([{name: getattr(d, name) for name in ("prompt", "completion", "kind")} for d in documents])
 
 
 def encode(document: Document, vocabulary: dict[str, int]) -> tuple[list[int], list[int]]:
     """Return token ids and labels of a document, both of length T; labels without loss are -100.
 
     The tokenizer is word-level, so that a look-up per word is the whole of tokenisation and a call of it would
-    only cost time (`tests/test_pretraining.py` holds the two to each other).
+    only cost time (a test holds the two to each other).
     """
-    begin, end = vocabulary["<bos>"], vocabulary["<eos>"]
-    prompt_ids = [begin, *(vocabulary[word] for word in document.prompt.split())]
-    words = document.completion.split()
-    completion_ids = [*(vocabulary[word] for word in words), end]
-    if document.kind == "drill":
-        scored = [i > 0 and (words[i - 1] == "=" or words[i] in ("yes", "no")) for i in range(len(words))]
-        pairs = zip(completion_ids, [*scored, False], strict=True)
+    prompt_ids = [vocabulary["<bos>"], *(vocabulary[word] for word in document.prompt.split())]
+    completion_ids = [*(vocabulary[word] for word in document.completion.split()), vocabulary["<eos>"]]
+    labels = completion_ids
+    if document.scored is not None:
+        pairs = zip(completion_ids, (*document.scored, False), strict=True)
         labels = [token if is_scored else IGNORED_LABEL for token, is_scored in pairs]
-    else:
-        labels = completion_ids
     return prompt_ids + completion_ids, [IGNORED_LABEL] * len(prompt_ids) + labels
 
 
 def trimmed_chunks(
     rows: list[tuple[list[int], list[int]]], num_chunks: int, pad_id: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (input_ids, labels), each (rows, T), of length-sorted chunks of about equally many tokens."""
     rows = sorted(rows, key=lambda row: len(row[0]))
     ends = np.cumsum([len(row[0]) for row in rows])
@@ -141,43 +187,13 @@ def trimmed_chunks(
         yield input_ids, labels
 
 
-def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
-    """Return the optimizer of the matrices inside the blocks, and AdamW for embeddings and norms.
-
-    Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
-    """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
-    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "layers." in name)]
-    hidden: torch.optim.Optimizer
-    if parameters.optimizer == "muon":
-        hidden = Muon(matrices, lr=parameters.learning_rate, momentum=MUON_MOMENTUM)
-    else:
-        hidden = torch.optim.AdamW(matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
-    rest = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
-    return [hidden, rest]
-
-
-def learning_rate_factor(schedule: str, progress: float) -> float:
-    """Return the factor on the learning rate at `progress` in [0, 1] of the token budget.
-
-    >>> learning_rate_factor("constant", 0.5), learning_rate_factor("linear", 0.75)
-    (1.0, 0.25)
-    """
-    return 1.0 if schedule == "constant" else max(0.0, 1.0 - progress)
-
-
-def recorded_losses(checkpoint: str | Path) -> pd.DataFrame:
-    """Return table `losses` that a shipped checkpoint carries from its training; empty where it has none."""
-    path = Path(checkpoint) / "losses.parquet"
-    return read_table(path, "losses") if path.is_file() else empty_table("losses")
-
-
 def pretrain(
     parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
     """Train `model` in place until `parameters.num_tokens` are seen; return table `losses`, one row a step."""
     # A trunk and what goes on from it must not read the same documents; bases of one trunk must.
     part = "mixture" if parameters.init_from else "trunk"
+    mixture = Mixture(parameters, load_task(parameters.task))
     optimizers = build_optimizers(model, parameters)
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     vocabulary = tokenizer.get_vocab()
@@ -189,7 +205,7 @@ def pretrain(
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
         seed = derive_seed(parameters.seed, "pretraining", part, len(log))
-        documents = draw_documents(parameters, parameters.documents_per_step, seed)
+        documents = mixture.draw(parameters.documents_per_step, seed)
         rows = [encode(document, vocabulary) for document in documents]
         num_scored = sum(label != IGNORED_LABEL for _, labels in rows for label in labels)
         loss = 0.0
@@ -203,6 +219,7 @@ def pretrain(
             )
             (total / num_scored).backward()
             loss += float(total.detach()) / num_scored
+        check_finite("base_model", len(log) + 1, loss=loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         for optimizer in optimizers:
             optimizer.step()
@@ -222,3 +239,88 @@ def pretrain(
             print(f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {speed:,.0f} tokens/s")
     model.eval()
     return pd.DataFrame(log)
+
+
+def recorded_losses(checkpoint: str | Path) -> pd.DataFrame:
+    """Return table `losses` that a shipped checkpoint carries from its training; empty where it has none."""
+    path = Path(checkpoint) / "losses.parquet"
+    return read_table(path, "losses") if path.is_file() else empty_table("losses")
+
+
+def learning_rate_factor(schedule: str, progress: float) -> float:
+    """Return the factor on the learning rate at `progress` in [0, 1] of the token budget.
+
+    >>> learning_rate_factor("constant", 0.5), learning_rate_factor("linear", 0.75)
+    (1.0, 0.25)
+    """
+    return 1.0 if schedule == "constant" else max(0.0, 1.0 - progress)
+
+
+def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
+    """Return the optimizer of the matrices inside the blocks, and AdamW for embeddings and norms.
+
+    Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
+    """
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
+    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "layers." in name)]
+    hidden: torch.optim.Optimizer
+    if parameters.optimizer == "muon":
+        hidden = Muon(matrices, lr=parameters.learning_rate)
+    else:
+        hidden = torch.optim.AdamW(matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
+    rest = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
+    return [hidden, rest]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised in float32: for hidden matrices only; no weight decay.
+
+    Each (A, B) matrix moves by `lr` * sqrt(max(1, A / B)) along the orthogonalised Nesterov momentum. The update of
+    `torch.optim.Muon`, but for its bfloat16: a processor without that arithmetic takes fifteen times as long for it,
+    as long as for half of the model's own passes, and another result would come out on each kind of machine.
+    Source: K. Jordan, "Muon" (2024).
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        """Refuse anything but matrices."""
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.ndim != 2:
+                raise ValueError(f"params: Muon is for matrices, got shape {tuple(parameter.shape)}")
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient, all of a shape at once."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
+                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                for parameter, update in zip(parameters, orthogonalise(updates), strict=True):
+                    parameter.add_(update, alpha=-scale)
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None  # step() passes on no others
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        buffer = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(buffer, momentum)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Return `matrices` (N, A, B) with singular values pushed to about 1 by five Newton-Schulz iterations.
+
+    Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): coefficients, iterations.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT  # (N, A, A)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

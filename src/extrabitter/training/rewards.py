@@ -1,7 +1,7 @@
 """Rewards in TRL's contract: completions and columns in, one float a completion out; a function a component.
 
-The verifier is the evaluation's own, in the words that the model is spoken to. Components are never mixed here:
-GRPO weighs them and logs each apart.
+What is rewarded is what the evaluation measures: both read a completion by the wording's own parser. Task and wording
+are bound by `functools.partial`. Components are never mixed here: GRPO weighs them and logs each apart.
 """
 
 from __future__ import annotations
@@ -9,48 +9,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from extrabitter.tasks.countdown.problems import Problem
-from extrabitter.tasks.wording import GRAMMAR, Prompt, Wording, spoken
+from extrabitter.tasks import Prompt, Task, Trace, Wording
 
 
 def correct_reward(
     completions: Sequence[Prompt],
-    numbers: Sequence[Sequence[int]],
-    target: Sequence[int],
-    wording: Wording = GRAMMAR,
+    problem: Sequence[str],
+    task: Task,
+    wording: Wording,
+    traces: Sequence[Trace] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """Return 1.0 for each completion that submits a solution, else 0.0.
+    """Return 1.0 for each completion that hands in a solution, else 0.0.
 
-    `completions` are strings, or turns of a conversation; `numbers` and `target` the problems' columns, all of
-    length B * G. Other columns that TRL passes (prompts, token ids, trainer state) are not looked at.
-
-    >>> correct_reward(["9 - 7 = 2 , 6 + 2 = 8 answer", "9 + 7 = 16 answer"], [[6, 7, 9]] * 2, [8, 8])
-    [1.0, 0.0]
+    `completions` are strings, or turns of a conversation; `problem` holds the identifiers of their problems; both
+    have length B * G. `traces` are the completions as read, where someone has read them already. Other columns that
+    TRL passes (prompts, token ids, trainer state) are not looked at.
     """
-    return [
-        float(wording.verify(spoken(completion), problem).correct)
-        for completion, problem in zip(completions, _problems(numbers, target), strict=True)
-    ]
+    if traces is None:
+        traces = read_completions(completions, problem, task, wording)
+    return [float(trace.verdict.correct) for trace in traces]
 
 
 def format_reward(
     completions: Sequence[Prompt],
-    numbers: Sequence[Sequence[int]],
-    target: Sequence[int],
-    wording: Wording = GRAMMAR,
+    problem: Sequence[str],
+    task: Task,
+    wording: Wording,
+    traces: Sequence[Trace] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """Return 1.0 for each completion that keeps the form that is asked for, right or wrong, else 0.0.
+    """Return 1.0 for each completion that keeps the form that is asked for and hands something in, else 0.0."""
+    if traces is None:
+        traces = read_completions(completions, problem, task, wording)
+    return [float(trace.well_formed and trace.answered) for trace in traces]
 
-    >>> format_reward(["9 + 7 = 16 answer", "9 + 7 = 16"], [[6, 7, 9]] * 2, [8, 8])
-    [1.0, 0.0]
-    """
+
+def read_completions(
+    completions: Sequence[Prompt],
+    problem: Sequence[str],
+    task: Task,
+    wording: Wording,
+    truncated: Sequence[bool] | None = None,
+) -> list[Trace]:
+    """Return each completion as the wording reads it, by its own problem; cut at the cap where `truncated`."""
+    cut = [False] * len(completions) if truncated is None else truncated
     return [
-        float(wording.is_formatted(spoken(completion), problem))
-        for completion, problem in zip(completions, _problems(numbers, target), strict=True)
+        wording.parse(spoken(completion), task.read_problem(name), is_cut)
+        for completion, name, is_cut in zip(completions, problem, cut, strict=True)
     ]
 
 
-def _problems(numbers: Sequence[Sequence[int]], target: Sequence[int]) -> list[Problem]:
-    return [Problem(tuple(sorted(given)), value) for given, value in zip(numbers, target, strict=True)]
+def spoken(completion: Prompt) -> str:
+    """Return a completion's text, which TRL hands over as turns where the prompt was a conversation.
+
+    >>> spoken([{"role": "assistant", "content": "3"}]), spoken("3")
+    ('3', '3')
+    """
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(turn.get("content") or "") for turn in completion)

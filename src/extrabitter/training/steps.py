@@ -1,13 +1,15 @@
 """What a GRPO run records: one row of table `steps` each optimiser step, reward parts and behaviours apart.
 
-Where several processes share a step, each sees its own completions, and the row is made of all of them.
+The text that is judged is decoded here, from the token ids and by the models' own rule: TRL's decoding drops special
+tokens, among them tags that a tokenizer may know as such. Where several processes share a step, each sees its own
+completions, and the row is made of all of them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,16 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from extrabitter.behaviours.measures import summarise
+from extrabitter.behaviours.measures import measure_trace, summarise
+from extrabitter.models.hub import decode
 from extrabitter.params import GrpoParameters
 from extrabitter.tables import SCHEMAS, validate_table
-from extrabitter.tasks.countdown import Problem
-from extrabitter.tasks.wording import Prompt, choose_wording, spoken
+from extrabitter.tasks import Prompt, Task, Trace, Wording
+from extrabitter.training import check_finite
+from extrabitter.training.rewards import read_completions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 RewardFunction = Callable[..., list[float]]
 
@@ -27,71 +34,75 @@ RewardFunction = Callable[..., list[float]]
 class StepTable(TrainerCallback):
     """Listens to the trainer: a row of table `steps` each step, a printed line every `logging_steps`."""
 
-    def __init__(self, parameters: GrpoParameters, on_save: Callable[[int], None] | None = None) -> None:
-        self.parameters, self.on_save = parameters, on_save
-        self.wording = choose_wording(parameters)
+    def __init__(
+        self,
+        parameters: GrpoParameters,
+        task: Task,
+        wording: Wording,
+        tokenizer: PreTrainedTokenizerBase,
+        ends: Collection[int],
+        on_save: Callable[[int], None] | None = None,
+    ) -> None:
+        self.parameters, self.task, self.wording, self.on_save = parameters, task, wording, on_save
+        self.tokenizer, self.ends = tokenizer, ends
         self.save_steps = {int(step) for step in parameters.save_steps.split()}
         self.rows: list[dict[str, float]] = []
         self.row: dict[str, float] = {}
+        self.traces: list[Trace] = []  # of this step and process
         self.parts: dict[str, np.ndarray] = {}  # reward parts of this step, (B * G,) each
+        self.num_tokens = 0
         self.begun = self.sampled = self.rewarded = 0.0
 
-    def recorded(self, reward: RewardFunction) -> RewardFunction:
-        """Return `reward`, of which this table sees what goes in and what comes out."""
+    def recorded(self, name: str, reward: RewardFunction) -> RewardFunction:
+        """Return `reward` under a name, of which this table sees what goes in and what comes out."""
 
-        def recorded_reward(completions: list[Prompt], **columns: Any) -> list[float]:
+        def recorded_reward(
+            completions: list[Prompt], completion_ids: list[list[int]], problem: list[str], **columns: Any
+        ) -> list[float]:
             if not self.parts:
-                self.sampled = _clock()
-                self.row = self._measured(completions, **columns)
-            values = reward(completions=completions, wording=self.wording, **columns)
-            self.parts[reward.__name__] = np.array(gather_object(values))
-            self.rewarded = _clock()
+                self.sampled = clock()
+                self._read(completion_ids, problem)
+            values = reward(completions=completions, problem=problem, traces=self.traces, **columns)
+            self.parts[name] = np.array(gather_object(values))
+            self.rewarded = clock()
             return values
 
-        recorded_reward.__name__ = reward.__name__
+        recorded_reward.__name__ = name
         return recorded_reward
 
-    def _measured(
-        self,
-        completions: list[Prompt],
-        completion_ids: list[list[int]],
-        numbers: list[list[int]],
-        target: list[int],
-        trainer_state: Any,
-        **columns: Any,
-    ) -> dict[str, float]:
-        lengths = [len(ids) for ids in completion_ids]
-        truncated = [
-            self.wording.is_truncated(spoken(completion), ids[-1] == self.eos_token_id)
-            for completion, ids in zip(completions, completion_ids, strict=True)
-        ]
+    def _read(self, completion_ids: Sequence[list[int]], problem: Sequence[str]) -> None:
+        """Read this step's completions once, for all rewards and for the table."""
+        texts = [decode(self.tokenizer, ids, self.ends) for ids in completion_ids]
+        truncated = [ids[-1] not in self.ends for ids in completion_ids]
+        self.traces = read_completions(texts, problem, self.task, self.wording, truncated)
         rows = [
-            self.wording.measure(spoken(completion), Problem(tuple(sorted(given)), goal), cut)
-            for completion, given, goal, cut in zip(completions, numbers, target, truncated, strict=True)
+            {**measure_trace(trace, cut), "num_completion_tokens": len(ids), "truncated": cut}
+            for trace, ids, cut in zip(self.traces, completion_ids, truncated, strict=True)
         ]
-        measured = pd.DataFrame(rows).assign(num_completion_tokens=lengths, truncated=truncated)
-        everywhere = pd.DataFrame(gather_object(measured.to_dict("records")))
-        return summarise(everywhere, self.wording.measures)
+        everywhere = pd.DataFrame(gather_object(rows))
+        self.num_tokens += int(everywhere["num_completion_tokens"].sum())
+        self.row = summarise(everywhere)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
-        self.eos_token_id = kwargs["processing_class"].eos_token_id
         self.parts = {}
-        self.begun = _clock()
+        self.begun = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the step's row, but for what TRL logs afterwards."""
-        now = _clock()
-        rewards = self.parts["correct_reward"] + self.parameters.format_weight * self.parts.get(
-            "format_reward", 0.0
-        )
+        now = clock()
+        formatted = self.parts.get("format_reward")
+        rewards = self.parts["correct_reward"]
+        if formatted is not None:
+            rewards = rewards + self.parameters.format_weight * formatted
         groups = rewards.reshape(-1, self.parameters.num_generations)  # (B, G)
         self.row |= {
             "step": state.global_step,
+            "num_tokens": self.num_tokens,
             "reward": rewards.mean(),
             "reward_std": groups.std(axis=1, ddof=1).mean(),
             "correct_reward": self.parts["correct_reward"].mean(),
-            "format_reward": self.parts["format_reward"].mean() if "format_reward" in self.parts else np.nan,
+            "format_reward": np.nan if formatted is None else formatted.mean(),
             "frac_informative_groups": (np.ptp(groups, axis=1) > 0).mean(),
             "rollout_s": self.sampled - self.begun,
             "train_s": now - self.rewarded,
@@ -104,6 +115,7 @@ class StepTable(TrainerCallback):
         """Take over what only TRL knows, print a line now and then, and let checkpoints be kept."""
         if not logs or "loss" not in logs or state.global_step != self.row.get("step"):
             return
+        check_finite("grpo", state.global_step, loss=logs["loss"], grad_norm=logs["grad_norm"])
         self.row |= {key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "entropy")}
         self.rows.append(self.row)
         step, last = state.global_step, self.parameters.num_steps
@@ -117,16 +129,15 @@ class StepTable(TrainerCallback):
             self.on_save(step)
 
     def dataframe(self) -> pd.DataFrame:
-        """Return table `steps`, validated."""
+        """Return table `steps`, validated; what a wording does not tell is missing."""
         columns = {column.name: column.dtype for column in SCHEMAS["steps"]}
-        # What free text does not tell, such as the hit rate, is missing.
-        steps = pd.DataFrame(self.rows).reindex(columns=list(columns)).astype({"step": "int64"})
-        steps = steps.astype({name: "float64" for name, dtype in columns.items() if dtype == "float"})
+        types = {name: "int64" if dtype == "int" else "float64" for name, dtype in columns.items()}
+        steps = pd.DataFrame(self.rows).reindex(columns=list(columns)).astype(types)
         validate_table("steps", steps)
         return steps
 
 
-def _clock() -> float:
+def clock() -> float:
     """Return the time in seconds, when a GPU has done what it was given: a program goes on while it works."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
