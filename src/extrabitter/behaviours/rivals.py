@@ -14,7 +14,8 @@ over problems, and gaps are paired by problem.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, clustered_share, t_interval
+from extrabitter.tasks import Task
 
 Method = Literal["majority", "self-check", "outside checker"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -87,26 +89,40 @@ def _vote(
     return np.divide(good[rows, winner], votes[rows, winner], out=np.zeros(len(rows)), where=votes[rows, winner] > 0)
 
 
-def enumerator_successes(answers: pd.DataFrame, budgets: pd.Series, tokens_per_answer: float) -> pd.DataFrame:
+def legal_answers(task: Task, identifiers: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """Return what an enumerator needs to know: of each problem num_answers, num_right, and num_tokens of a direct answer.
+
+    The tokens are the words of one written direct trace, and the end.
+    """
+    rows = []
+    for name in identifiers:
+        problem = task.read_problem(name)
+        direct = task.write_trace(problem, "direct", random.Random(derive_seed(seed, "direct answer", name)))
+        num_tokens = len(task.render(direct, problem).split()) + 1
+        rows.append((name, task.count_answers(problem), len(task.solve(problem)), num_tokens))
+    return pd.DataFrame(rows, columns=["problem", "num_answers", "num_right", "num_tokens"])
+
+
+def enumerator_successes(answers: pd.DataFrame, budgets: pd.Series) -> pd.DataFrame:
     """Return by problem the chance that distinct legal answers hold a right one: success, num_tokens, is_short.
 
-    `answers` has columns problem, num_answers and num_right (`Task.count_answers`, and the number of solutions). Of k
-    distinct answers none is right with C(N - H, k) / C(N, k); a part of an answer counts as a chance of one.
+    `answers` is of `legal_answers`. Of k distinct answers none is right with C(N - H, k) / C(N, k); a part of an
+    answer counts as a chance of one.
     """
     table = answers.set_index("problem").loc[budgets.index]
     rows = []
-    for (problem, budget), num_answers, num_right in zip(
-        budgets.items(), table["num_answers"], table["num_right"], strict=True
+    for (problem, budget), num_answers, num_right, tokens in zip(
+        budgets.items(), *table[["num_answers", "num_right", "num_tokens"]].to_numpy(float).T, strict=True
     ):
-        draws = min(float(budget) / tokens_per_answer, float(num_answers))
+        draws = min(float(budget) / tokens, num_answers)
         whole = int(draws)
         steps = np.arange(whole + 1)
         missed = np.clip((num_answers - num_right - steps) / np.maximum(num_answers - steps, 1), 0, None)
         after = missed[:whole].prod()
         success = 1 - after * (1 - (draws - whole) * (1 - missed[whole]))
-        # Right ones lie evenly among all: each answer before the budget's end is made if none before was right.
+        # Each answer before the budget's end is made if none before it was right.
         made = np.concatenate([[1.0], missed[:whole].cumprod()])
-        paid = (made[:whole].sum() + (draws - whole) * made[whole]) * tokens_per_answer
+        paid = (made[:whole].sum() + (draws - whole) * made[whole]) * tokens
         rows.append((problem, success, paid, False))
     return pd.DataFrame(rows, columns=["problem", "success", "num_tokens", "is_short"])
 
@@ -115,13 +131,12 @@ def rivals_table(
     searcher: pd.DataFrame,
     rivals: Mapping[str, pd.DataFrame],
     answers: pd.DataFrame | None = None,
-    tokens_per_answer: float = np.nan,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return what each rival makes of the searcher's tokens: a row an arm and method, with the gap to the searcher.
 
     `searcher` and each of `rivals`, by arm, are tables `completions` on the same problems, of one seed. With `answers`
-    the enumerator is one of them, at `tokens_per_answer`. Columns: arm, method, value, lower, upper, gap (searcher
+    (`legal_answers`) the enumerator is one of them. Columns: arm, method, value, lower, upper, gap (searcher
     minus rival), gap_lower, gap_upper, num_tokens (spent), frac_short (share of problems with too few samples).
     ValueError where an arm answers other problems.
     """
@@ -134,7 +149,7 @@ def rivals_table(
         for method in METHODS:
             found[arm, method] = rival_successes(completions, budgets, method, derive_seed(seed, arm))
     if answers is not None:
-        found["enumerator", "outside checker"] = enumerator_successes(answers, budgets, tokens_per_answer)
+        found["enumerator", "outside checker"] = enumerator_successes(answers, budgets)
     one = np.ones(len(budgets))
     rows = [_row("searcher", "one completion", clustered_share(own, one), own - own, budgets.mean(), 0.0)]
     for (arm, method), table in found.items():
