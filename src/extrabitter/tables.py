@@ -181,11 +181,13 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
     "informative_groups": (
         Column("num_generations", "int", "", "completions in a group (G)"),
         *_interval("unbiased share of groups that are neither all right nor all wrong"),
+        Column("first_step", "float", "steps", "GRPO step at which one is first to be expected; infinite: none seen"),
+        Column("first_step_lower", "float", "steps", "the same at the upper end of the share"),
     ),
     "probe_behaviours": (
-        Column("behaviour", "str", "", "behaviour, or search: check or back"),
+        Column("behaviour", "str", "", "behaviour, or search: any of the task's search words"),
         Column("place", "str", "", "where its first word may stand"),
-        *_named_interval("p0_sampled", "share of completions that show it"),
+        *_named_interval("p0_sampled", "share of completions, sound ones only, in which it does its work"),
         Column("frac_functional", "float", "", "share of its occurrences that do their work"),
         *_named_interval("p0_forced", "teacher-forced probability of its first word at that place"),
         Column("success_with", "float", "", "success where its first word was forced"),
@@ -200,15 +202,6 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column(
             "frac_unreachable", "float", "", "share of places where this decoder can never begin to search"
         ),
-    ),
-    "costs": (
-        Column("length", "str", "", "length of completions that is assumed"),
-        Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),
-        Column("gpu", "str", "", "card"),
-        Column("petaflops", "float", "1e15", "floating-point operations"),
-        Column("hours", "float", "h", "estimated wall time on one card"),
-        Column("memory_gib", "float", "GiB", "weights, gradients and optimiser"),
-        Column("fits", "bool", "", "this is less than the card's memory"),
     ),
 }
 
