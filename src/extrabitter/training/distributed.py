@@ -25,7 +25,7 @@ from extrabitter.params import GrpoParameters, validate
 _ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Interrupt): [^\n]+")
 # What accelerate sets where the weights are not whole in each process.
 _SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-CHECKPOINT, STEPS, MODEL, PARAMETERS = "checkpoint", "steps.parquet", "model.json", "parameters.json"
+STEPS, MODEL, PARAMETERS = "steps.parquet", "model.json", "parameters.json"
 
 
 def launch_command(parameters: GrpoParameters, folder: Path) -> list[str]:
@@ -39,18 +39,14 @@ def launch_command(parameters: GrpoParameters, folder: Path) -> list[str]:
     return [*command, "-m", "extrabitter.training.distributed", str(folder)]
 
 
-def train(parameters: GrpoParameters, checkpoint_dir: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Train from `init_from` in several processes and leave the checkpoint in `checkpoint_dir`.
-
-    Returns table `steps` and the record of the model that was loaded. RuntimeError with the first error that was
-    said when a process fails.
-    """
-    with tempfile.TemporaryDirectory(dir=checkpoint_dir.parent, prefix=".distributed-") as scratch:
-        folder = Path(scratch)
-        (folder / PARAMETERS).write_text(json.dumps(parameters.model_dump()), encoding="utf-8")
+def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train as `grpo.run_stage` does, in several processes. RuntimeError with the first error that one of them said."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".distributed-") as name:
+        scratch = Path(name)
+        (scratch / PARAMETERS).write_text(json.dumps(parameters.model_dump()), encoding="utf-8")
         reason = "nothing was said"
         with subprocess.Popen(
-            launch_command(parameters, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            launch_command(parameters, scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as processes:
             assert processes.stdout is not None
             for line in processes.stdout:
@@ -58,25 +54,23 @@ def train(parameters: GrpoParameters, checkpoint_dir: Path) -> tuple[pd.DataFram
                 error = _ERROR.search(line)
                 if error and reason == "nothing was said":
                     reason = error[0].strip()
-        if processes.returncode or not (folder / STEPS).is_file():
+        if processes.returncode or not (scratch / MODEL).is_file():
             raise RuntimeError(f"grpo: the training processes failed ({reason})")
-        steps = tables.read_table(folder / STEPS, "steps")
-        record = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        (folder / CHECKPOINT).rename(checkpoint_dir)
-    return steps, record
+        steps = tables.read_table(scratch / STEPS, "steps")
+        (scratch / "checkpoint").rename(folder / "checkpoint")
+        return steps, json.loads((scratch / MODEL).read_text(encoding="utf-8"))
 
 
 def work(folder: Path) -> None:
-    """Train as one of several processes; the first writes checkpoint and table into `folder`."""
+    """Train as one of several processes; the first writes checkpoint, table and record into `folder`."""
     from accelerate import PartialState
 
-    from extrabitter.models import hub, tiny
+    from extrabitter.models.hub import on_cpu
     from extrabitter.training import grpo
 
     values = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
     parameters = validate(GrpoParameters, values, "grpo")
-    tiny.set_up_process(parameters.threads)
-    state = PartialState(cpu=hub.on_cpu(parameters))
+    state = PartialState(cpu=on_cpu(parameters))
     sharded = [name for name in _SHARDING if os.environ.get(name, "").lower() in ("1", "true")]
     if sharded:
         raise ValueError(f"accelerate_config: must be plain data parallel; {sharded[0]} cuts the weights up")
@@ -84,12 +78,10 @@ def work(folder: Path) -> None:
         raise ValueError(
             f"num_processes = {parameters.num_processes}: accelerate started {state.num_processes}; must be equal"
         )
-    model, tokenizer, record = hub.load_for_stage(parameters, parameters.init_from, training=True)
-    steps = grpo.train(parameters, model, tokenizer)
+    steps, record = grpo.run_stage(parameters, folder)
     if state.is_main_process:
-        tiny.save_checkpoint(model, tokenizer, folder / CHECKPOINT)
-        (folder / MODEL).write_text(json.dumps(record), encoding="utf-8")
         tables.write_table(folder / STEPS, "steps", steps)
+        (folder / MODEL).write_text(json.dumps(record), encoding="utf-8")
     state.wait_for_everyone()
 
 

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +29,10 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, trainer_arguments
+from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, load_for_stage, trainer_arguments
 from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.models.tiny import mask_tokens, masked_token_ids
+from extrabitter.models.tiny import mask_tokens, masked_token_ids, save_checkpoint, set_up_process
 from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import Prompt, Task, band_of, load_task
@@ -130,6 +131,21 @@ def can_compile() -> bool:
     return False
 
 
+def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train from `init_from`; leave `checkpoint/`, and `checkpoint-<step>/` for each of `save_steps`, in `folder`.
+
+    Returns table `steps` and the record of the model that was loaded.
+    """
+    set_up_process(parameters.threads)
+    model, tokenizer, record = load_for_stage(parameters, parameters.init_from, training=True)
+    steps = train(
+        parameters, model, tokenizer, lambda step: save_checkpoint(model, tokenizer, folder / f"checkpoint-{step}")
+    )
+    if PartialState().is_main_process:
+        save_checkpoint(model, tokenizer, folder / "checkpoint")
+    return steps, record
+
+
 def train(
     parameters: GrpoParameters,
     model: PreTrainedModel,
@@ -167,7 +183,7 @@ def build_trainer(
 ) -> tuple[GRPOTrainer, StepTable]:
     """Assemble TRL's trainer (problems, rewards, sampler, loss) and the table that listens to it."""
     task = load_task(parameters.task)
-    wording = choose_wording(parameters)
+    wording = choose_wording(task, parameters)
     prompts_per_step = parameters.completions_per_step // parameters.num_generations
     problems = task.problems(
         "train",

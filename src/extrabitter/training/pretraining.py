@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoint
 from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import empty_table, read_table
@@ -187,10 +188,34 @@ def trimmed_chunks(
         yield input_ids, labels
 
 
+def starting_model(parameters: BaseModelParameters) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the trunk in `init_from` and its tokenizer, or a model of random weights over the task's vocabulary.
+
+    ParameterError where the trunk is of another task.
+    """
+    words = load_task(parameters.task).vocabulary
+    if parameters.init_from:
+        model, tokenizer = load_checkpoint(parameters.init_from)
+        if unknown := [word for word in words if word not in tokenizer.get_vocab()]:
+            raise ParameterError(
+                f"init_from = {parameters.init_from!r}: does not know {' '.join(unknown[:5])} of {parameters.task}"
+            )
+        return model, tokenizer
+    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    sizes = {name: getattr(parameters, name) for name in shape}
+    model = build_model(parameters.architecture, len(words), **sizes, seed=parameters.seed)
+    return model, build_tokenizer(words)
+
+
 def pretrain(
     parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
-    """Train `model` in place until `parameters.num_tokens` are seen; return table `losses`, one row a step."""
+    """Train `model` in place until `parameters.num_tokens` are seen; return table `losses`, one row a step.
+
+    Without a budget nothing is trained, and the table is the one that the checkpoint in `init_from` carries.
+    """
+    if not parameters.num_tokens:
+        return recorded_losses(parameters.init_from)
     # A trunk and what goes on from it must not read the same documents; bases of one trunk must.
     part = "mixture" if parameters.init_from else "trunk"
     mixture = Mixture(parameters, load_task(parameters.task))

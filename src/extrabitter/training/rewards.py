@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from extrabitter.tasks import Prompt, Task, Trace, Wording
+from extrabitter.tasks.wording import read_completion, spoken
 
 
 def correct_reward(
@@ -26,8 +27,7 @@ def correct_reward(
     have length B * G. `traces` are the completions as read, where someone has read them already. Other columns that
     TRL passes (prompts, token ids, trainer state) are not looked at.
     """
-    if traces is None:
-        traces = read_completions(completions, problem, task, wording)
+    traces = traces if traces is not None else _read(completions, problem, task, wording)
     return [float(trace.verdict.correct) for trace in traces]
 
 
@@ -40,32 +40,12 @@ def format_reward(
     **columns: Any,
 ) -> list[float]:
     """Return 1.0 for each completion that keeps the form that is asked for and hands something in, else 0.0."""
-    if traces is None:
-        traces = read_completions(completions, problem, task, wording)
+    traces = traces if traces is not None else _read(completions, problem, task, wording)
     return [float(trace.well_formed and trace.answered) for trace in traces]
 
 
-def read_completions(
-    completions: Sequence[Prompt],
-    problem: Sequence[str],
-    task: Task,
-    wording: Wording,
-    truncated: Sequence[bool] | None = None,
-) -> list[Trace]:
-    """Return each completion as the wording reads it, by its own problem; cut at the cap where `truncated`."""
-    cut = [False] * len(completions) if truncated is None else truncated
+def _read(completions: Sequence[Prompt], problem: Sequence[str], task: Task, wording: Wording) -> list[Trace]:
     return [
-        wording.parse(spoken(completion), task.read_problem(name), is_cut)
-        for completion, name, is_cut in zip(completions, problem, cut, strict=True)
+        read_completion(wording, task.read_problem(name), spoken(completion))[1]
+        for completion, name in zip(completions, problem, strict=True)
     ]
-
-
-def spoken(completion: Prompt) -> str:
-    """Return a completion's text, which TRL hands over as turns where the prompt was a conversation.
-
-    >>> spoken([{"role": "assistant", "content": "3"}]), spoken("3")
-    ('3', '3')
-    """
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(turn.get("content") or "") for turn in completion)

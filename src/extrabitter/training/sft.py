@@ -48,7 +48,8 @@ def demonstrations(parameters: SftPrimingParameters) -> list[Demonstration]:
     The seed leaves the condition out: all conditions of a seed demonstrate on the same problems. ParameterError
     names the conditions there are.
     """
-    task, wording = load_task(parameters.task), choose_wording(parameters)
+    task = load_task(parameters.task)
+    wording = choose_wording(task, parameters)
     if parameters.condition not in task.conditions:
         raise ParameterError(
             f"condition = {parameters.condition!r}: {task.name} has none of this name; must be one of "

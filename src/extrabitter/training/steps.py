@@ -18,12 +18,12 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from extrabitter.behaviours.measures import measure_trace, summarise
-from extrabitter.models.hub import decode
+from extrabitter.models.hub import as_read, decode
 from extrabitter.params import GrpoParameters
 from extrabitter.tables import SCHEMAS, validate_table
 from extrabitter.tasks import Prompt, Task, Trace, Wording
+from extrabitter.tasks.wording import read_completion
 from extrabitter.training import check_finite
-from extrabitter.training.rewards import read_completions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,12 +57,12 @@ class StepTable(TrainerCallback):
         """Return `reward` under a name, of which this table sees what goes in and what comes out."""
 
         def recorded_reward(
-            completions: list[Prompt], completion_ids: list[list[int]], problem: list[str], **columns: Any
+            prompts: list[Prompt], completion_ids: list[list[int]], problem: list[str], **columns: Any
         ) -> list[float]:
             if not self.parts:
                 self.sampled = clock()
-                self._read(completion_ids, problem)
-            values = reward(completions=completions, problem=problem, traces=self.traces, **columns)
+                self._read(prompts, completion_ids, problem)
+            values = reward(problem=problem, traces=self.traces, **columns)
             self.parts[name] = np.array(gather_object(values))
             self.rewarded = clock()
             return values
@@ -70,15 +70,18 @@ class StepTable(TrainerCallback):
         recorded_reward.__name__ = name
         return recorded_reward
 
-    def _read(self, completion_ids: Sequence[list[int]], problem: Sequence[str]) -> None:
+    def _read(
+        self, prompts: Sequence[Prompt], completion_ids: Sequence[list[int]], problem: Sequence[str]
+    ) -> None:
         """Read this step's completions once, for all rewards and for the table."""
-        texts = [decode(self.tokenizer, ids, self.ends) for ids in completion_ids]
-        truncated = [ids[-1] not in self.ends for ids in completion_ids]
-        self.traces = read_completions(texts, problem, self.task, self.wording, truncated)
-        rows = [
-            {**measure_trace(trace, cut), "num_completion_tokens": len(ids), "truncated": cut}
-            for trace, ids, cut in zip(self.traces, completion_ids, truncated, strict=True)
-        ]
+        self.traces, rows = [], []
+        for prompt, ids, name in zip(prompts, completion_ids, problem, strict=True):
+            shown = as_read(self.tokenizer, prompt)
+            text = decode(self.tokenizer, ids, self.ends)
+            cut = ids[-1] not in self.ends
+            _, trace, cut = read_completion(self.wording, self.task.read_problem(name), text, shown, cut)
+            self.traces.append(trace)
+            rows.append({**measure_trace(trace, cut), "num_completion_tokens": len(ids), "truncated": cut})
         everywhere = pd.DataFrame(gather_object(rows))
         self.num_tokens += int(everywhere["num_completion_tokens"].sum())
         self.row = summarise(everywhere)
