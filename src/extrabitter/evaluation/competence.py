@@ -1,37 +1,45 @@
 """The competence bars that a base model has to clear before anything is concluded from it.
 
-A base that cannot add, or whose verdicts are wrong, chokes on RL for reasons that have nothing to do with
-search. The bars are measured on validation problems, per band (3 or 4 numbers), with an interval over problems.
+A base that cannot do the steps, or whose verdicts are wrong, chokes on RL for reasons that have nothing to do with
+search. What is asked follows from what the base was shown: steps and form of all; of bases that were shown search
+also true verdicts, success when they are made to search, and as much search as their documents held. A base that was
+shown none, and no cue, must not search; one that only derives is held to steps and form alone. The bars are measured
+on validation problems of each band that the base was trained on, with an interval over problems.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from extrabitter.params import BaseModelParameters
 from extrabitter.evaluation.evaluate import (
-    first_attempt_prefixes,
+    masked,
+    mean_interval,
     sample_completions,
     search_probability,
     summary_table,
 )
-from extrabitter.statistics import bootstrap_interval
-from extrabitter.models.tiny import mask_tokens, word_ids
+from extrabitter.evaluation.interventions import after_prompt, draw_words, next_word_probabilities
 from extrabitter.models.rollouts import SamplingParameters
+from extrabitter.models.tiny import word_ids
+from extrabitter.params import BaseModelParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
+from extrabitter.statistics import Interval, bootstrap_interval
+from extrabitter.tasks import Task, Wording, load_task
+from extrabitter.tasks.wording import Grammar
+from extrabitter.training.pretraining import band_shares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NUM_SAMPLES = 4
 SHARE_FACTOR = 1.25  # a measured share may differ from the nominal one by this factor
+LEAST_SHARE = 0.01  # nominal shares below it are not told from noise by a factor
 ZERO_PROBABILITY = 1e-5  # a base that never saw uncued search has to stay below
+HABITS_OF_SEARCH_WORDS = ("search", "cosmetic")  # conditions whose documents hold the task's search words
 
 
 class CompetenceError(RuntimeError):
@@ -47,118 +55,133 @@ class Bar:
     direction: Literal[">=", "<="]
     threshold: float
 
+    def row(self, value: Interval, band: str, where: str = "") -> dict[str, Any]:
+        """Return its row of table `bars`."""
+        passed = value.value >= self.threshold if self.direction == ">=" else value.value <= self.threshold
+        return {
+            "bar": f"{band}: {where}{self.name}",
+            **value._asdict(),
+            "threshold": self.threshold,
+            "direction": self.direction,
+            "passed": bool(passed),
+        }
 
-UNCUED_BARS = (
-    Bar("arithmetic steps right", "frac_right_steps", ">=", 0.98),
+
+FORM_BARS = (
+    Bar("steps right", "frac_right_steps", ">=", 0.98),
     Bar("well-formed", "frac_well_formed", ">=", 0.98),
     Bar("truncated", "frac_truncated", "<=", 0.02),
 )
 # Reported apart, because a model that always says "no" is right on most verdicts and useless.
-CUED_BARS = (
-    Bar("cued: arithmetic steps right", "frac_right_steps", ">=", 0.98),
-    Bar("cued: well-formed", "frac_well_formed", ">=", 0.98),
-    Bar("cued: truncated", "frac_truncated", "<=", 0.02),
-    Bar("cued: verdicts true on hits", "hit_verdict_accuracy", ">=", 0.95),
-    Bar("cued: verdicts true on misses", "miss_verdict_accuracy", ">=", 0.95),
-    Bar("cued: 'yes' verdicts true", "yes_verdict_accuracy", ">=", 0.95),
+VERDICT_BARS = (
+    Bar("verdicts true on hits", "hit_verdict_accuracy", ">=", 0.95),
+    Bar("verdicts true on misses", "miss_verdict_accuracy", ">=", 0.95),
+    Bar("'yes' verdicts true", "yes_verdict_accuracy", ">=", 0.95),
 )
+GAIN_BAR = Bar("success, search forced over direct", "", ">=", 2.0)
 
 
 def forced_search(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: list[Problem],
+    task: Task,
+    wording: Wording,
+    problems: list[Any],
     sampling: SamplingParameters,
     seed: int,
-) -> pd.DataFrame:
-    """Return per problem the success of submitting the first attempt, and of searching on from that attempt.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return completions that hand in their first attempt, and completions that search on from the same attempt.
 
-    Columns: problem, direct, search (0/1). Both share the attempt, so their difference is what search adds.
+    Two tables `completions`, row by row; the difference in success is what search adds. The search begins with a word
+    that the model chooses among the task's; a text without a finished attempt stays as it is in both.
     """
-    mask_tokens(model, word_ids(tokenizer, SEARCH_WORDS))
-    try:
-        direct = sample_completions(model, tokenizer, problems, 1, sampling, derive_seed(seed, "direct"))
-    finally:
-        mask_tokens(model, ())
-    prefixes = [f"{prefix} check" for prefix in first_attempt_prefixes(direct)]
-    search = sample_completions(
-        model, tokenizer, problems, 1, sampling, derive_seed(seed, "search"), prefixes=prefixes
+    ids = word_ids(tokenizer, task.search_words)
+    with masked(model, ids):
+        direct = sample_completions(
+            model, tokenizer, task, wording, problems, 1, sampling, derive_seed(seed, "direct")
+        )
+    prefixes, begun = [], []
+    for number, (problem, text) in enumerate(zip(problems, direct["completion"], strict=True)):
+        attempts = task.parse(text, problem).attempts
+        if attempts and attempts[0].finished:
+            begun.append(number)
+            prefixes.append(" ".join(text.split()[: attempts[0].end]))
+    chosen = [problems[number] for number in begun]
+    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(chosen, prefixes, strict=True)]
+    distribution = next_word_probabilities(model, tokenizer, texts)
+    drawn = draw_words(distribution, np.random.default_rng(derive_seed(seed, "words")), keep=ids)
+    words = [tokenizer.convert_ids_to_tokens(int(token if token >= 0 else ids[0])) for token in drawn]
+    searched = sample_completions(
+        model,
+        tokenizer,
+        task,
+        wording,
+        chosen,
+        1,
+        sampling,
+        derive_seed(seed, "search"),
+        prefixes=[f"{prefix} {word}" for prefix, word in zip(prefixes, words, strict=True)],
     )
-    return pd.DataFrame(
-        {
-            "problem": direct["problem"],
-            "direct": direct["correct"].astype(float),
-            "search": search["correct"].astype(float),
-        }
-    )
+    search = direct.copy()
+    if begun:
+        search = pd.concat([direct.drop(index=begun), searched.set_axis(begun)]).sort_index()
+    return direct, search
 
 
 def measure_bars(
     parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
     """Return table `bars`: each bar with its value, 95 % interval, threshold and whether it was cleared."""
-    bands = [3, 4] if parameters.four_number_share > 0 else [3]
-    return pd.concat([_band_bars(parameters, model, tokenizer, band) for band in bands], ignore_index=True)
+    task = load_task(parameters.task)
+    asked = (model, tokenizer, task, Grammar(task))
+    rows: list[dict[str, Any]] = []
+    for band in band_shares(parameters.bands, task):
+        rows += _band_bars(parameters, asked, band)
+    return pd.DataFrame(rows)
 
 
 def _band_bars(
-    parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, band: int
-) -> pd.DataFrame:
+    parameters: BaseModelParameters,
+    asked: tuple[PreTrainedModel, PreTrainedTokenizerBase, Task, Wording],
+    band: str,
+) -> list[dict[str, Any]]:
     seed = derive_seed(parameters.seed, "bars", band)
-    problems = countdown.generate_problems(
-        "validation", parameters.num_bar_problems, seed, num_numbers=band, distinct=True
-    )
-    sampling = SamplingParameters(temperature=1.0, max_completion_length=parameters.max_completion_length)
-    rows = []
+    problems = asked[2].problems("validation", parameters.num_bar_problems, seed, band, distinct=True)
+    cap = parameters.max_completion_length
+    sampling = SamplingParameters(cap)
+    uncued = sample_completions(*asked, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
+    rows = _measured(FORM_BARS, uncued, band)
+    shown = parameters.habit if parameters.habit_share > 0 else ""
+    if parameters.cued_share > 0 or shown == "search":
+        direct, search = forced_search(*asked, problems, sampling, derive_seed(seed, "forced"))
+        where, shows = "made to search: ", search
+        if parameters.cued_share > 0:
+            where, own = "cued: ", derive_seed(seed, "cued")
+            shows = sample_completions(*asked, problems, NUM_SAMPLES, sampling, own, cue=True)
+        rows += _measured(FORM_BARS + VERDICT_BARS, shows, band, where)
+        pairs = np.stack([search["correct"], direct["correct"]], axis=1).astype(float)
+        rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
+        rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, _ratio), band))
+    if shown not in ("", *HABITS_OF_SEARCH_WORDS):
+        return rows
+    each = search_probability(*asked, problems, derive_seed(seed, "p0"), cap)
+    share = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
+    name = "uncued search, teacher-forced"
+    if shown and parameters.habit_share >= LEAST_SHARE:
+        rows.append(Bar(name, "", ">=", parameters.habit_share / SHARE_FACTOR).row(share, band))
+        rows.append(Bar(name, "", "<=", parameters.habit_share * SHARE_FACTOR).row(share, band))
+    elif not shown and parameters.cued_share == 0:
+        rows.append(Bar(name, "", "<=", ZERO_PROBABILITY).row(share, band))
+    return rows
 
-    def add(bar: Bar, value: float, lower: float, upper: float) -> None:
-        passed = value >= bar.threshold if bar.direction == ">=" else value <= bar.threshold
-        rows.append(
-            {
-                "bar": f"{band} numbers: {bar.name}",
-                "value": value,
-                "lower": lower,
-                "upper": upper,
-                "threshold": bar.threshold,
-                "direction": bar.direction,
-                "passed": bool(passed),
-            }
-        )
 
-    def add_measures(bars: tuple[Bar, ...], completions: pd.DataFrame) -> None:
-        summary = summary_table(completions).set_index("measure")
-        for bar in bars:
-            add(bar, *summary.loc[bar.measure, ["value", "lower", "upper"]])
-
-    uncued = sample_completions(
-        model, tokenizer, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued")
-    )
-    add_measures(UNCUED_BARS, uncued)
-    if parameters.cued_share > 0 and parameters.cosmetic_share == 0:
-        cued = sample_completions(
-            model, tokenizer, problems, NUM_SAMPLES, sampling, derive_seed(seed, "cued"), cue=True
-        )
-        add_measures(CUED_BARS, cued)
-        pairs = forced_search(model, tokenizer, problems, sampling, derive_seed(seed, "forced"))
-        add(
-            Bar("success, search forced over direct", "", ">=", 2.0),
-            *bootstrap_interval(
-                pairs[["search", "direct"]].to_numpy(),
-                np.random.default_rng(derive_seed(seed, "bootstrap")),
-                _ratio,
-            ),
-        )
-    probability = search_probability(model, tokenizer, problems, derive_seed(seed, "p0"))
-    mean, lower, upper = bootstrap_interval(
-        probability, np.random.default_rng(derive_seed(seed, "p0 bootstrap"))
-    )
-    nominal = parameters.search_share + parameters.cosmetic_share
-    if nominal >= 0.01:
-        add(Bar("uncued search, teacher-forced", "", ">=", nominal / SHARE_FACTOR), mean, lower, upper)
-        add(Bar("uncued search, teacher-forced", "", "<=", nominal * SHARE_FACTOR), mean, lower, upper)
-    elif nominal == 0 and parameters.cued_share == 0:
-        add(Bar("uncued search, teacher-forced", "", "<=", ZERO_PROBABILITY), mean, lower, upper)
-    return pd.DataFrame(rows)
+def _measured(
+    bars: tuple[Bar, ...], completions: pd.DataFrame, band: str, where: str = ""
+) -> list[dict[str, Any]]:
+    summary = summary_table(completions).set_index("measure")
+    return [
+        bar.row(Interval(*summary.loc[bar.measure, ["value", "lower", "upper"]]), band, where) for bar in bars
+    ]
 
 
 def _ratio(successes: np.ndarray) -> float:

@@ -14,17 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from extrabitter.evaluation.evaluate import next_word_probabilities
+from extrabitter.evaluation.evaluate import mean_interval, next_word_probabilities
 from extrabitter.evaluation.interventions import after_prompt
-from extrabitter.statistics import bootstrap_interval
-from extrabitter.models.tiny import word_ids
 from extrabitter.models.sampling import SamplingParameters, distribution
+from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
+from extrabitter.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 _one_token = partial(SamplingParameters, max_completion_length=1)
 PLAIN = "temperature 1"  # as in RL
@@ -32,41 +30,36 @@ DECODERS = {
     "temperature 0.7": _one_token(temperature=0.7),
     PLAIN: _one_token(),
     "temperature 1.5": _one_token(temperature=1.5),
-    "temperature 2": _one_token(temperature=2.0),
-    "top-p 0.99": _one_token(top_p=0.99),
     "top-p 0.95": _one_token(top_p=0.95),
     "top-k 20": _one_token(top_k=20),
-    "top-k 5": _one_token(top_k=5),
-    "min-p 0.01": _one_token(min_p=0.01),
     "min-p 0.1": _one_token(min_p=0.1),
 }
 
 
 def decoding_table(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, attempts: pd.DataFrame, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    attempts: pd.DataFrame,
+    seed: int,
 ) -> pd.DataFrame:
     """Return table `decoding`: per decoder the chance that a search begins behind a first attempt.
 
     `attempts` are `interventions.first_attempts`, columns problem and prefix. The mean is over problems, each the
     mean of its attempts, with a bootstrap interval over problems. Without attempts the chance is missing.
     """
+    problems = attempts["problem"].to_numpy()
     texts = [
-        after_prompt(Problem.from_identifier(identifier), prefix)
-        for identifier, prefix in zip(attempts["problem"], attempts["prefix"], strict=True)
+        after_prompt(task, task.read_problem(identifier), prefix)
+        for identifier, prefix in zip(problems, attempts["prefix"], strict=True)
     ]
+    ids = word_ids(tokenizer, task.search_words) if texts else []
     words = torch.from_numpy(next_word_probabilities(model, tokenizer, texts)).log()  # (N, V)
-    ids = word_ids(tokenizer, SEARCH_WORDS)
     rows = []
     for name, sampling in DECODERS.items():
         chance = distribution(words, sampling)[:, ids].sum(dim=-1).numpy()
-        each = pd.Series(chance, index=attempts["problem"].to_numpy()).groupby(level=0).mean()
-        rng = np.random.default_rng(derive_seed(seed, "decoding", name))
+        each = pd.Series(chance, index=problems, dtype=float).groupby(level=0).mean().to_numpy()
+        found = mean_interval(each, derive_seed(seed, "decoding", name))
         unreachable = float((chance == 0).mean()) if len(chance) else np.nan
-        rows.append(
-            {
-                "decoder": name,
-                **bootstrap_interval(each.to_numpy(), rng)._asdict(),
-                "frac_unreachable": unreachable,
-            }
-        )
+        rows.append({"decoder": name, **found._asdict(), "frac_unreachable": unreachable})
     return pd.DataFrame(rows)

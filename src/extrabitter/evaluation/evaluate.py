@@ -1,41 +1,53 @@
 """Evaluate a checkpoint: completions, measures with intervals, pass@k, and the probability that it searches.
 
-Everything that is sampled here is measured by the same parser and verifier that reward GRPO
-(`extrabitter.behaviours.measures`, `extrabitter.tasks`), so that a number on a page and a reward in a run mean one thing.
+What is sampled here is read by the parser that GRPO's rewards use, in the task's grammar or in English, so that a
+number on a page and a reward in a run mean one thing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
-from extrabitter.behaviours.measures import MEASURES, Measure, measure_completion
-from extrabitter.params import BehaviourEvaluationParameters
-from extrabitter.statistics import bootstrap_interval, pass_at_k
-from extrabitter.models.tiny import next_token_probabilities, word_ids
+from extrabitter.behaviours.measures import MEASURES, Measure, measure_trace
+from extrabitter.models.hub import as_read, check_lengths, decode, encode_prompts, end_ids
 from extrabitter.models.rollouts import SamplingParameters, generate
+from extrabitter.models.tiny import (
+    CheckpointError,
+    mask_tokens,
+    masked_token_ids,
+    next_token_probabilities,
+    word_ids,
+)
+from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD, Problem
+from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
+from extrabitter.tasks import Task, Wording, band_of, load_task
+from extrabitter.tasks.wording import choose_wording, read_completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NUM_RESAMPLES = 1_000  # bootstrap draws over problems
+ROWS_PER_FORWARD = 256
 
 
 def sample_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
+    task: Task,
+    wording: Wording,
+    problems: Sequence[Any],
     num_samples: int,
     sampling: SamplingParameters,
     seed: int,
     *,
+    band: str = "",
     cue: bool = False,
     forced_words: Sequence[str] = (),
     prefixes: Sequence[str] | None = None,
@@ -43,39 +55,58 @@ def sample_completions(
     """Sample `num_samples` completions of each problem; return table `completions`, one row a completion.
 
     `prefixes`, one per problem, is text that the completion has to begin with (an intervention); it is part of
-    the completion that is measured. `forced_words` are likewise the first words, the same for all.
+    the completion that is measured. `forced_words` are likewise the first words, the same for all; both are for a
+    grammar's prompts, which are text. CheckpointError where prompt and cap are longer than the model reads, or a
+    token of the prompt is none of its own.
     """
     given = list(prefixes) if prefixes is not None else [""] * len(problems)
-    prompts = [countdown.render_prompt(problem, cue=cue) for problem in problems]
-    texts = [f"{prompt} {prefix}".strip() for prompt, prefix in zip(prompts, given, strict=True)]
+    prompts = [wording.prompt(problem, cue) for problem in problems]
+    shown = [as_read(tokenizer, prompt) for prompt in prompts]
+    begun = [f"{prompt} {prefix}" if prefix else prompt for prompt, prefix in zip(prompts, given, strict=True)]
+    prompt_ids = encode_prompts(tokenizer, begun)
+    check_prompts(model, prompt_ids, sampling.max_completion_length)
+    ends = end_ids(model, tokenizer)
     rollouts = generate(
         model,
-        [tokenizer(text)["input_ids"] for text in texts],
+        prompt_ids,
         num_samples,
         sampling,
-        eos_token_id=tokenizer.eos_token_id,
-        generator=torch.Generator().manual_seed(seed),
+        end_ids=ends,
+        generator=torch.Generator(device=model.device).manual_seed(seed),
         forced_ids=word_ids(tokenizer, forced_words),
+        with_logprobs=False,
     )
     rows = []
     for index, (ids, truncated) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
-        problem_index, sample = divmod(index, num_samples)
-        problem, prefix = problems[problem_index], given[problem_index]
-        text = f"{prefix} {tokenizer.decode(ids, skip_special_tokens=True)}".strip()
+        place, sample = divmod(index, num_samples)
+        problem, prefix = problems[place], given[place]
+        written = decode(tokenizer, ids, ends)
+        text = f"{prefix} {written}".strip() if prefix else written
+        text, trace, truncated = read_completion(wording, problem, text, shown[place], bool(truncated))
         rows.append(
             {
                 "problem": problem.identifier,
-                "num_numbers": len(problem.numbers),
-                "target": problem.target,
+                "band": band_of(task, band),
                 "sample": sample,
-                "prompt": prompts[problem_index],
+                "prompt": shown[place],
                 "completion": text,
                 "num_completion_tokens": len(ids) + len(prefix.split()),
-                "truncated": bool(truncated),
-                **measure_completion(text, problem, bool(truncated)),
+                "truncated": truncated,
+                **measure_trace(trace, truncated),
             }
         )
     return pd.DataFrame(rows)
+
+
+def check_prompts(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], cap: int) -> None:
+    """Raise CheckpointError where a prompt and `cap` tokens are too long for the model, or an id has no embedding."""
+    check_lengths(model, max(map(len, prompt_ids), default=0) + cap)
+    known = model.get_input_embeddings().weight.shape[0]
+    largest = max((max(ids) for ids in prompt_ids), default=0)
+    if largest >= known:
+        raise CheckpointError(
+            f"prompt: holds token {largest}, and the model has {known}; tokenizer and model do not fit each other"
+        )
 
 
 def evaluate(
@@ -85,39 +116,35 @@ def evaluate(
 
     The problems depend on the seed's label only, never on the arm: all arms of a seed answer the same ones.
     """
-    return sample_completions(
-        model,
-        tokenizer,
-        evaluation_problems(parameters),
-        parameters.num_samples,
-        sampling_parameters(parameters),
-        derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
-        cue=parameters.cue,
-        forced_words=parameters.forced_words.split(),
-    )
-
-
-def sampling_parameters(parameters: BehaviourEvaluationParameters) -> SamplingParameters:
-    """Return how the tokens of an evaluation are drawn."""
-    return SamplingParameters(
+    sampling = SamplingParameters(
         temperature=parameters.temperature,
         top_k=parameters.top_k,
         top_p=parameters.top_p,
         min_p=parameters.min_p,
         max_completion_length=parameters.max_completion_length,
     )
-
-
-def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Problem]:
-    """Return the held-out problems of an evaluation, each once."""
-    return countdown.generate_problems(
-        parameters.split,
-        parameters.num_problems,
-        derive_seed(parameters.seed, "evaluation", parameters.split, parameters.num_numbers),
-        num_numbers=parameters.num_numbers,
-        distinct=True,
-        rare=parameters.solutions == "rare",
+    task = load_task(parameters.task)
+    return sample_completions(
+        model,
+        tokenizer,
+        task,
+        choose_wording(task, parameters),
+        evaluation_problems(parameters),
+        parameters.num_samples,
+        sampling,
+        derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
+        band=parameters.band,
+        cue=parameters.cue,
+        forced_words=parameters.forced_words.split(),
     )
+
+
+def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Any]:
+    """Return the held-out problems of an evaluation, each once."""
+    task = load_task(parameters.task)
+    band = band_of(task, parameters.band)
+    seed = derive_seed(parameters.seed, "evaluation", parameters.split, band)
+    return task.problems(parameters.split, parameters.num_problems, seed, band, distinct=True)
 
 
 def summary_table(
@@ -125,106 +152,120 @@ def summary_table(
 ) -> pd.DataFrame:
     """Return table `summary`: each measure, its 95 % interval and the number of things it is an average of.
 
-    A measure is a ratio of two sums over completions (say hits / attempts). Its interval is a bootstrap that
-    resamples *problems*: completions of one problem are not independent. A measure without denominator (the
-    verdict accuracy of a model that gives none) is missing, not zero.
+    A measure is a ratio of two sums over completions (say hits / attempts). Its interval takes *problems* for the
+    units: completions of one problem are not independent. That of a share is right at 0 and at 1 (`clustered_share`),
+    that of any other measure a bootstrap. A measure without denominator (the verdict accuracy of a model that gives
+    none) is missing, not zero.
     """
-    groups = completions.groupby("problem", sort=True)
-    num_problems = groups.ngroups
-    rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
-    shares = np.full(num_problems, 1 / num_problems)
-    weights = rng.multinomial(num_problems, shares, size=NUM_RESAMPLES)  # (resamples, problems)
+    problems = completions["problem"].to_numpy()
     rows = []
     for name, measure in measures.items():
-        parts = pd.DataFrame({"problem": completions["problem"], "top": measure.numerator(completions)})
-        parts["bottom"] = measure.denominator(completions)
-        sums = parts.groupby("problem", sort=True)[["top", "bottom"]].sum()
-        top, bottom = sums["top"].to_numpy(float), sums["bottom"].to_numpy(float)
-        count = bottom.sum()
-        value = lower = upper = np.nan
-        if count > 0:
-            value = top.sum() / count
-            with np.errstate(divide="ignore", invalid="ignore"):
-                draws = (weights @ top) / (weights @ bottom)
-            draws = draws[np.isfinite(draws)]  # resamples that happen to hold no denominator say nothing
-            lower, upper = np.quantile(draws, [0.025, 0.975])
-        rows.append({"measure": name, "value": value, "lower": lower, "upper": upper, "count": int(count)})
+        parts = pd.DataFrame({"top": measure.numerator(completions), "bottom": measure.denominator(completions)})
+        is_share = bool(((parts["top"] >= 0) & (parts["top"] <= parts["bottom"])).all())
+        sums = parts.groupby(problems, sort=True).sum().to_numpy(float)  # (B, 2)
+        sums = sums[sums[:, 1] > 0]
+        rng = np.random.default_rng(derive_seed(seed, "bootstrap", name))
+        found = clustered_share(*sums.T) if is_share else bootstrap_interval(sums, rng, _ratio)
+        rows.append({"measure": name, **found._asdict(), "count": int(parts["bottom"].sum())})
     return pd.DataFrame(rows)
 
 
-def pass_at_k_table(completions: pd.DataFrame, max_k: int, seed: int = 0) -> pd.DataFrame:
-    """Return table `pass_at_k` for k = 1, 2, 4 … `max_k`: unbiased, with a bootstrap interval over problems."""
-    counts = completions.groupby("problem", sort=True)["correct"].agg(["size", "sum"])
-    num_samples = int(counts["size"].min())
-    rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
-    draws = rng.integers(len(counts), size=(NUM_RESAMPLES, len(counts)))
+def _ratio(sums: NDArray[np.float64]) -> float:
+    top, bottom = sums.sum(axis=0)
+    return float(top / bottom)
+
+
+def counts_table(completions: pd.DataFrame) -> pd.DataFrame:
+    """Return table `counts`: of each problem its completions, how many are right, and their tokens."""
+    groups = completions.groupby("problem", sort=True)
+    table = groups.agg(
+        num_samples=("correct", "size"), num_correct=("correct", "sum"), num_tokens=("num_completion_tokens", "sum")
+    )
+    return table.astype("int64").reset_index()
+
+
+def pass_at_k_table(counts: pd.DataFrame, max_k: int) -> pd.DataFrame:
+    """Return table `pass_at_k` for k = 1, 2, 4 … `max_k`: unbiased, with an interval over problems."""
     rows = []
     k = 1
-    while k <= min(max_k, num_samples):
-        each = np.array([pass_at_k(int(n), int(c), k) for n, c in counts.itertuples(index=False)])
-        lower, upper = np.quantile(each[draws].mean(axis=1), [0.025, 0.975])
-        rows.append({"k": k, "value": each.mean(), "lower": lower, "upper": upper})
+    while k <= min(max_k, counts["num_samples"].min()):
+        each = [pass_at_k(int(n), int(c), k) for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)]
+        rows.append({"k": k, **clustered_share(each, np.ones(len(each)))._asdict()})
         k *= 2
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["k", "value", "lower", "upper"])
 
 
-def first_attempt_prefixes(completions: pd.DataFrame) -> list[str]:
-    """Return of each completion the text of its first attempt, up to where the model may submit or search.
-
-    >>> first_attempt_prefixes(pd.DataFrame({"completion": ["1 + 2 = 3 check 4 no back 1 2"]}))
-    ['1 + 2 = 3']
-    """
-    stops = {*SEARCH_WORDS, SUBMIT_WORD}
-    prefixes = []
-    for text in completions["completion"]:
-        words = text.split()
-        end = next((i for i, word in enumerate(words) if word in stops), len(words))
-        prefixes.append(" ".join(words[:end]))
-    return prefixes
-
-
-def search_probability_summary(
+def search_probability_row(
     parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
-    """Return one more row of table `summary`, measure `search_probability`: mean over problems, bootstrap interval."""
+    """Return one more row of table `summary`, measure `search_probability`, of a model that speaks the grammar."""
+    task = load_task(parameters.task)
+    asked = (model, tokenizer, task, choose_wording(task, parameters))
     seed = derive_seed(parameters.seed, "search probability", parameters.arm)
-    each = search_probability(model, tokenizer, evaluation_problems(parameters), seed, cue=parameters.cue)
-    value, lower, upper = bootstrap_interval(each, np.random.default_rng(derive_seed(seed, "bootstrap")))
-    row = {
-        "measure": "search_probability",
-        "value": value,
-        "lower": lower,
-        "upper": upper,
-        "count": len(each),
-    }
-    return pd.DataFrame([row])
+    problems, cap = evaluation_problems(parameters), parameters.max_completion_length
+    each = search_probability(*asked, problems, seed, cap, cue=parameters.cue)
+    found = mean_interval(each, derive_seed(seed, "bootstrap"))
+    return pd.DataFrame([{"measure": "search_probability", **found._asdict(), "count": len(each)}])
+
+
+def mean_interval(each: NDArray[np.float64], seed: int) -> Interval:
+    """Return a mean over problems and its bootstrap interval."""
+    return bootstrap_interval(each, np.random.default_rng(seed))
 
 
 def search_probability(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
+    task: Task,
+    wording: Wording,
+    problems: Sequence[Any],
     seed: int,
+    max_completion_length: int,
     *,
     cue: bool = False,
-    max_completion_length: int = 64,
-) -> np.ndarray:
-    """Return, per problem, the teacher-forced probability of beginning to search after one own first attempt.
+) -> NDArray[np.float64]:
+    """Return, per problem, the probability that a completion holds a search word, from one completion without; (B,).
 
-    It is read off the softmax where a search word could stand, so that it resolves what no sample would ever
-    show: the p0 of a base that never searches. Shape (B,).
+    A completion is drawn with the search words masked; with s_t the unmasked model's chance of one at its place t,
+    1 - prod(1 - s_t) is without bias, and resolves what no sample would ever show: the p0 of a base that never
+    searches.
     """
-    sampling = SamplingParameters(temperature=1.0, max_completion_length=max_completion_length)
-    first = sample_completions(model, tokenizer, problems, 1, sampling, seed, cue=cue)
-    prefixes = first_attempt_prefixes(first)
-    search_ids = word_ids(tokenizer, SEARCH_WORDS)
-    texts = [f"{prompt} {prefix}".strip() for prompt, prefix in zip(first["prompt"], prefixes, strict=True)]
-    return next_word_probabilities(model, tokenizer, texts)[:, search_ids].sum(axis=1)
+    ids = word_ids(tokenizer, task.search_words)
+    sampling = SamplingParameters(max_completion_length)
+    with masked(model, ids):
+        plain = sample_completions(model, tokenizer, task, wording, problems, 1, sampling, seed, cue=cue)
+    prompts = encode_prompts(tokenizer, [wording.prompt(problem, cue) for problem in problems])
+    written = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in plain["completion"]]
+    found = np.empty(len(problems))
+    for start in range(0, len(problems), ROWS_PER_FORWARD):
+        block = range(start, min(start + ROWS_PER_FORWARD, len(problems)))
+        rows = [torch.tensor(prompts[row] + written[row]) for row in block]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (rows, T); causal: padding is not seen
+        with torch.inference_mode():
+            scores = model(input_ids=padded.to(model.device), use_cache=False).logits.double()
+            chances = scores.softmax(dim=-1)[..., ids].sum(dim=-1).cpu()  # (rows, T)
+        for row, chance in zip(block, chances, strict=True):
+            # One place in front of the completion and one behind each of its tokens; behind the last the end stood.
+            first = len(prompts[row]) - 1
+            last = first + len(written[row]) + (not plain["truncated"].iloc[row])
+            found[row] = -torch.expm1(torch.log1p(-chance[first:last]).sum())
+    return found
+
+
+@contextmanager
+def masked(model: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[None]:
+    """Mask further tokens for a while; what was masked before stays so."""
+    before = masked_token_ids(model)
+    mask_tokens(model, [*before, *token_ids])
+    try:
+        yield
+    finally:
+        mask_tokens(model, before)
 
 
 def next_word_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> np.ndarray:
+) -> NDArray[np.float64]:
     """Return the distribution of the word behind each text; shape (N, V)."""
     sequences = [tokenizer(text)["input_ids"] for text in texts]
     return next_token_probabilities(model, sequences, tokenizer.pad_token_id).cpu().numpy()

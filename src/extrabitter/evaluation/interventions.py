@@ -1,45 +1,37 @@
 """Interventions on a behaviour: force its first word or something else at one place, finish on-policy, compare.
 
 Whether a completion *chose* to verify says nothing about what verifying does: it was chosen because of what
-stood before. Here both arms go on from the same text, and differ in one word. The place is
-where the word may first stand: in front of the first attempt for "aim" and "need", behind it for "check"; for "back"
-behind a first attempt that missed, with its true verdict if the model rather checks than restarts there. In the
-other arm the model draws another word, from its own distribution without the forced one. Behind a miss that is
-mostly "answer", which submits the miss: the advantage of "back" is then the success of searching on from a miss.
+stood before. Here both arms go on from the same text, and differ in one word. The place is where the task's opening
+says that the word may first stand: in front of the first attempt, behind it, or behind a first attempt that missed,
+with its true verdict if the model rather checks than restarts there. In the other arm the model draws another word,
+from its own distribution without the forced ones. Behind a miss that mostly submits the miss: the advantage of going
+back is then the success of searching on from a miss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extrabitter.evaluation.evaluate import (
-    first_attempt_prefixes,
-    next_word_probabilities,
-    sample_completions,
-)
-from extrabitter.statistics import bootstrap_interval
-from extrabitter.models.tiny import word_ids
+from extrabitter.evaluation.evaluate import mean_interval, next_word_probabilities, sample_completions
 from extrabitter.models.rollouts import SamplingParameters
+from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import countdown
-from extrabitter.tasks.countdown import SEARCH_WORDS, Problem
-from extrabitter.tasks.countdown.verifier import replay_attempts
+from extrabitter.statistics import wilson_interval
+from extrabitter.tasks import Opening, Task, Wording
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SEARCH = "search"  # either of SEARCH_WORDS behind the first attempt: the mode as a whole
-FIRST_WORDS: dict[str, tuple[str, ...]] = {
-    SEARCH: SEARCH_WORDS,
-    "verification": ("check",),
-    "backtracking": ("back",),
-    "subgoal_setting": ("aim",),
-    "backward_chaining": ("need",),
+SEARCH = "search"  # any of the task's search words behind the first attempt: the mode as a whole
+PLACES = {
+    "start": "in front of the first attempt",
+    "after_attempt": "behind the first attempt",
+    "after_miss": "behind a first attempt that missed",
 }
 
 
@@ -52,19 +44,27 @@ class Intervention(NamedTuple):
     other: pd.DataFrame
 
 
-def first_attempts(completions: pd.DataFrame, per_problem: int) -> pd.DataFrame:
+def openings(task: Task) -> dict[str, Opening]:
+    """Return how search as a whole and each of the task's behaviours begin.
+
+    >>> from extrabitter.tasks import load_task
+    >>> openings(load_task("countdown"))[SEARCH].place
+    'after_attempt'
+    """
+    return {SEARCH: Opening(task.search_words, "after_attempt"), **task.openings}
+
+
+def first_attempts(completions: pd.DataFrame, task: Task, per_problem: int) -> pd.DataFrame:
     """Return up to `per_problem` whole first attempts of each problem: columns problem, prefix, hit.
 
     Attempts that break the rules, or that the text ends in, are left out: no place stands behind them.
     """
     rows = []
-    prefixes = first_attempt_prefixes(completions)
-    for identifier, prefix in zip(completions["problem"], prefixes, strict=True):
-        problem = Problem.from_identifier(identifier)
-        trace = countdown.parse_trace(f"{prefix} answer", problem)
-        replay = replay_attempts(trace, problem)[0] if trace.well_formed else None
-        if replay is not None and replay.legal:
-            rows.append({"problem": identifier, "prefix": prefix, "hit": replay.hits})
+    for identifier, text in zip(completions["problem"], completions["completion"], strict=True):
+        attempts = task.parse(text, task.read_problem(identifier)).attempts
+        if attempts and attempts[0].finished and attempts[0].outcome != "illegal":
+            prefix = " ".join(text.split()[: attempts[0].end])
+            rows.append({"problem": identifier, "prefix": prefix, "hit": attempts[0].outcome == "hit"})
     table = pd.DataFrame(rows, columns=["problem", "prefix", "hit"])
     return table.groupby("problem", sort=False).head(per_problem).reset_index(drop=True)
 
@@ -72,6 +72,8 @@ def first_attempts(completions: pd.DataFrame, per_problem: int) -> pd.DataFrame:
 def intervene(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    wording: Wording,
     behaviour: str,
     attempts: pd.DataFrame,
     sampling: SamplingParameters,
@@ -83,59 +85,72 @@ def intervene(
     `attempts` are `first_attempts`. Texts at which the model knows no other word are left out, and all of them
     where the words' mean probability is below `least_probability`.
     """
-    ids = word_ids(tokenizer, FIRST_WORDS[behaviour])
-    problems = [Problem.from_identifier(identifier) for identifier in attempts["problem"]]
-    prefixes = attempts["prefix"].tolist()
-    if behaviour in ("subgoal_setting", "backward_chaining"):
-        prefixes = [""] * len(prefixes)
-    elif behaviour == "backtracking":
-        missed = (~attempts["hit"].astype(bool)).to_numpy()
-        problems = [problem for problem, keep in zip(problems, missed, strict=True) if keep]
-        prefixes = [prefix for prefix, keep in zip(prefixes, missed, strict=True) if keep]
-        prefixes = _with_verdicts(model, tokenizer, problems, prefixes)
-    texts = [after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    words, place = openings(task)[behaviour]
+    ids = word_ids(tokenizer, words)
+    chosen = attempts[~attempts["hit"].astype(bool)] if place == "after_miss" else attempts
+    problems = [task.read_problem(identifier) for identifier in chosen["problem"]]
+    prefixes = [""] * len(problems) if place == "start" else chosen["prefix"].tolist()
+    if place == "after_miss":
+        prefixes = with_verdicts(model, tokenizer, task, problems, prefixes, words)
+    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
     distribution = next_word_probabilities(model, tokenizer, texts)  # (N, V)
     probability = distribution[:, ids].sum(axis=1)
     rng = np.random.default_rng(derive_seed(seed, "words", behaviour))
     special = [tokenizer.convert_tokens_to_ids(word) for word in tokenizer.all_special_tokens]
-    forced_words = _draw(distribution, rng, keep=ids)
-    other_words = _draw(distribution, rng, drop=[*ids, *special])
-    rows = np.flatnonzero((forced_words >= 0) & (other_words >= 0))
+    drawn = {
+        "forced": draw_words(distribution, rng, keep=ids),
+        "other": draw_words(distribution, rng, drop=[*ids, *special]),
+    }
+    rows = np.flatnonzero((drawn["forced"] >= 0) & (drawn["other"] >= 0))
     if len(rows) and probability.mean() < least_probability:
         rows = rows[:0]
-    arms = []
-    for arm, drawn in (("forced", forced_words), ("other", other_words)):
-        begun = [
-            f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(drawn[row]))}".strip() for row in rows
-        ]
-        chosen = [problems[row] for row in rows]
-        arm_seed = derive_seed(seed, arm, behaviour)
-        arms.append(sample_completions(model, tokenizer, chosen, 1, sampling, arm_seed, prefixes=begun))
+    arms = [
+        sample_completions(
+            model,
+            tokenizer,
+            task,
+            wording,
+            [problems[row] for row in rows],
+            1,
+            sampling,
+            derive_seed(seed, arm, behaviour),
+            prefixes=[
+                f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(ids[row]))}".strip() for row in rows
+            ],
+        )
+        for arm, ids in drawn.items()
+    ]
     index = [problem.identifier for problem in problems]
     return Intervention(behaviour, pd.Series(probability, index=index, dtype=float), *arms)
 
 
-def after_prompt(problem: Problem, prefix: str) -> str:
+def after_prompt(task: Task, problem: Any, prefix: str) -> str:
     """Return a problem's prompt with the beginning of a completion behind it."""
-    return f"{countdown.render_prompt(problem)} {prefix}".strip()
+    return f"{task.prompt(problem)} {prefix}".strip()
 
 
-def _with_verdicts(
+def with_verdicts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
+    task: Task,
+    problems: Sequence[Any],
     prefixes: Sequence[str],
+    words: Sequence[str],
 ) -> list[str]:
-    """Put the true verdict behind attempts that missed, if the model rather checks than restarts there."""
-    texts = [after_prompt(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
-    check, back = next_word_probabilities(model, tokenizer, texts)[:, word_ids(tokenizer, SEARCH_WORDS)].T
+    """Put the true verdict behind attempts that missed, if the model rather begins one there than says `words`."""
+    verdicts = [task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    begins = word_ids(tokenizer, [verdict.split()[0] for verdict in verdicts])
+    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    distribution = next_word_probabilities(model, tokenizer, texts)
+    checks = distribution[np.arange(len(texts)), begins]
+    restarts = distribution[:, word_ids(tokenizer, words)].sum(axis=1)
     return [
-        f"{prefix} check {problem.target} no" if checks else prefix
-        for problem, prefix, checks in zip(problems, prefixes, check > back, strict=True)
+        f"{prefix} {verdict}" if checked else prefix
+        for prefix, verdict, checked in zip(prefixes, verdicts, checks > restarts, strict=True)
     ]
 
 
-def _draw(
+def draw_words(
     distribution: NDArray[np.float64],
     rng: np.random.Generator,
     keep: Sequence[int] = (),
@@ -159,18 +174,13 @@ def summarise_intervention(intervention: Intervention, seed: int) -> dict[str, f
 
     The advantage is the difference in success, averaged within a problem first.
     """
-    rng = np.random.default_rng(derive_seed(seed, "bootstrap", intervention.behaviour))
+    seed = derive_seed(seed, "bootstrap", intervention.behaviour)
     probability = intervention.probability.groupby(level=0).mean().to_numpy()
-    p0 = bootstrap_interval(probability, rng)
     row: dict[str, float | int] = {
-        "p0_forced": p0.value,
-        "p0_forced_lower": p0.lower,
-        "p0_forced_upper": p0.upper,
+        **_named("p0_forced", mean_interval(probability, seed)),
         "success_with": np.nan,
         "success_without": np.nan,
-        "advantage": np.nan,
-        "advantage_lower": np.nan,
-        "advantage_upper": np.nan,
+        **_named("advantage", (np.nan, np.nan, np.nan)),
         "num_problems": 0,
         "num_pairs": len(intervention.forced),
     }
@@ -183,13 +193,18 @@ def summarise_intervention(intervention: Intervention, seed: int) -> dict[str, f
             }
         )
         means = pairs.groupby("problem").mean()
-        advantage = bootstrap_interval((means["with"] - means["without"]).to_numpy(), rng)
+        gains = (means["with"] - means["without"]).to_numpy()
+        gain = mean_interval(gains, derive_seed(seed, "advantage"))
+        # Where all problems agree a bootstrap sees no spread: as many may differ as none of so many excludes.
+        unseen = wilson_interval(0, len(gains)).upper if np.ptp(gains) == 0 else 0.0
         row |= {
             "success_with": float(means["with"].mean()),
             "success_without": float(means["without"].mean()),
-            "advantage": advantage.value,
-            "advantage_lower": advantage.lower,
-            "advantage_upper": advantage.upper,
+            **_named("advantage", (gain.value, max(gain.lower - unseen, -1.0), min(gain.upper + unseen, 1.0))),
             "num_problems": len(means),
         }
     return row
+
+
+def _named(name: str, interval: Sequence[float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), interval, strict=True))

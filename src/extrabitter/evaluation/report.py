@@ -1,285 +1,289 @@
-"""What a probe found, as text for a terminal; each share in per cent with its 95 % interval."""
+"""What a probe says: a verdict by a stated rule, advice with its cost in tokens, and all of it as text or as JSON.
+
+Both rules are of ours; neither is calibrated on outcomes of RL yet, and the report says so.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from extrabitter.calibration import Forecast
-from extrabitter.behaviours.agreement import REFLECTION
-from extrabitter.evaluation.natural_probe import CONTRAST, NO_ADVICE, NO_FORECAST, Judged, NaturalProbe
-from extrabitter.evaluation.advice import Advice
-from extrabitter.evaluation.probe import Probe
-from extrabitter.tables import BEHAVIOURS
+from extrabitter.evaluation.probe import COMPLETIONS_PER_STEP, NUM_STEPS, Probe
+from extrabitter.statistics import Interval
+from extrabitter.tasks import load_task
 
-QUOTE_BIAS = (
-    "only answers that claim a behaviour can fail by their quote, which biases the judge's shares down"
-)
+WIDTH = 110
+COMPETENT = 0.98  # of steps and of completions, as the bars of a base ask for
+READABLE = 0.9  # of completions in English that hand in an answer
+TRUE_VERDICTS = 0.95  # as the bars ask for
+NUM_SHOTS = 4
+# A priming set as this book's bases get it: distinct documents, and how often each is seen.
+NUM_DOCUMENTS, NUM_EPOCHS = 1_000, 3
 
 
-def describe(probe: Probe, checkpoint: str, forecast: Forecast) -> str:
-    """Return the report of a probe, some thirty lines of at most 110 characters but for the checkpoint's name."""
-    measured = probe.summary.set_index("measure")
-    mean_tokens: Any = measured.at["mean_completion_tokens", "value"]
-    counts = probe.completions.groupby("problem").size()
+class Outlook(NamedTuple):
+    """What GRPO at its defaults would make of a checkpoint's search, in a word, and why."""
+
+    verdict: Literal["takes off", "lags", "chokes", "cannot be told"]
+    reason: str
+
+
+class Advice(NamedTuple):
+    """One thing to do, why, and its cost in tokens that are generated or trained on."""
+
+    what: str
+    why: str
+    num_tokens: int
+
+
+def foresee(groups: Interval, searches: Interval, gain: Interval) -> Outlook:
+    """Apply the rule to what a step is expected to hold, and to what searching on changes.
+
+    In this order, by the ends of 95 % intervals:
+    1. *chokes* if no group was informative and fewer than one a step are; if no completion that searches is to be
+       expected within a run; or if searching on gains nothing;
+    2. *takes off* if a step holds an informative group, and a completion that searches, and searching gains;
+    3. *lags* if searching gains, and informative groups or searches are rarer than one a step;
+    4. else it *cannot be told*: an interval lies on both sides, or the gain was not measured.
+    """
+    step = f"a step of {COMPLETIONS_PER_STEP} completions"
+    seen = f"{step} holds {_count(groups)} informative groups and {_count(searches)} completions that search"
+    gains = f"searching on changes success by {points(gain)}" if gain.value == gain.value else ""
+    if groups.value == 0 and groups.upper < 1:
+        return Outlook("chokes", f"{step} holds no informative group, at most {groups.upper:.2g}: no signal")
+    if searches.upper * NUM_STEPS < 1:
+        when = f"before step {1 / searches.upper:,.0f}" if searches.upper > 0 else "at any step"
+        return Outlook("chokes", f"{seen}; no search is to be expected {when}, and RL can only sharpen guesses")
+    if gain.upper <= 0:
+        return Outlook("chokes", f"{gains}: RL selects against it")
+    if groups.lower >= 1 and searches.lower >= 1 and gain.lower > 0:
+        return Outlook("takes off", f"{seen}, and {gains}")
+    if gain.lower > 0 and (groups.upper < 1 or searches.upper < 1):
+        return Outlook("lags", f"{seen}, and RL waits for them; {gains}")
+    return Outlook(
+        "cannot be told", f"{seen}; {gains or 'what searching changes is not measured in English'}"
+    )
+
+
+def advise(probe: Probe) -> list[Advice]:
+    """Return what to do before RL, the first thing first, by the rule that each line's reason states.
+
+    Without a signal: examples in the prompt, an easier band, then priming. A weak form: form first. Steps that are
+    false: train the base. Search that is absent or does not pay: priming. Else RL itself, at what it costs.
+    """
+    parameters, in_grammar = probe.parameters, probe.parameters.prompt == "grammar"
+    tokens = int(probe.completions["num_completion_tokens"].sum())
+    priming = int(NUM_DOCUMENTS * NUM_EPOCHS * probe.demonstration_tokens)
+    prime = f"prime with {NUM_DOCUMENTS:,} documents of condition search, {NUM_EPOCHS} times each"
+    form = probe.measured("frac_well_formed" if in_grammar else "frac_answered")
+    steps = probe.measured("frac_right_steps")
+    found = []
+    if in_grammar and steps.value < COMPETENT:
+        why = f"{percent(steps.value)} of its steps are right, of which a base's bars ask {percent(COMPETENT)}"
+        found.append(Advice("train the base further on drills", why, 0))
+    if form.value < (COMPETENT if in_grammar else READABLE):
+        what = f"teach the form first: {NUM_DOCUMENTS:,} documents of condition direct"
+        whose = "are read to their end" if in_grammar else "hand in an answer"
+        found.append(Advice(what, f"{percent(form.value)} of its completions {whose}", priming // NUM_EPOCHS))
+    if probe.groups.value < 1:
+        why = f"a step holds {_count(probe.groups)} groups that carry a signal"
+        if not in_grammar and not parameters.few_shot:
+            more = tokens + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.completions))
+            found.append(Advice(f"give {NUM_SHOTS} worked examples in the prompt, and probe again", why, more))
+        bands = load_task(parameters.task).bands
+        others = ", ".join(band for band in bands if band != (parameters.band or next(iter(bands))))
+        found.append(Advice(f"probe an easier band (there are also {others})", why, tokens))
+        found.append(Advice(prime, why, priming))
+    elif probe.searches.value < 1:
+        why = f"a step holds {_count(probe.searches)} completions that search: too few to be found"
+        found.append(Advice(prime, why, priming))
+    elif not probe.gain.lower > 0 and probe.gain.value == probe.gain.value:
+        truth = min(probe.measured(f"{side}_verdict_accuracy").value for side in ("hit", "miss"))
+        told = f"{percent(truth)} of its verdicts are true" if truth < TRUE_VERDICTS else "its verdicts are true"
+        found.append(Advice(prime, f"searching on changes success by {points(probe.gain)}; {told}", priming))
+    if not found:
+        now = probe.measured("mean_completion_tokens").value
+        budget = NUM_STEPS * COMPLETIONS_PER_STEP
+        what = f"train by GRPO; up to {budget * parameters.max_completion_length:,} tokens if answers grow to the cap"
+        found.append(Advice(what, "a step holds what RL selects from", int(budget * now)))
+    return found
+
+
+def as_json(probe: Probe) -> dict[str, Any]:
+    """Return all but the completions as plain values; what is missing or infinite is None."""
+    tables = {name: _records(table) for name, table in probe.tables().items() if name != "completions"}
+    outlook = foresee(probe.groups, probe.searches, probe.gain)
+    return {
+        "model": probe.model,
+        "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm"}),
+        "verdict": outlook._asdict(),
+        "advice": [advice._asdict() for advice in advise(probe)],
+        "groups_a_step": _plain(probe.groups._asdict()),
+        "searches_a_step": _plain(probe.searches._asdict()),
+        "gain_of_search": _plain(probe.gain._asdict()),
+        **tables,
+    }
+
+
+def describe(probe: Probe) -> str:
+    """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
+    parameters, outlook = probe.parameters, foresee(probe.groups, probe.searches, probe.gain)
+    model, count = probe.model, len(probe.completions)
+    asked = f"{parameters.prompt} prompt"
+    if parameters.few_shot:
+        asked += f", {parameters.few_shot} examples ({parameters.shots_show})"
+    tokens = probe.measured("mean_completion_tokens").value
     blocks = [
         [
-            f"{checkpoint}: {probe.num_parameters:,} parameters",
-            f"{len(counts)} validation problems, {int(counts.min())} completions each, "
-            f"{float(mean_tokens):.1f} tokens on average",
+            f"{parameters.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
+            f"{model['dtype']} on {model['device']}",
+            f"{parameters.task}: {parameters.num_problems} validation problems, {parameters.num_samples} completions "
+            f"each, {tokens:.1f} tokens on average; {asked}",
         ],
-        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k"))],
+        [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason, "  "), f"  {UNCALIBRATED}"],
+        ["advice", *(line for advice in advise(probe) for line in _advice_lines(advice))],
+        ["completions that", *_table(_measure_rows(probe.summary, _readable(parameters.prompt == "grammar")))],
+        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k")), *_rule_of_three(probe, count)],
         [
-            "groups of G completions with signal (neither all right nor all wrong)",
-            *_table(_interval_rows(probe.informative_groups, "num_generations")),
+            "groups of G completions with signal (neither all right nor all wrong), first expected at step",
+            *_table(_group_rows(probe.informative_groups)),
         ],
         [
-            "behaviours: how often, how likely where their first word may stand, what that word changes",
+            "behaviours that do their work: completions with one, chance of its first word where it may stand, and "
+            "what that word changes",
             *_table(_behaviour_rows(probe.probe_behaviours)),
         ],
-        [
-            "chance to begin a search behind a first attempt, by how tokens are drawn; places where it is nought",
-            *_table(_decoding_rows(probe.decoding)),
-        ],
-        ["verdicts that are true", *_table(_verdict_rows(measured))],
-        [describe_advice(probe.advice)],
-        [
-            "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
-            *_table(_cost_rows(probe.costs)),
-        ],
-        [describe_forecast(forecast)],
+        ["verdicts that are true", *_table(_measure_rows(probe.summary, VERDICTS))],
     ]
+    if probe.decoding["value"].notna().any():
+        title = "chance to begin a search behind a first attempt, by how tokens are drawn; places where it is nought"
+        blocks.append([title, *_table(_decoding_rows(probe.decoding))])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def describe_natural(probe: NaturalProbe, judged: Judged | None = None) -> str:
-    """Return the report of a probe in natural English; behaviours with the census's precision and recall.
-
-    Where a language model was asked as judge too, its shares stand beside the census's.
-    """
-    record, parameters = probe.record, probe.parameters
-    shots = (
-        f"{parameters.few_shot} examples ({parameters.shots_show})" if parameters.few_shot else "no examples"
-    )
-    commit = f", commit {record['commit']}" if record["commit"] else ""
-    blocks = [
-        [
-            f"{record['reference']}{commit}: {record['architecture']}, {record['num_parameters']:,} parameters, "
-            f"{record['dtype']} on {record['device']}",
-            f"{parameters.num_problems} validation problems, {parameters.num_samples} completions each; "
-            f"{parameters.prompt} prompt, {shots}",
-        ],
-        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k"))],
-        [
-            "groups of G completions with signal (neither all right nor all wrong)",
-            *_table(_interval_rows(probe.informative_groups, "num_generations")),
-        ],
-        [
-            "completions that show a behaviour, by rules; beside it how these agree with labels on test traces",
-            *_table(_census_rows(probe)),
-        ],
-        *([_judge_lines(probe, judged)] if judged else []),
-        ["success with a behaviour, and without", *_table(_contrast_rows(probe.summary)), f"  {CONTRAST}"],
-        ["completions", *_table(_text_rows(probe.summary))],
-        [f"advice: {NO_ADVICE}"],
-        [
-            "GRPO at the defaults on one card, an estimate (2N a token generated, 6N trained; lower bound for N < 1e8)",
-            *_table(_cost_rows(probe.costs)),
-        ],
-        [f"forecast: {NO_FORECAST}"],
-    ]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+UNCALIBRATED = "by a rule of ours (`extrabitter.evaluation.report.foresee`), not calibrated on outcomes of RL"
+VERDICTS = {
+    "verdict_accuracy": "all",
+    "hit_verdict_accuracy": "on attempts that hit",
+    "miss_verdict_accuracy": "on attempts that miss",
+}
 
 
-def describe_advice(advice: Advice) -> str:
-    """Return what to do before RL, how much of it, and why."""
-    reason = textwrap.fill(advice.reason, 110, initial_indent="  ", subsequent_indent="  ")
-    if advice.verdict != "prime":
-        verdict = {"ready": "no priming needed", "train the base": "train the base further"}[advice.verdict]
-        return f"advice: {verdict}\n{reason}"
-    return (
-        f"advice: prime with {advice.num_documents:,} documents of {advice.condition}\n"
-        f"  as this book's experiments did: {advice.num_steps} steps of {advice.per_device_train_batch_size} "
-        f"documents, learning rate {advice.learning_rate:g}\n"
-        f"{reason}"
+def _readable(in_grammar: bool) -> dict[str, str]:
+    rows = {"frac_answered": "hand in an answer", "frac_truncated": "are cut at the cap"}
+    if in_grammar:
+        rows["frac_well_formed"] = "are read to their end"
+    return rows | {"frac_sound": "state steps, half of them true", "frac_right_steps": "steps that are right"}
+
+
+def _rule_of_three(probe: Probe, count: int) -> list[str]:
+    """Say in words what none, or all, of so many allows; nothing where some are right and some are not."""
+    num_right = int(probe.completions["correct"].sum())
+    if num_right not in (0, count):
+        return []
+    problems = probe.parameters.num_problems
+    kind, other = ("none", "is right") if num_right == 0 else ("all", "fails")
+    return _wrapped(
+        f"{kind} of {count:,} completions right: by the rule of three one of them {other} for at most "
+        f"{percent(min(1.0, 3 / problems))} of such problems (3/{problems})",
+        "  ",
     )
 
 
-def describe_forecast(forecast: Forecast) -> str:
-    """Return what GRPO would reach, with interval and how far to trust it, or why nothing is predicted."""
-    if forecast.reason:
-        return f"forecast of success after GRPO: none, not calibrated here\n  {forecast.reason}"
-    return (
-        f"forecast of success after GRPO, on test problems: {_percent(forecast.value)} "
-        f"({_spread(forecast.lower, forecast.upper)})\n"
-        f"  by {forecast.num_models} models of profile reference and their runs; as wide as the worst of them was off\n"
-        f"  how well such forecasts rank models left out: correlation {forecast.rank:.2f} "
-        f"({forecast.rank_lower:.2f} to {forecast.rank_upper:.2f}); at nought they do not tell models apart"
-    )
+def _advice_lines(advice: Advice) -> list[str]:
+    cost = f": about {advice.num_tokens:,} tokens" if advice.num_tokens else ""
+    return [*_wrapped(f"- {advice.what}{cost}", "  "), *_wrapped(f"because {advice.why}", "    ")]
 
 
-def _census_rows(probe: NaturalProbe) -> Iterable[Sequence[str]]:
-    scores = {
-        (row["detector"], row["behaviour"], row["measure"]): row
-        for row in probe.census_scores.to_dict(orient="records")
-    }
-    yield "", "share", "interval", "precision", "recall", "F1"
-    rows = [(behaviour, f"frac_with_{behaviour}", "census", behaviour) for behaviour in BEHAVIOURS]
-    rows.append(("keywords (oat-zero's)", "frac_with_keywords", "keywords", REFLECTION))
-    table = probe.summary.set_index("measure")[["value", "lower", "upper"]]
-    for label, measure, detector, behaviour in rows:
-        value, lower, upper = table.loc[measure]
-        precision, recall, f1 = (
-            scores.get((detector, behaviour, name), {}) for name in ("precision", "recall", "F1")
-        )
-        yield label, _percent(value), _spread(lower, upper), _score(precision), _score(recall), _value(f1)
-
-
-def _value(score: Mapping[Any, Any]) -> str:
-    value = score.get("value", np.nan)
-    return "-" if np.isnan(value) else f"{value:.2f}"
-
-
-def _score(score: Mapping[Any, Any]) -> str:
-    shown = _value(score)
-    return shown if shown == "-" else f"{shown} ({score['lower']:.2f} to {score['upper']:.2f})"
-
-
-def _judge_lines(probe: NaturalProbe, judged: Judged) -> list[str]:
-    missing = [f"{count} {reason.replace('_', ' ')}" for reason, count in judged.missing.items()]
-    num_judged = len(probe.completions) - sum(judged.missing.values())
-    lines = [
-        f"the same by the judge {judged.model}, whose errors were not measured; beside it the census of what it judged",
-        *_table(_judge_rows(judged)),
-        f"  {num_judged} of {len(probe.completions)} completions judged"
-        + (f"; missing: {', '.join(missing)}" if missing else ""),
-    ]
-    return [*lines, f"  {QUOTE_BIAS}"] if judged.missing.get("quote_not_in_text") else lines
-
-
-def _judge_rows(judged: Judged) -> Iterable[Sequence[str]]:
-    yield "", "judge", "interval", "census", "interval"
-    by_judge, by_census = (
-        table.set_index("behaviour")[["value", "lower", "upper"]] for table in (judged.shares, judged.census)
-    )
-    for behaviour in BEHAVIOURS:
-        yield (
-            behaviour,
-            *(
-                text
-                for value, lower, upper in (by_judge.loc[behaviour], by_census.loc[behaviour])
-                for text in (_percent(value), _spread(lower, upper))
-            ),
-        )
-
-
-def _contrast_rows(summary: pd.DataFrame) -> Iterable[Sequence[str]]:
-    yield "", "with", "", "without", "", "difference", "interval"
-    rows = {row["measure"]: row for row in summary.to_dict(orient="records")}
-    for behaviour in BEHAVIOURS:
-        shown, not_shown, contrast = (
-            rows[f"{name}_{behaviour}"] for name in ("success_given", "success_given_no", "contrast")
-        )
-        yield (
-            behaviour,
-            _percent(shown["value"]),
-            f"n = {shown['count']}",
-            _percent(not_shown["value"]),
-            f"n = {not_shown['count']}",
-            _points(contrast["value"]),
-            _spread(contrast["lower"], contrast["upper"]),
-        )
-
-
-def _text_rows(summary: pd.DataFrame) -> Iterable[Sequence[str]]:
-    labels = {
-        "frac_answered": "hand in an answer",
-        "frac_truncated": "cut at the cap",
-        "frac_true_equations": "equations that are true",
-    }
+def _measure_rows(summary: pd.DataFrame, labels: dict[str, str]) -> Iterable[Sequence[str]]:
     table = summary.set_index("measure").loc[list(labels), ["value", "lower", "upper", "count"]]
     for name, value, lower, upper, count in table.itertuples(name=None):
-        yield labels[name], _percent(value), _spread(lower, upper), f"n = {count}"
+        yield labels[name], percent(value), _spread(lower, upper), f"n = {count:,}"
 
 
-def _decoding_rows(decoding: pd.DataFrame) -> Iterable[Sequence[str]]:
-    if decoding["value"].isna().all():
-        yield ("no first attempt to stand behind",)
-        return
-    yield "", "chance", "interval", "nought"
-    for name, value, lower, upper, unreachable in decoding.itertuples(index=False, name=None):
-        yield name, f"{value:.1e}", f"{lower:.1e} to {upper:.1e}", _percent(unreachable)
+def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
+    for row in table.to_dict(orient="records"):
+        yield str(row[name]), percent(row["value"]), _spread(row["lower"], row["upper"])
 
 
-def _percent(share: Any) -> str:
-    """Write a share; small ones in powers of ten, as 0.0 would hide what the probe is for."""
+def _group_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
+    for row, cells in zip(table.to_dict(orient="records"), _interval_rows(table, "num_generations"), strict=True):
+        first, least = row["first_step"], row["first_step_lower"]
+        yield *cells, f"{first:.1f}" if np.isfinite(first) else f"none seen; perhaps at {least:.1f}"
+
+
+def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
+    yield "", "sampled", "interval", "chance", "changes success by", "pairs", "place"
+    for row in table.to_dict(orient="records"):
+        gain = Interval(*(row[f"advantage{end}"] for end in ("", "_lower", "_upper")))
+        yield (
+            row["behaviour"],
+            percent(row["p0_sampled"]),
+            _spread(row["p0_sampled_lower"], row["p0_sampled_upper"]),
+            percent(row["p0_forced"]),
+            points(gain),
+            str(row["num_pairs"]),
+            row["place"],
+        )
+
+
+def _decoding_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
+    for name, value, lower, upper, unreachable in table.itertuples(index=False, name=None):
+        yield name, f"{value:.1e}", f"{lower:.1e} to {upper:.1e}", percent(unreachable)
+
+
+def percent(share: float) -> str:
+    """Write a share; small ones in powers of ten, as 0.0 would hide what the probe is for.
+
+    >>> percent(0.25), percent(2e-6), percent(float("nan"))
+    ('25.0 %', '2e-06', '-')
+    """
     value = float(share)
     if np.isnan(value):
         return "-"
     return f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.001 else f"{value:.0e}"
 
 
-def _points(gain: Any) -> str:
-    return "-" if np.isnan(float(gain)) else f"{100 * float(gain):+.1f} points"
+def points(gain: Interval) -> str:
+    """Write a difference of shares with its interval."""
+    if np.isnan(gain.value):
+        return "-"
+    return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
 
 
-def _spread(lower: Any, upper: Any) -> str:
-    return "" if np.isnan(float(lower)) else f"{100 * float(lower):.1f} to {100 * float(upper):.1f}"
+def _count(of: Interval) -> str:
+    return f"{of.value:.2g} ({of.lower:.2g} to {of.upper:.2g})"
 
 
-def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
-    for row in table.to_dict(orient="records"):
-        yield str(row[name]), _percent(row["value"]), _spread(row["lower"], row["upper"])
+def _spread(lower: float, upper: float) -> str:
+    return "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
 
 
-def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    yield "", "sampled", "teacher-forced", "changes success by", "interval", "pairs", "place"
-    for row in table.to_dict(orient="records"):
-        yield (
-            row["behaviour"],
-            _percent(row["p0_sampled"]),
-            _percent(row["p0_forced"]),
-            _points(row["advantage"]),
-            _spread(row["advantage_lower"], row["advantage_upper"]),
-            str(row["num_pairs"]),
-            row["place"],
-        )
-
-
-def _verdict_rows(measured: pd.DataFrame) -> Iterable[Sequence[str]]:
-    labels = {
-        "verdict_accuracy": "all",
-        "hit_verdict_accuracy": "on attempts that hit",
-        "miss_verdict_accuracy": "on attempts that miss",
-    }
-    table = measured.loc[list(labels), ["value", "lower", "upper", "count"]]
-    for name, value, lower, upper, count in table.itertuples(name=None):
-        yield labels[name], _percent(value), _spread(lower, upper), f"n = {count}"
-
-
-def _cost_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    for row in table.to_dict(orient="records"):
-        hours = row["hours"]
-        time = f"{hours:.1f} h" if hours >= 1 else f"{3600 * hours:.2g} s"
-        memory = f"{row['memory_gib']:.1f} GiB of weights and optimiser, {'fits' if row['fits'] else 'does not fit'}"
-        yield (
-            row["length"],
-            f"{row['mean_completion_tokens']:.0f} tokens",
-            time,
-            f"on one {row['gpu']}",
-            memory,
-        )
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Align columns: the first to the left, the others too, two spaces apart."""
+    """Align columns to the left, two spaces apart."""
     cells = [list(row) for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in cells
     ]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [_plain(row) for row in table.to_dict(orient="records")]
+
+
+def _plain(values: dict[Any, Any]) -> dict[str, Any]:
+    """Return values that JSON has: it knows neither NaN nor infinity."""
+    return {
+        str(name): None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in values.items()
+    }
