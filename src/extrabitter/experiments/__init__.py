@@ -1,1 +1,1 @@
-"""experiments"""
+"""One question a file, named like its chapter: tables in, tables and figures out; nothing here is trained."""

@@ -1,26 +1,25 @@
-"""The predictions page as data: what each effect should be, and what would overturn it.
+"""The predictions as data: what each effect should be, what would overturn it, and when that was written down.
 
-`book/predictions.md` is the only place where the region of an entry is written down; readers see the entries, and
-claims are judged by them. An entry is a mapping in a fenced YAML block. What a remark expects is no entry.
+`book/predictions.yaml` is the only place where a region is written down. The rule is the same for all: an effect has
+*held* where its whole interval lies in the predicted region, has *failed* where it lies in a falsifier's, and is
+*undecided* otherwise, so that every possible interval has a verdict.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import Field, model_validator
 
-from extrabitter.params import ParameterError, StrictModel, validate
-from extrabitter.estimates import Estimate
 from extrabitter.digests import REPOSITORY
+from extrabitter.params import ParameterError, StrictModel, validate
+from extrabitter.statistics import Estimate
 
-PAGE = Path("book/predictions.md")
-MAX_PRIMARY = 8  # more would dilute what Holm's correction leaves
-_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = Path("book/predictions.yaml")
+MAX_PRIMARY = 8  # of a series; more would dilute what Holm's correction leaves
+Verdict = Literal["held", "failed", "undecided", "not measured"]
 
 
 class Region(StrictModel):
@@ -36,56 +35,57 @@ class Region(StrictModel):
         return self
 
     def holds(self, estimate: Estimate) -> bool:
-        """Whether the whole interval of an estimate lies inside."""
-        return (self.low is None or estimate.lower >= self.low) and (
-            self.high is None or estimate.upper <= self.high
-        )
+        """Return whether the whole interval of an estimate lies inside."""
+        above = self.low is None or estimate.lower >= self.low
+        return above and (self.high is None or estimate.upper <= self.high)
 
     def p_value(self, estimate: Estimate) -> float:
-        """Return the p-value of "not wholly inside": the larger of those at its bounds; NaN below two seeds."""
+        """Return the p-value of "not wholly inside", the larger of those at its bounds; NaN below two seeds."""
         bounds = [(self.low, True), (self.high, False)]
         return max(estimate.p_value(bound, above) for bound, above in bounds if bound is not None)
 
-    def describe(self, write: Callable[[float], str]) -> str:
-        """Say the region in words, numbers written by `write`."""
-        if self.low is None:
-            assert self.high is not None
-            return f"at most {write(self.high)}"
-        if self.high is None:
-            return f"at least {write(self.low)}"
-        return f"from {write(self.low)} to {write(self.high)}"
-
 
 class Prediction(StrictModel):
-    """One entry of the page."""
+    """One prediction: a claim, the effect that it is about, and the regions that judge it."""
 
-    key: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the claim")
-    primary: bool = Field(description="counts towards Holm's correction")
+    key: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the prediction")
+    series: str = Field(pattern=r"^[a-z]+$", description="runs that it was made for")
+    primary: bool = Field(description="counts towards Holm's correction in its series")
+    claim: str = Field(min_length=1, description="the claim, in one plain sentence")
     effect: str = Field(min_length=1, description="what is measured")
+    measure: str = Field("", description="measure of table `summary`; empty: not computed from it")
+    arm: str = Field("", description="evaluation arm that it is measured on")
+    minus: str = Field("", description="evaluation arm that is taken off; empty: none")
+    unit: Literal["points", "number"] = Field("points", description="points of a share, or a plain number")
     predicted: Region
     falsifier: list[Region] = Field(min_length=1, description="regions of which each overturns the claim")
     seeds: int = Field(ge=1, description="seeds planned")
 
-    def verdict(self, estimate: Estimate) -> str:
-        """Return "held" or "failed" if the whole interval lies where it was predicted, or where it is overturned.
-
-        Else "undecided", or "not measured".
-        """
+    def verdict(self, estimate: Estimate) -> Verdict:
+        """Return what an estimate says of the claim, taken alone."""
         if not estimate.measured:
             return "not measured"
         if self.predicted.holds(estimate):
             return "held"
         return "failed" if any(region.holds(estimate) for region in self.falsifier) else "undecided"
 
+    def p_value(self, estimate: Estimate) -> float:
+        """Return the p-value of the decision that an interval takes, or would be nearest to taking."""
+        return min(region.p_value(estimate) for region in (self.predicted, *self.falsifier))
 
-@lru_cache(maxsize=4)
-def read_predictions(page: Path = REPOSITORY / PAGE) -> dict[str, Prediction]:
-    """Read the page's entries by key; ParameterError with one line for an entry that is not one, or comes twice."""
+
+def read_predictions(file: Path = REPOSITORY / FILE, series: str = "") -> dict[str, Prediction]:
+    """Read the predictions by key, of one series if given; ParameterError with one line for an entry that is wrong."""
     found: dict[str, Prediction] = {}
-    for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
-        for values in yaml.safe_load(block):
-            entry = validate(Prediction, values, "predictions")
-            if entry.key in found:
-                raise ParameterError(f"predictions: key = {entry.key!r}: must be given once")
-            found[entry.key] = entry
-    return found
+    for values in yaml.safe_load(file.read_text(encoding="utf-8")):
+        entry = validate(Prediction, values, "predictions")
+        if entry.key in found:
+            raise ParameterError(f"predictions: key = {entry.key!r}: must be given once")
+        if bool(entry.measure) != bool(entry.arm):
+            raise ParameterError(f"predictions: {entry.key}: measure and arm must be given together, or neither")
+        found[entry.key] = entry
+    for name in {entry.series for entry in found.values()}:
+        primary = [entry.key for entry in found.values() if entry.series == name and entry.primary]
+        if len(primary) > MAX_PRIMARY:
+            raise ParameterError(f"predictions: series {name} has {len(primary)} primaries; at most {MAX_PRIMARY}")
+    return {key: entry for key, entry in found.items() if series in ("", entry.series)}
