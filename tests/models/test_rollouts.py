@@ -231,7 +231,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from extrabitter.models import hub_generate
+    from extrabitter.models import rollouts as hub_generate
     from extrabitter.models.rollouts import SamplingParameters, generate
 
     torch.manual_seed(0)

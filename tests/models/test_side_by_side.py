@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from extrabitter.models.side_by_side import side_by_side
+from extrabitter.models.rollouts import side_by_side
 
 
 def _numbers(items: Sequence[int], generator: torch.Generator | None) -> tuple[list[int], float, int]:

@@ -87,7 +87,7 @@ def test_missing_and_corrupted_checkpoints_are_one_clear_line(
 ) -> None:
     from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
 
-    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+    with pytest.raises(CheckpointError, match="no checkpoint there; it must be a folder with config.json"):
         load_checkpoint(tmp_path / "nowhere")
     save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
     weights = tmp_path / "model.safetensors"

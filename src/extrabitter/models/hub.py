@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from extrabitter.runs import ArtifactError, find_checkpoint, names_hub_model
+from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint, read_json, read_model
 from extrabitter.params import LanguageParameters
-from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint
-from extrabitter.tasks.wording import Prompt
+from extrabitter.runs import ArtifactError, find_checkpoint, names_hub_model
+from extrabitter.tasks import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,6 +92,22 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
     return [known[key] for key in keys]
 
 
+def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """Return a prompt as the model reads it, a conversation through the tokenizer's chat template."""
+    return prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
+
+
+def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
+    """Return a conversation as the model reads it, up to where its answer begins."""
+    if not tokenizer.chat_template:
+        raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of the model's, and may raise anything
+        raise CheckpointError(f"prompt = 'chat': the chat template fails ({first_line(error)})") from error
+    return str(text)
+
+
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids any of which ends a completion, the one notion of *end*: sampler, step table, SFT, truncation.
 
@@ -129,32 +145,22 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end_ids: Coll
 def check_lengths(model: PreTrainedModel, longest: int) -> None:
     """Raise CheckpointError where `longest`, tokens of prompt and cap, is more than the model computes truly.
 
-    To be called by whoever trains or samples, once the longest prompt is known: evaluation, probe, GRPO, SFT.
-    Rotations of kind "dynamic" and "longrope" depend on the longest row of a batch beyond the original length.
+    For whoever trains or samples to call, once the longest prompt is known: evaluation, probe, GRPO, SFT. Rotations
+    of kind dynamic and longrope follow, beyond their original length, the longest row of a batch.
     """
-    config = model.config
-    limit = getattr(config, "max_position_embeddings", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in ("dynamic", "longrope"):
-        limit = rope.get("original_max_position_embeddings") or limit
-    if limit is not None and longest > limit:
-        raise CheckpointError(f"prompt and completion: {longest} tokens are more than the model's {limit}")
-
-
-def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """Return a prompt as the model reads it, a conversation through the tokenizer's chat template."""
-    return prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
-
-
-def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
-    """Return a conversation as the model reads it, up to where its answer begins."""
-    if not tokenizer.chat_template:
-        raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
-    try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program of the model's, and may raise anything
-        raise CheckpointError(f"prompt = 'chat': the chat template fails ({first_line(error)})") from error
-    return str(text)
+    limit = getattr(model.config, "max_position_embeddings", None) or longest
+    what = f"the model's {limit}"
+    ropes = getattr(model.config, "rope_parameters", None) or {}
+    for rope in (ropes, *(kind for kind in ropes.values() if isinstance(kind, dict))):  # or one a kind of layer
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            original = rope.get("original_max_position_embeddings") or limit
+            if original <= limit:
+                limit, what = original, f"the {original} up to which rope_type {rope['rope_type']} is exact"
+    if longest > limit:
+        raise CheckpointError(
+            f"prompt and completion: {longest} tokens are more than {what}; "
+            "lower max_completion_length (SFT: max_length) or few_shot"
+        )
 
 
 def load_pretrained(
@@ -166,28 +172,15 @@ def load_pretrained(
     first GPU if there is one. Raises CheckpointError with one line that says what to do.
     """
     chosen_device = _device(device)
-    chosen_dtype = _dtype(dtype, chosen_device)
+    chosen_dtype = DTYPES[_dtype(dtype, chosen_device)]
     folder, commit = _find(reference, revision)
     _check(folder, reference)
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[chosen_dtype], use_safetensors=True, **local
-        )
-        generic = _settings(folder).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer_class = PreTrainedTokenizerFast if generic else AutoTokenizer
-        tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
-    except Exception as error:  # safetensors, json and transformers each raise their own kinds
-        raise CheckpointError(f"model {reference}: cannot be loaded ({first_line(error)})") from error
+    model, tokenizer = read_model(folder, f"model {reference}", chosen_dtype)
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(chosen_device).eval()
+    model = model.to(chosen_device)
     record = _record(model, tokenizer, reference) | {"revision": revision, "commit": commit}
     return Pretrained(model, tokenizer, record)
 
@@ -276,21 +269,8 @@ def _check(folder: Path, reference: str) -> None:
             f"model {reference}: no *.safetensors in {folder}; other formats may run code and are not read: "
             "save it again with save_pretrained"
         )
-    config = _json(folder / "config.json")
-    if "auto_map" in config:
+    if "auto_map" in read_json(folder / "config.json"):
         raise CheckpointError(
             f"model {reference}: needs code of its own (auto_map in config.json), which is not run; "
             "use a model that transformers knows"
         )
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    return _json(folder / "tokenizer_config.json")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

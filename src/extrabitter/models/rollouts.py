@@ -11,22 +11,32 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from extrabitter.models.decoder import Decoder, is_supported, outgrows_cache
-from extrabitter.models.hub_generate import run_generate
-from extrabitter.models.sampling import SamplingParameters, draw
-from extrabitter.models.side_by_side import side_by_side
+from extrabitter.models.decoder import WIDE, Decoder, is_supported, outgrows_cache
+from extrabitter.models.sampling import (
+    NOT_FINITE,
+    SamplingParameters,
+    draw,
+    generation_config,
+    refuse_what_is_not_finite,
+    settings_aside,
+)
+from extrabitter.models.tiny import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 LEAST_SHARE = 32  # rows; fewer are not worth a thread of their own
+SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
 
@@ -57,9 +67,10 @@ def generate(
 ) -> Rollouts:
     """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
 
-    A completion ends with the first of `end_ids` (`hub.end_ids`) that it draws. `forced_ids` open every completion and count towards `max_completion_length`. Tokens masked with
-    `models.mask_tokens` are never drawn. Without `with_logprobs` these may be NaN, which spares `model.generate`
-    a vocabulary's scores for each token. Raises `ValueError` with one line on impossible arguments.
+    A completion ends with the first of `end_ids` (`hub.end_ids`) that it draws. `forced_ids` open every completion
+    and count towards `max_completion_length`. Tokens masked with `tiny.mask_tokens` are never drawn. Without
+    `with_logprobs` these may be NaN, which spares `model.generate` a vocabulary's scores for each token. Raises with
+    one line: ValueError on impossible arguments, CheckpointError where the model's logits are not finite.
     """
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
@@ -81,6 +92,9 @@ def generate(
     ended = torch.isin(tokens, torch.tensor(sorted(end_ids), dtype=torch.long))  # (B * G, T)
     truncated = ~ended.any(dim=1)
     lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
+    read = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+    if (with_logprobs or is_supported(model)) and not logprobs[read].isfinite().all():
+        raise CheckpointError(NOT_FINITE)
     return Rollouts(
         [row[:length].tolist() for row, length in zip(tokens.numpy(), lengths, strict=True)],
         [row[:length].tolist() for row, length in zip(logprobs.numpy(), lengths, strict=True)],
@@ -93,6 +107,36 @@ def _shares(model: PreTrainedModel, rows: int) -> int:
     if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
         return 1
     return min(torch.get_num_threads(), rows // LEAST_SHARE)
+
+
+def side_by_side(
+    work: Callable[[Sequence[Item], torch.Generator | None], Result],
+    items: Sequence[Item],
+    shares: int,
+    generator: torch.Generator | None,
+) -> list[Result]:
+    """Do `work` on up to `shares` runs of consecutive items, each on one core with a generator of its own.
+
+    Two cores that share every product of a few dozen rows wait for each other more than they multiply; given a share
+    of the rows each, they do not: PyTorch lets go of Python's lock inside its operations. Results are in order; the
+    same `generator` state and number of shares give the same ones. With one share `generator` itself is used.
+    """
+    if shares <= 1:
+        return [work(items, generator)]
+    size = -(-len(items) // shares)
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
+    threads = torch.get_num_threads()
+
+    def on_one_core(part: Sequence[Item], seed: int) -> Result:
+        torch.set_num_threads(1)  # for operations begun by this thread
+        return work(part, torch.Generator().manual_seed(seed))
+
+    try:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return list(pool.map(on_one_core, parts, seeds))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _stages(first: int, last: int) -> set[int]:
@@ -140,7 +184,7 @@ class Sampler:
         else:
             name = type(self.model).__name__
             logging.getLogger(__name__).warning("%s: sampled by model.generate, which is slower", name)
-            run_generate(self, groups)
+            self._run_by_generate(groups)
         return self.tokens.cpu(), self.logprobs.cpu()
 
     def _run_in_chunks(self, groups: Groups) -> None:
@@ -226,6 +270,32 @@ class Sampler:
             used.index_copy_(2, holes, used.index_select(2, movers))
             state[:, holes] = state[:, movers]
         return state[:, :count]
+
+    def _run_by_generate(self, groups: Groups) -> None:
+        """Fill tokens and log-probabilities by `model.generate`, a block of rows at a time."""
+        config = generation_config(self.sampling, self.end_ids, len(self.forced_ids), self.with_logprobs)
+        jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
+        row_bytes = 3 * 4 * len(self.ends) * self.sampling.max_completion_length  # scores, 2 copies
+        width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
+        for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
+            ids, mask = self.padded([prompt for prompt, _ in block])
+            rows, first = torch.tensor([row for _, row in block], device=ids.device), len(self.forced_ids)
+            if first:
+                self.record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -first - 1 :])
+            own = self.generator
+            seed = torch.randint(2**31, (1,), generator=own, device=own.device if own else None)
+            with torch.random.fork_rng(), settings_aside(self.model):
+                torch.manual_seed(int(seed))  # `generate` draws from the global generator only
+                processors = [refuse_what_is_not_finite]
+                output = self.model.generate(
+                    ids, attention_mask=mask, generation_config=config, logits_processor=processors
+                )
+            tokens = output.sequences[:, ids.shape[1] :]
+            end = first + tokens.shape[1]
+            self.tokens[rows, first:end], self.logprobs[rows, first:end] = tokens, torch.nan
+            if self.with_logprobs:
+                scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
+                self.logprobs[rows, first:end] = scores.gather(2, tokens[..., None])[..., 0]
 
     def padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""

@@ -1,11 +1,25 @@
-"""How a next token is drawn: temperature, top-k, top-p, min-p, in the order of `generate`."""
+"""How a next token is drawn: temperature, top-k, top-p, min-p, in the order of `generate`; and nothing else.
+
+A checkpoint may bring settings of its own (a repetition penalty, tokens to suppress, beams). They are no part of the
+policy that is trained and measured: `settings_aside` keeps `model.generate` from reading them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from extrabitter.models.tiny import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel
+
+NOT_FINITE = "rollouts: the model's logits are not finite; its weights are damaged, or training has diverged"
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,42 @@ class SamplingParameters:
                 raise ValueError(f"{name}: must be {allowed}, got {getattr(self, name)}")
 
 
+@contextmanager
+def settings_aside(model: PreTrainedModel) -> Iterator[None]:
+    """Let `model.generate` know no settings but those that it is handed: transformers fills gaps with the model's."""
+    from transformers import GenerationConfig
+
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def generation_config(
+    sampling: SamplingParameters, end_ids: Collection[int], num_forced: int, with_scores: bool
+) -> GenerationConfig:
+    """Return what `model.generate` is told, so that it draws as `draw` does and stops at `end_ids`."""
+    from transformers import GenerationConfig
+
+    drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
+    return GenerationConfig(
+        max_new_tokens=sampling.max_completion_length - num_forced,
+        eos_token_id=sorted(end_ids) or None,
+        pad_token_id=max(end_ids, default=0),  # what follows the first end is not read
+        return_dict_in_generate=True,
+        output_scores=with_scores,
+        **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
+    )
+
+
+def refuse_what_is_not_finite(ids: Tensor, logits: Tensor) -> Tensor:
+    """Return `logits` (N, V); CheckpointError where a row has no finite maximum. A processor for `generate`."""
+    if not logits.amax(dim=-1).isfinite().all():
+        raise CheckpointError(NOT_FINITE)
+    return logits
+
+
 def draw(
     logits: Tensor, sampling: SamplingParameters, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
@@ -43,6 +93,7 @@ def draw(
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     uniform = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=generator)
     ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
+    ids.clamp_(max=logits.shape[1] - 1)  # where logits are not finite, which `generate` then says
     return ids, probabilities.gather(1, ids[:, None])[:, 0].log()
 
 

@@ -15,8 +15,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 from extrabitter.digests import file_sha256
+from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 
 FOLDER = Path("models/smollm2_135m_instruct")
 NAME = "SmolLM2-135M-Instruct (Q4_1, dequantised)"

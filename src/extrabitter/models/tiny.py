@@ -1,14 +1,13 @@
 """Tiny language models: building, saving, loading, masking.
 
-A base model here is a Llama or Qwen2 of about a million parameters over a word-level vocabulary, so that
-everything downstream (TRL, `generate`, checkpoints) treats it like any other Hugging Face model. Real
-checkpoints come in through the same `load_checkpoint`.
+A base model here is a Llama or Qwen2 of less than a million parameters over a word-level vocabulary, so that
+everything downstream (TRL, `generate`, checkpoints) treats it like any other Hugging Face model. Whatever is
+loaded, also by `hub`, goes through `read_model`, which compares weights, configuration and vocabulary.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -21,13 +20,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
+from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
+from extrabitter.tasks import SPECIAL_WORDS
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
-SPECIAL_WORDS = (PAD, BOS, EOS, UNKNOWN)
+PAD, BOS, EOS, UNKNOWN = SPECIAL_WORDS
 MAX_POSITIONS = 1024
-HASH_FILE = "SHA256SUMS"
 ROWS_PER_FORWARD = 256
 # Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
 MASKED_LOGIT = -1e9
@@ -35,7 +35,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 class CheckpointError(ValueError):
-    """A checkpoint folder is missing, incomplete or not what its hashes say."""
+    """A model cannot be had as it is asked for, or is not sound; the message is one line."""
 
 
 def set_up_process(threads: int) -> None:
@@ -165,16 +165,43 @@ def masked_token_ids(model: PreTrainedModel) -> list[int]:
     return [] if bias is None else (bias == MASKED_LOGIT).nonzero()[:, 0].tolist()
 
 
-def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Write weights (safetensors), configuration, tokenizer and their SHA-256 sums to `folder`."""
+def round_to_float16(model: PreTrainedModel) -> None:
+    """Round each weight to the nearest float16 in place; it stays float32, so that all goes on as before.
+
+    The last step of making a base, before it is measured: what `save_checkpoint` then writes in half the bytes is
+    the model that was measured. Raises CheckpointError where a weight is too large.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.half().float()
+        if not parameter.data.isfinite().all():
+            raise CheckpointError(f"weights {name}: not finite in float16")
+
+
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, float16: bool = False
+) -> None:
+    """Write weights (safetensors), configuration, tokenizer and their SHA-256 sums to `folder`.
+
+    `float16` rounds the weights and writes them in that dtype. The configuration says float32 all the same: that is
+    what they are read as, here and by the lines of a model card.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _hide_progress_bars()
-    model.save_pretrained(folder)
+    if float16:
+        round_to_float16(model)
+    try:
+        for parameter in model.parameters() if float16 else ():
+            parameter.data = parameter.data.half()
+        model.save_pretrained(folder)
+    finally:
+        for parameter in model.parameters() if float16 else ():
+            parameter.data = parameter.data.float()
+    if float16:
+        model.config.dtype = torch.float32
+        model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != HASH_FILE)
-    lines = [f"{_sha256(path)}  {path.name}\n" for path in files]
-    (folder / HASH_FILE).write_text("".join(lines), encoding="utf-8")
+    write_checksums(folder)
 
 
 def load_checkpoint(
@@ -185,27 +212,56 @@ def load_checkpoint(
     Raises `CheckpointError` with one line when the folder is missing, incomplete or corrupted, or when a
     masked word is not one word of its vocabulary.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"checkpoint {folder}: not a checkpoint folder (config.json is missing)")
-    _verify_hashes(folder)
-    _hide_progress_bars()
+    try:
+        found = find_checkpoint("checkpoint", str(folder))
+    except ArtifactError as error:
+        raise CheckpointError(str(error)) from None
+    model, tokenizer = read_model(found, f"checkpoint {folder}", torch.float32)
+    mask_tokens(model, word_ids(tokenizer, masked_words))
+    return model, tokenizer
+
+
+def read_model(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a causal language model (evaluation mode) and its tokenizer (left padding) from a folder, and check both.
+
+    Only safetensors are read, and no code that a model brings. Raises CheckpointError with one line, which begins
+    with `name`: for what cannot be loaded, weights that are missing, left over or not finite, and a tokenizer with
+    ids beyond the embedding.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+    _hide_progress_bars()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    read = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **local}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, **local
-        )
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        model, info = AutoModelForCausalLM.from_pretrained(folder, **read)
         # AutoTokenizer goes by the model's architecture and would cut our words with Qwen's own rules.
+        settings = read_json(folder / "tokenizer_config.json")
         is_generic = settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
         tokenizer_class = PreTrainedTokenizerFast if is_generic else AutoTokenizer
         tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
-        raise CheckpointError(f"checkpoint {folder}: cannot be loaded ({first_line(error)})") from error
-    mask_tokens(model, word_ids(tokenizer, masked_words))
+        raise CheckpointError(f"{name}: cannot be loaded ({first_line(error)})") from error
+    for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "has, and no place for,")):
+        if keys := sorted(info[kind]):
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise CheckpointError(f"{name}: {said} the weights {keys[0]}{more}; it does not fit its config.json")
+    for weights, values in model.named_parameters():
+        if not values.isfinite().all():
+            raise CheckpointError(f"{name}: the weights {weights} are not finite")
+    rows, largest = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise CheckpointError(f"{name}: its tokenizer has ids up to {largest}, its embedding only {rows} rows")
     return model.eval(), tokenizer
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; empty where it holds none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def first_line(error: Exception) -> str:
@@ -246,23 +302,3 @@ def _hide_progress_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-
-def _verify_hashes(folder: Path) -> None:
-    sums = folder / HASH_FILE
-    if not sums.is_file():
-        return
-    for line in sums.read_text(encoding="utf-8").splitlines():
-        expected, _, name = line.partition("  ")
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint {folder}: {name} is missing")
-        if _sha256(path) != expected:
-            raise CheckpointError(
-                f"checkpoint {folder}: {name} is corrupted (not the SHA-256 in {HASH_FILE})"
-            )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
