@@ -1,4 +1,4 @@
-"""How a problem is put to a model, and how its text is read: in the grammar of our own bases, or in English.
+"""How a stage speaks to its model: in the task's grammar, or in English behind worked examples.
 
 The stages ask this and nothing else about words, so that the same SFT, GRPO and evaluation run on a model of a
 million parameters and on a checkpoint from a hub.
@@ -6,170 +6,115 @@ million parameters and on a checkpoint from a hub.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+import random
+import re
+from typing import Any
 
-from extrabitter.behaviours.measures import MEASURES, Measure, measure_completion
 from extrabitter.params import LanguageParameters, ParameterError
-from extrabitter.tasks.countdown.english import (
-    chat_messages,
-    cut_completion,
-    examples,
-    plain_prompt,
-    render_solution,
-    verify_completion,
-)
-from extrabitter.behaviours.natural_measures import NATURAL_MEASURES, NOT_ANSWERED, measure_natural
-from extrabitter.training.priming import CONDITIONS, EXAMPLE_CONDITIONS
-from extrabitter.tasks import Verdict, countdown
-from extrabitter.tasks.countdown import Problem, Trace
+from extrabitter.seeding import derive_seed
+from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of
 
-Prompt = str | list[dict[str, str]]  # text, or a conversation for the tokenizer's chat template
-
-
-class Wording(Protocol):
-    """What the stages may ask."""
-
-    measures: ClassVar[Mapping[str, Measure]]
-
-    def prompt(self, problem: Problem) -> Prompt:
-        """Return what the model is asked."""
-        ...
-
-    def demonstration(self, trace: Trace, problem: Problem) -> Prompt:
-        """Return a trace as an answer to `prompt`, of the same kind."""
-        ...
-
-    def verify(self, text: str, problem: Problem) -> Verdict:
-        """Judge a completion; never raises."""
-        ...
-
-    def is_formatted(self, text: str, problem: Problem) -> bool:
-        """Tell whether a completion keeps the form that is asked for, right or wrong; never raises."""
-        ...
-
-    def measure(self, text: str, problem: Problem, truncated: bool) -> dict[str, Any]:
-        """Return what `measures` are made of, of a text that was or was not `truncated`; never raises."""
-        ...
-
-    def is_truncated(self, text: str, ended: bool) -> bool:
-        """Tell whether a text was cut at the cap before it said all; `ended`: the model ended it."""
-        ...
+MAX_DRAWS = 200  # of a worked example, until one is right
+MAX_STOPS = 20  # places in a completion at which it may be found to go on to something else
+_THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
 class Grammar:
     """The words of the book's own bases."""
 
-    measures: ClassVar[Mapping[str, Measure]] = MEASURES
+    stops: tuple[str, ...] = ()
 
-    def prompt(self, problem: Problem) -> str:
+    def __init__(self, task: Task) -> None:
+        """Speak the grammar of a task."""
+        self.task = task
+
+    def prompt(self, problem: Any, cue: bool = False) -> Prompt:
         """Return the prompt in the grammar."""
-        return countdown.render_prompt(problem)
+        return self.task.prompt(problem, cue)
 
-    def demonstration(self, trace: Trace, problem: Problem) -> str:
-        """Return a trace in the grammar."""
-        return countdown.render_trace(trace, problem)
+    def demonstration(self, script: Any, problem: Any) -> Prompt:
+        """Return a script in the grammar."""
+        return self.task.render(script, problem)
 
-    def verify(self, text: str, problem: Problem) -> Verdict:
-        """Judge the attempt that is submitted."""
-        return countdown.verify_completion(text, problem)
-
-    def is_formatted(self, text: str, problem: Problem) -> bool:
-        """Tell whether the parser reads a completion to its end."""
-        return countdown.parse_trace(text, problem).well_formed
-
-    def measure(self, text: str, problem: Problem, truncated: bool) -> dict[str, Any]:
-        """Measure with the exact parser."""
-        return measure_completion(text, problem, truncated)
-
-    def is_truncated(self, text: str, ended: bool) -> bool:
-        """Tell whether the model did not end the text."""
-        return not ended
+    def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
+        """Read a completion by the task's own parser."""
+        return self.task.parse(text, problem, truncated)
 
 
-@dataclass(frozen=True)
-class English:
-    """Natural English, as plain text to be continued or as a conversation, behind worked examples."""
-
-    style: Literal["plain", "chat"]
-    shots: Sequence[tuple[str, str]] = ()
-
-    measures: ClassVar[Mapping[str, Measure]] = NATURAL_MEASURES
-
-    def prompt(self, problem: Problem) -> Prompt:
-        """Return a text, or a conversation."""
-        ask = chat_messages if self.style == "chat" else plain_prompt
-        return ask(problem, self.shots)
-
-    def demonstration(self, trace: Trace, problem: Problem) -> Prompt:
-        """Return a trace in words: a text, or the next turn of the conversation."""
-        if trace.num_filler:
-            raise ParameterError(
-                "condition = 'filler': as long as others in the grammar only; must be another here"
-            )
-        solution = render_solution(trace, problem)
-        return [{"role": "assistant", "content": solution}] if self.style == "chat" else solution
-
-    def verify(self, text: str, problem: Problem) -> Verdict:
-        """Judge the expression that is handed in."""
-        return verify_completion(text, problem)
-
-    def is_formatted(self, text: str, problem: Problem) -> bool:
-        """Tell whether an expression is handed in."""
-        return verify_completion(text, problem).reason not in NOT_ANSWERED
-
-    def measure(self, text: str, problem: Problem, truncated: bool) -> dict[str, Any]:
-        """Measure by the census, up to where the text goes on to a problem of its own."""
-        return measure_natural(cut_completion(text), problem)
-
-    def is_truncated(self, text: str, ended: bool) -> bool:
-        """Tell whether the model ended neither the text nor the problem, by going on to another."""
-        return not ended and cut_completion(text) == text
-
-
-GRAMMAR = Grammar()
-
-
-def choose_wording(parameters: LanguageParameters) -> Wording:
-    """Return the wording that a stage's parameters ask for; worked examples are drawn from training problems.
-
-    ParameterError where the examples would show what no one trace shows.
-    """
+def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
+    """Return the wording that a stage's parameters ask for; ParameterError where the task has none of it."""
     if parameters.prompt == "grammar":
-        return GRAMMAR
-    if parameters.shots_show not in EXAMPLE_CONDITIONS:
+        return Grammar(task)
+    try:
+        band = band_of(task, parameters.band)
+        shots = worked_examples(task, parameters.few_shot, parameters.shots_show, parameters.seed, band)
+    except ValueError as error:
+        raise ParameterError(f"{parameters.stage}: {error}") from None
+    wording = task.english(parameters.prompt, shots)
+    if wording is None:
         raise ParameterError(
-            f"{parameters.stage}: shots_show = {parameters.shots_show!r}: must be one of "
-            f"{', '.join(EXAMPLE_CONDITIONS)}"
+            f"{parameters.stage}: prompt = {parameters.prompt!r}: {task.name} has no English; must be grammar"
         )
-    return english(
-        parameters.prompt, parameters.few_shot, parameters.shots_show, parameters.seed, parameters.num_numbers
-    )
+    return wording
 
 
-def english(
-    style: Literal["plain", "chat"], few_shot: int, shots_show: str, seed: int, num_numbers: int
-) -> English:
-    """Return natural English behind `few_shot` worked training problems, which show one of `EXAMPLE_CONDITIONS`."""
-    return English(style, tuple(examples(few_shot, seed, CONDITIONS[shots_show].trace, num_numbers)))
+def worked_examples(task: Task, count: int, condition: str, seed: int, band: str) -> list[tuple[Any, Any]]:
+    """Draw solved training problems of a band as (problem, script), which show a condition of the task.
+
+    Direct ones are drawn right; of others those are taken that find their answer without having been told.
+    """
+    if condition not in task.conditions:
+        raise ParameterError(f"shots_show = {condition!r}: must be one of {', '.join(task.conditions)}")
+    rng = random.Random(derive_seed(seed, "examples"))
+    shots = []
+    for problem in task.problems("train", count, derive_seed(seed, "examples"), band):
+        for _ in range(MAX_DRAWS):
+            script = task.write_trace(problem, condition, rng, 1.0 if condition == "direct" else 0.0)
+            if task.verify(task.render(script, problem), problem).correct:
+                break
+        else:
+            raise ParameterError(f"shots_show = {condition!r}: its traces hand in no right answer")
+        shots.append((problem, script))
+    return shots
 
 
-def demonstrations(wording: Wording, traces: Sequence[tuple[Problem, Trace]]) -> list[dict[str, Any]]:
-    """Return worked problems as documents for SFT: dicts of prompt, completion, numbers and target."""
-    return [
-        {
-            "prompt": wording.prompt(problem),
-            "completion": wording.demonstration(trace, problem),
-            "numbers": list(problem.numbers),
-            "target": problem.target,
-        }
-        for problem, trace in traces
-    ]
+def behind_prompt(prompt: str, completion: str) -> str:
+    """Return a completion with the thought that its prompt, as the model reads it, opens and leaves open.
+
+    Chat templates of reasoning models end in <think>; the completion alone would not say that it begins in a thought.
+
+    >>> behind_prompt("<|assistant|> <think>", "3 * 8, hm")
+    '<think>3 * 8, hm'
+    """
+    tags = _THOUGHT.findall(prompt[-1000:])
+    return f"<think>{completion}" if tags and not tags[-1] else completion
+
+
+def read_completion(
+    wording: Wording, problem: Any, text: str, prompt: str = "", truncated: bool = False
+) -> tuple[str, Trace, bool]:
+    """Return a completion up to where it goes on to something else, as it is read, and whether the cap cut it.
+
+    `prompt` is the one that the model read. A completion goes on where one of the wording's stops stands behind an
+    answer; before one, say in a problem that is said again or in a thought, the same text stops nothing.
+    """
+    for place in sorted({place for stop in wording.stops for place in _places(text, stop)})[:MAX_STOPS]:
+        trace = wording.parse(behind_prompt(prompt, text[:place]), problem)
+        if trace.answered:
+            return text[:place], trace, False
+    return text, wording.parse(behind_prompt(prompt, text), problem, truncated), truncated
+
+
+def _places(text: str, stop: str) -> list[int]:
+    """Return where a stop stands in a text, the first few places."""
+    places: list[int] = []
+    while len(places) < MAX_STOPS and (place := text.find(stop, places[-1] + 1 if places else 0)) >= 0:
+        places.append(place)
+    return places
 
 
 def spoken(completion: Prompt) -> str:
-    """Return a completion's text, which TRL hands over as a turn where the prompt was a conversation.
+    """Return a completion's text, which TRL hands over as turns where the prompt was a conversation.
 
     >>> spoken([{"role": "assistant", "content": "3"}]), spoken("3")
     ('3', '3')

@@ -1,82 +1,113 @@
-"""The Countdown task: everything the stages and chapters need of it, under one name."""
+"""The Countdown task: combine the given numbers, each once, so that the target comes out."""
 
 from __future__ import annotations
 
-from extrabitter.tasks import SupportsRandom, Verdict
-from extrabitter.tasks.countdown.parser import parse_trace
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from extrabitter.tasks import Opening, SupportsRandom, Trace, Verdict, Wording, band_of
+from extrabitter.tasks.countdown import verifier
+from extrabitter.tasks.countdown.english import REASONS, English
 from extrabitter.tasks.countdown.problems import (
+    BANDS,
     MAX_VALUE,
     OPERATIONS,
     Attempt,
     Problem,
-    Step,
-    all_problems,
+    attempt_table,
     combine,
     generate_problems,
     solve,
-    split_of,
 )
-from extrabitter.tasks.countdown.traces import (
-    SEARCH_WORDS,
-    SUBMIT_WORD,
-    VOCABULARY,
-    Check,
-    Trace,
-    TraceAttempt,
-    TraceCondition,
-    render_trace,
-    write_trace,
-)
-from extrabitter.tasks.countdown.verifier import REASONS, verify_completion, verify_expression
+from extrabitter.tasks.countdown.traces import CONDITIONS, VOCABULARY, Script, render_script, write_script
 
-__all__ = [
-    "OPERATIONS",
-    "REASONS",
-    "SEARCH_WORDS",
-    "SUBMIT_WORD",
-    "VOCABULARY",
-    "Attempt",
-    "Check",
-    "Countdown",
-    "Problem",
-    "Step",
-    "Trace",
-    "TraceAttempt",
-    "TraceCondition",
-    "Verdict",
-    "all_problems",
-    "drill_document",
-    "generate_problems",
-    "parse_trace",
-    "render_prompt",
-    "render_trace",
-    "solve",
-    "split_of",
-    "verify_completion",
-    "verify_expression",
-    "write_trace",
-]
-
-CUE = "think"
 NUM_FACTS, NUM_COMPARISONS = 3, 4
 EQUAL_SHARE, CLOSE_SHARE, MAX_CLOSE = 0.45, 0.20, 3  # Source: pilot, drills of four comparisons
 
 
-def render_prompt(problem: Problem, cue: bool = False) -> str:
-    """Return the prompt of a problem; the cue word in front asks for search.
+class Countdown:
+    """The task as the stages ask for it; what each member is, the protocol says."""
 
-    >>> render_prompt(Problem((6, 7, 9), 8))
-    'numbers 6 7 9 target 8 :'
-    """
-    prompt = f"numbers {' '.join(map(str, problem.numbers))} target {problem.target} :"
-    return f"{CUE} {prompt}" if cue else prompt
+    name = "countdown"
+    vocabulary = VOCABULARY
+    cue = "think"
+    answer_word = "answer"
+    search_words = ("check", "back")
+    openings: Mapping[str, Opening] = {
+        "verification": Opening(("check",), "after_attempt"),
+        "backtracking": Opening(("back",), "after_miss"),
+        "subgoal_setting": Opening(("aim",), "start"),
+        "backward_chaining": Opening(("need",), "start"),
+    }
+    bands: Mapping[str, str] = {name: band.meaning for name, band in BANDS.items()}
+    conditions: Mapping[str, str] = {name: condition.meaning for name, condition in CONDITIONS.items()}
+    reasons: Mapping[str, str] = REASONS
 
+    def problems(
+        self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
+    ) -> list[Problem]:
+        """Draw problems; splits share no multiset of numbers. ValueError where a split has too few distinct ones."""
+        return generate_problems(split, count, seed, BANDS[band_of(self, band)], distinct)
 
-def drill_document(rng: SupportsRandom) -> str:
-    """Draw three arithmetic facts or four comparisons, the atoms of every trace."""
-    if rng.random() < 0.5:
-        return " , ".join([_fact(rng) for _ in range(NUM_FACTS)])
-    return " , ".join([_comparison(rng) for _ in range(NUM_COMPARISONS)])
+    def read_problem(self, identifier: str) -> Problem:
+        """Return the problem of a name such as 6-7-9:8."""
+        return Problem.from_identifier(identifier)
+
+    def prompt(self, problem: Problem, cue: bool = False) -> str:
+        """Return the prompt of a problem; the cue word in front asks for search.
+
+        >>> Countdown().prompt(Problem((6, 7, 9), 8))
+        'numbers 6 7 9 target 8 :'
+        """
+        prompt = f"numbers {' '.join(map(str, problem.numbers))} target {problem.target} :"
+        return f"{self.cue} {prompt}" if cue else prompt
+
+    def solve(self, problem: Problem) -> list[Attempt]:
+        """Return all solutions in step form, each once."""
+        return solve(problem)
+
+    def count_answers(self, problem: Problem) -> int:
+        """Return how many legal attempts there are on the problem's numbers, each counted once."""
+        return len(attempt_table(problem.numbers))
+
+    def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
+        """Draw three arithmetic facts or four comparisons; their results and verdicts bear loss, the rest is random."""
+        if rng.random() < 0.5:
+            text = " , ".join([_fact(rng) for _ in range(NUM_FACTS)])
+        else:
+            text = " , ".join([_comparison(rng) for _ in range(NUM_COMPARISONS)])
+        words = text.split()
+        return text, [before == "=" or word in ("yes", "no") for before, word in zip(["", *words], words)]
+
+    def write_trace(
+        self, problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
+    ) -> Script:
+        """Draw a script of a problem that shows a condition; ValueError names the conditions there are."""
+        if condition not in CONDITIONS:
+            raise ValueError(f"condition = {condition!r}: unknown; must be one of {', '.join(CONDITIONS)}")
+        return write_script(problem, CONDITIONS[condition], rng, solution_probability)
+
+    def render(self, script: Script, problem: Problem) -> str:
+        """Return the text of a script in the grammar."""
+        return render_script(script, problem)
+
+    def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
+        """Read a completion in the grammar."""
+        return verifier.parse(text, problem, truncated)
+
+    def verify(self, text: object, problem: Problem) -> Verdict:
+        """Judge the attempt that a completion in the grammar hands in."""
+        return verifier.verify(text, problem)
+
+    def true_verdict(self, problem: Problem, prefix: str) -> str:
+        """Return the true verdict behind a completion's last attempt, e.g. "check 8 no"."""
+        attempts = verifier.parse(prefix, problem).attempts
+        hit = bool(attempts) and attempts[-1].outcome == "hit"
+        return f"check {problem.target} {'yes' if hit else 'no'}"
+
+    def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> Wording:
+        """Return the game in English, as text to be continued or as a conversation."""
+        return English(style, shots)
 
 
 def _below(rng: SupportsRandom, stop: int) -> int:
@@ -106,17 +137,3 @@ def _comparison(rng: SupportsRandom) -> str:
     else:
         second = (first + 1 + _below(rng, MAX_VALUE)) % (MAX_VALUE + 1)
     return f"{first} check {second} {'yes' if first == second else 'no'}"
-
-
-class Countdown:
-    """The task as an object, for callers that take any `Task`."""
-
-    name = "countdown"
-    vocabulary = VOCABULARY
-    generate_problems = staticmethod(generate_problems)
-    render_prompt = staticmethod(render_prompt)
-    solve = staticmethod(solve)
-    verify_completion = staticmethod(verify_completion)
-    write_trace = staticmethod(write_trace)
-    render_trace = staticmethod(render_trace)
-    parse_trace = staticmethod(parse_trace)

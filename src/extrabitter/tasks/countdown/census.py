@@ -23,16 +23,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from extrabitter.tasks import BEHAVIOURS
 from extrabitter.tasks.countdown import phrases as words
-from extrabitter.tables import BEHAVIOURS
-from extrabitter.tasks.countdown.equations import (
-    MAX_CHARACTERS,
-    SMALL_NUMBERS,
-    Equation,
-    Mention,
-    Statements,
-    read_statements,
-)
+from extrabitter.tasks.countdown.equations import Equation, Mention, Statements, read_statements
+from extrabitter.tasks.countdown.spelling import SMALL_NUMBERS
 
 # What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
 # distance by which an attempt missed; none of these.
@@ -51,39 +45,39 @@ class Finding(NamedTuple):
     rule: str
 
 
-@dataclass(frozen=True)
-class Census:
-    """What a text does. `read_whole` is False where it was no text or went on past what is read."""
-
-    findings: tuple[Finding, ...]
-    num_equations: int
-    num_true_equations: int
-    num_attempts: int
-    read_whole: bool
-
-    def count(self, behaviour: str) -> int:
-        """Return how many places show a behaviour; ValueError for an unknown one."""
-        if behaviour not in BEHAVIOURS:
-            raise ValueError(f"behaviour: unknown {behaviour!r}; must be one of {', '.join(BEHAVIOURS)}")
-        return sum(finding.behaviour == behaviour for finding in self.findings)
-
-    def shows(self, behaviour: str) -> bool:
-        """Return whether any place shows a behaviour."""
-        return self.count(behaviour) > 0
-
-
 @dataclass
-class _Attempt:
-    """Forward steps that build on each other, from the given numbers or from a state reached before."""
+class FoundAttempt:
+    """Forward steps that build on each other, from the given numbers or from a state reached before.
+
+    `num_steps` counts all results stated from its beginning to that of the next one, checks and repetitions too.
+    """
 
     equations: list[Equation] = field(default_factory=list)
     value: Fraction | None = None  # once all numbers are used up
+    num_steps: int = 0
+    num_right_steps: int = 0
 
     @property
     def identity(self) -> tuple[str, Fraction | None]:
         """Return what two spellings of one computation share: all operations, and the result."""
         operations = "".join(equation.operations for equation in self.equations)
         return "".join(sorted(operations)), self.equations[-1].result
+
+    @property
+    def is_true(self) -> bool:
+        """Return whether all its steps are."""
+        return all(equation.stated in (None, equation.value) for equation in self.equations)
+
+
+class Census(NamedTuple):
+    """What a text does: places that show a behaviour, in order, and attempts."""
+
+    findings: tuple[Finding, ...]
+    attempts: tuple[FoundAttempt, ...]
+
+    def shows(self, behaviour: str) -> bool:
+        """Return whether any place shows a behaviour."""
+        return any(finding.behaviour == behaviour for finding in self.findings)
 
 
 @dataclass
@@ -96,7 +90,7 @@ class _Replay:
     numbers: tuple[int, ...]
     target: int
     roles: list[Role] = field(default_factory=list)
-    attempts: list[_Attempt] = field(default_factory=list)
+    attempts: list[FoundAttempt] = field(default_factory=list)
     attempt_of: list[int] = field(default_factory=list)  # of each equation; -1 before the first attempt
 
     def sentence_before(self, position: int) -> str:
@@ -119,7 +113,7 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
     [('verification', 'verdict'), ('backtracking', 'missed'), ('verification', 'verdict')]
     """
     if not isinstance(text, str):
-        return Census((), 0, 0, 0, read_whole=False)
+        return Census((), ())
 
     def as_number(match: re.Match[str]) -> str:
         return str(target).ljust(len(match[0])) if len(str(target)) <= len(match[0]) else match[0]
@@ -133,14 +127,13 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
         *_subgoals(replay),
         *_backward_steps(replay),
     ]
-    stated = [equation for equation in statements.equations if equation.stated is not None]
-    return Census(
-        tuple(sorted(findings, key=lambda finding: (finding.start, BEHAVIOURS.index(finding.behaviour)))),
-        len(statements.equations),
-        sum(equation.value == equation.stated for equation in stated),
-        len(replay.attempts),
-        len(text) <= MAX_CHARACTERS,
-    )
+    for equation, number in zip(replay.equations, replay.attempt_of, strict=True):
+        if replay.attempts and equation.stated is not None:
+            attempt = replay.attempts[max(number, 0)]
+            attempt.num_steps += 1
+            attempt.num_right_steps += equation.value == equation.stated
+    findings.sort(key=lambda finding: (finding.start, BEHAVIOURS.index(finding.behaviour)))
+    return Census(tuple(findings), tuple(replay.attempts))
 
 
 def _put_right(statements: Statements) -> tuple[Statements, list[Finding]]:
@@ -174,7 +167,7 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
         elif result is not None and any(operands <= old for old in reversed(history)):
             role = "forward"
             if is_restored or not replay.attempts or not operands <= state:
-                replay.attempts.append(_Attempt())
+                replay.attempts.append(FoundAttempt())
             if not operands <= state:
                 state = next(old for old in reversed(history) if operands <= old)
             is_restored = False
@@ -302,7 +295,7 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
     """Find new starts: behind an attempt that missed, words that give a computation up, or steps that led nowhere."""
     used = {number for equation in replay.equations for number in equation.numbers}
     seen: set[object] = set()
-    previous: _Attempt | None = None
+    previous: FoundAttempt | None = None
     last_end: int | None = None  # of the last computation before this attempt
     position = 0
     for number, attempt in enumerate(replay.attempts):
@@ -333,7 +326,7 @@ def _turns_to_the_target(replay: _Replay) -> Iterable[Finding]:
                 yield Finding("backtracking", equation.start, equation.end, "given up")
 
 
-def _is_dropped(previous: _Attempt, attempt: _Attempt, used: set[int]) -> bool:
+def _is_dropped(previous: FoundAttempt, attempt: FoundAttempt, used: set[int]) -> bool:
     """Return whether both attempts have two steps or more, and no equation uses what the first one came to."""
     is_long = min(len(previous.equations), len(attempt.equations)) > 1
     return is_long and previous.equations[-1].result not in used

@@ -15,8 +15,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from extrabitter.tasks.countdown.arithmetic import evaluate_expression
+from extrabitter.tasks.countdown.spelling import SIGNS, SMALL_NUMBERS, TEENS, TENS, UNITS
+from extrabitter.tasks.free_text import MAX_CHARACTERS
 
-MAX_CHARACTERS = 20_000  # of a text; what follows is not read
 MAX_EQUATIONS = 500
 MAX_MENTIONS = 1_000
 
@@ -63,30 +64,7 @@ class Statements(NamedTuple):
     mentions: tuple[Mention, ...]
 
 
-_SIGNS = str.maketrans(
-    {
-        **dict.fromkeys("×⋅·∙\u2217✕", "*"),
-        "÷": "/",
-        "−": "-",
-        "–": "-",
-        "’": "'",
-        "\t": " ",
-        "\u00a0": " ",
-        "$": " ",
-    }
-)
-_UNITS = {
-    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
-    **{"six": 6, "seven": 7, "eight": 8, "nine": 9},
-}
-_TEENS = {
-    **{"eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15},
-    **{"sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19},
-}
-_TENS = {
-    **{"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50},
-    **{"sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90},
-}
+_SIGNS = str.maketrans({**SIGNS, "$": " "})
 _INFIX = {
     "plus": "+",
     "added to": "+",
@@ -101,18 +79,15 @@ _INFIX = {
     "add": "+",
     "take off": "-",
 }
-
-
-SMALL_NUMBERS = {**_UNITS, "ten": 10}
 # "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
 _PLURALS = {
-    **{f"{word}s": value for word, value in {**SMALL_NUMBERS, **_TEENS}.items() if word != "six"},
+    **{f"{word}s": value for word, value in {**SMALL_NUMBERS, **TEENS}.items() if word != "six"},
     **{"sixes": 6, "twenties": 20, "thirties": 30, "forties": 40, "fifties": 50},
 }
 
 
 def _number_word(match: re.Match[str]) -> str:
-    value = _TEENS.get(match[0]) or _TENS[match[1]] + _UNITS.get(match[2] or "", 0)
+    value = TEENS.get(match[0]) or TENS[match[1]] + UNITS.get(match[2] or "", 0)
     return str(value)
 
 
@@ -120,12 +95,12 @@ def _hundred(match: re.Match[str]) -> str:
     rest = match[1] or ""
     tens, unit = [*re.split("[- ]", rest), ""][:2]
     return str(
-        100 + (_TENS.get(tens) or _TEENS.get(tens) or SMALL_NUMBERS.get(tens) or 0) + _UNITS.get(unit, 0)
+        100 + (TENS.get(tens) or TEENS.get(tens) or SMALL_NUMBERS.get(tens) or 0) + UNITS.get(unit, 0)
     )
 
 
 def _product(match: re.Match[str]) -> str:
-    factor = match[1] if match[1].isdigit() else str({**SMALL_NUMBERS, **_TEENS}[match[1]])
+    factor = match[1] if match[1].isdigit() else str({**SMALL_NUMBERS, **TEENS}[match[1]])
     return f"{factor} * {_PLURALS[match[2]]}"
 
 
@@ -147,17 +122,17 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold; between digits it is a power, which no equation has
         (r"^ *(?:[-*•>]|\d{1,2}[.)]) (?=.{2})", ""),  # marks of a list
         (r"(?<=[\d)]) ?x ?(?=[\d(])", "*"),
-        (rf"\b(\d{{1,3}}|{'|'.join((*SMALL_NUMBERS, *_TEENS))}) ({'|'.join(_PLURALS)})\b", _product),
+        (rf"\b(\d{{1,3}}|{'|'.join((*SMALL_NUMBERS, *TEENS))}) ({'|'.join(_PLURALS)})\b", _product),
         (
             # "two hundred" is no hundred
             rf"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
-            rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS)}))?"
-            rf"|{'|'.join((*_TEENS, *SMALL_NUMBERS))}))?\b",
+            rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(TENS)})(?:[- ](?:{'|'.join(UNITS)}))?"
+            rf"|{'|'.join((*TEENS, *SMALL_NUMBERS))}))?\b",
             _hundred,
         ),
         (rf"\b((?:plus|minus|less|times|add|subtract|by) )({'|'.join(SMALL_NUMBERS)})\b", _small_operand),
-        (rf"\b(?:{'|'.join(_TEENS)})\b", _number_word),
-        (rf"\b({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS)}))?\b", _number_word),
+        (rf"\b(?:{'|'.join(TEENS)})\b", _number_word),
+        (rf"\b({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?\b", _number_word),
         (
             rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?:the |my )?(?=[\d(])",
             lambda match: f" {_INFIX[match[1]]} ",

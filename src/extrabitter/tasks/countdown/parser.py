@@ -1,17 +1,17 @@
 """The parser of Countdown completions: tolerant of where a text ends or breaks, exact in what it has read.
 
-Syntax only (the grammar is in `countdown_traces`): a false equation or a wrong verdict parses like a right
-one.
+Syntax only (the grammar is in `traces`): a false equation or a wrong verdict parses like a right one.
 """
 
 from __future__ import annotations
 
+from extrabitter.tasks import SPECIAL_WORDS
 from extrabitter.tasks.countdown.problems import MAX_VALUE, Problem, Step
-from extrabitter.tasks.countdown.traces import SPECIAL_WORDS, VOCABULARY, Check, Trace, TraceAttempt
+from extrabitter.tasks.countdown.traces import VOCABULARY, Check, Script, ScriptAttempt
 
 MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 
-TRACE_REASONS = {
+FORMS = {
     "ok": "the completion parses to its end",
     "not_text": "the completion is not a string",
     "too_long": f"over {MAX_CHARACTERS} characters",
@@ -27,7 +27,7 @@ _OPERATIONS = frozenset("+-*/")
 
 
 class _Broken(Exception):
-    """The text leaves the grammar at a word; caught inside `parse_trace`."""
+    """The text leaves the grammar at a word; caught inside `parse_script`."""
 
 
 class _Reader:
@@ -72,16 +72,16 @@ class _Reader:
             self.position += 1
 
 
-def parse_trace(text: object, problem: Problem) -> Trace:
+def parse_script(text: object, problem: Problem) -> Script:
     """Read a completion as far as the grammar goes; what was read before a break is kept.
 
     A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored.
     Never raises.
     """
     if not isinstance(text, str):
-        return Trace((), reason="not_text")
+        return Script((), reason="not_text")
     if len(text) > MAX_CHARACTERS:
-        return Trace((), reason="too_long")
+        return Script((), reason="too_long")
     words = text.split()
     while words and words[-1] in ("<eos>", "<pad>"):
         words.pop()
@@ -91,7 +91,7 @@ def parse_trace(text: object, problem: Problem) -> Trace:
     reader = _Reader(words)
     reader.position = num_filler
     words = reader.words
-    attempts: list[TraceAttempt] = []
+    attempts: list[ScriptAttempt] = []
     numbers: tuple[int, ...] = problem.numbers
     restated: list[int] = []
     steps: list[Step] = []
@@ -125,7 +125,7 @@ def parse_trace(text: object, problem: Problem) -> Trace:
             if words[reader.position] != "back":
                 reader.word("answer")
                 break
-            attempts.append(TraceAttempt(numbers, tuple(steps), target, need, aim, check))
+            attempts.append(ScriptAttempt(numbers, tuple(steps), target, need, aim, check))
             reader.position += 1
             numbers, restated, steps, target, need, aim, check = (), [], [], None, None, None, None
             restated.append(reader.number())
@@ -141,5 +141,5 @@ def parse_trace(text: object, problem: Problem) -> Trace:
         word = words[reader.position]
         reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
     if attempts or steps or need is not None or aim is not None:
-        attempts.append(TraceAttempt(numbers or tuple(restated), tuple(steps), target, need, aim, check))
-    return Trace(tuple(attempts), num_filler, reason)
+        attempts.append(ScriptAttempt(numbers or tuple(restated), tuple(steps), target, need, aim, check))
+    return Script(tuple(attempts), num_filler, reason, reader.position)

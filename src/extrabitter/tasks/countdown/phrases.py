@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from extrabitter.tasks.countdown.equations import SMALL_NUMBERS
+from extrabitter.tasks.countdown.spelling import SMALL_NUMBERS
 
 
 def _either(*phrases: str) -> str:

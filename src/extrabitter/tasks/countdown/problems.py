@@ -25,15 +25,32 @@ from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 from extrabitter.seeding import derive_seed
+from extrabitter.tasks import SupportsRandom
 
 MIN_NUMBER, MAX_NUMBER = 1, 20
 MAX_VALUE = 60
 OPERATIONS = "+-*"
-MIN_NUM_NUMBERS, MAX_NUM_NUMBERS = 2, 4
+MAX_NUM_NUMBERS = 4
 # Least share of a problem's legal attempts that solve it, by how many numbers it gives. Where one attempt in
 # twenty does, a search at chance needs more attempts than fit under any cap that trains in minutes.
 MIN_SOLUTION_SHARE = {2: 0.0, 3: 0.1, 4: 0.0}
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+class Band(NamedTuple):
+    """A range of difficulty: how many numbers, and whether few attempts solve (all others are left out then)."""
+
+    num_numbers: int
+    rare: bool
+    meaning: str
+
+
+BANDS = {
+    "common": Band(3, False, "three numbers, at least a tenth of the legal attempts solve"),
+    "rare": Band(3, True, "three numbers, fewer than a tenth of the legal attempts solve"),
+    "four": Band(4, False, "four numbers"),
+    "two": Band(2, False, "two numbers, for models that can hardly calculate"),
+}
 
 
 class Step(NamedTuple):
@@ -73,9 +90,15 @@ class Problem:
 
     @classmethod
     def from_identifier(cls, identifier: str) -> Problem:
-        """Read a problem back from its identifier."""
-        numbers, target = identifier.split(":")
-        return cls(tuple(map(int, numbers.split("-"))), int(target))
+        """Read a problem back from its identifier; ValueError where it is none."""
+        numbers, _, target = identifier.partition(":")
+        try:
+            problem = cls(tuple(map(int, numbers.split("-"))), int(target))
+        except ValueError:
+            problem = None
+        if problem is None or problem.identifier != identifier:
+            raise ValueError(f"problem = {identifier!r}: must be ascending numbers and a target, as in 6-7-9:8")
+        return problem
 
 
 def combine(left: int, operation: str, right: int) -> int | None:
@@ -213,9 +236,7 @@ def split_of(numbers: tuple[int, ...]) -> str:
 def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
     """Return the multisets of a split, ascending."""
     if split not in SPLITS:
-        raise ValueError(f"split: unknown {split!r}; must be one of {', '.join(SPLITS)}")
-    if not MIN_NUM_NUMBERS <= num_numbers <= MAX_NUM_NUMBERS:
-        raise ValueError(f"num_numbers: {num_numbers} must be in {MIN_NUM_NUMBERS}..{MAX_NUM_NUMBERS}")
+        raise ValueError(f"split = {split!r}: unknown; must be one of {', '.join(SPLITS)}")
     every = combinations_with_replacement(range(MIN_NUMBER, MAX_NUMBER + 1), num_numbers)
     return tuple(numbers for numbers in every if split_of(numbers) == split)
 
@@ -224,48 +245,43 @@ def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
 def problem_targets(numbers: tuple[int, ...], rare: bool = False) -> bytes:
     """Return, ascending, the targets a problem may give with `numbers`, each as often as attempts reach it.
 
-    With `rare` the targets that are left out otherwise: fewer than `MIN_SOLUTION_SHARE` of the attempts reach them.
+    With `rare` those that are left out otherwise: fewer than `MIN_SOLUTION_SHARE` of the attempts reach them.
     """
     table = attempt_table(numbers)
     least = MIN_SOLUTION_SHARE[len(numbers)] * len(table)
     return bytes(value for value in table.values if (len(table.hits(value)) < least) == rare)
 
 
-def all_problems(split: str, num_numbers: int, rare: bool = False) -> list[Problem]:
-    """Return every problem of a split, ordered by numbers, then target."""
+def all_problems(split: str, band: Band) -> list[Problem]:
+    """Return every problem of a split and band, ordered by numbers, then target."""
     return [
         Problem(numbers, target)
-        for numbers in multisets(split, num_numbers)
-        for target in sorted(set(problem_targets(numbers, rare)))
+        for numbers in multisets(split, band.num_numbers)
+        for target in sorted(set(problem_targets(numbers, band.rare)))
     ]
 
 
-def generate_problems(
-    split: str, count: int, seed: int, num_numbers: int = 3, distinct: bool = False, rare: bool = False
-) -> list[Problem]:
-    """Draw problems: a uniform multiset of the split; as target the value of a uniform legal attempt on it.
+def draw_problem(split: str, band: Band, rng: SupportsRandom) -> Problem:
+    """Draw a uniform multiset of the split that has such a target, and as target the value of a uniform attempt on it.
 
-    So every problem has a solution, and targets that many attempts reach are frequent; those that fewer than
-    `MIN_SOLUTION_SHARE` of the attempts reach are left out, or with `rare` the only ones. With `distinct` no
-    problem comes twice; ValueError when the split has fewer than `count`, or no rare ones.
+    So every problem has a solution, and targets that many attempts reach are frequent.
     """
-    choices = multisets(split, num_numbers)
-    if distinct or rare:
-        available = len(all_problems(split, num_numbers, rare))
-        if available == 0 or (distinct and count > available):
-            kind = f"{num_numbers}-number problems of {split}{', solutions rare' if rare else ''}"
-            raise ValueError(f"count: {count} must be <= {available} ({kind})")
-    parts = ("countdown", split, num_numbers, *(("rare",) if rare else ()))
-    rng = random.Random(derive_seed(seed, *parts))
-    problems: dict[Problem, None] | list[Problem] = {} if distinct else []
-    while len(problems) < count:
+    choices = multisets(split, band.num_numbers)
+    while True:
         numbers = choices[int(rng.random() * len(choices))]
-        values = problem_targets(numbers, rare)
-        if not values:
-            continue
-        problem = Problem(numbers, values[int(rng.random() * len(values))])
-        if isinstance(problems, dict):
-            problems[problem] = None
-        else:
-            problems.append(problem)
+        if values := problem_targets(numbers, band.rare):
+            return Problem(numbers, values[int(rng.random() * len(values))])
+
+
+def generate_problems(split: str, count: int, seed: int, band: Band, distinct: bool = False) -> list[Problem]:
+    """Draw problems; with `distinct` none comes twice, and ValueError says how many there are if they are too few."""
+    if distinct and count > (available := len(all_problems(split, band))):
+        kind = f"{band.num_numbers} numbers{', few solutions' if band.rare else ''}"
+        raise ValueError(f"count = {count}: must be at most {available}, the {split} problems of {kind}")
+    rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *(["rare"] if band.rare else [])))
+    if not distinct:
+        return [draw_problem(split, band, rng) for _ in range(count)]
+    problems: dict[Problem, None] = {}
+    while len(problems) < count:
+        problems[draw_problem(split, band, rng)] = None
     return list(problems)

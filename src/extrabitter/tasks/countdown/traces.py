@@ -1,22 +1,27 @@
-"""The grammar of Countdown completions: traces written with each behaviour on a switch, and read back.
+"""The grammar of Countdown completions, and scripts in it: written with each behaviour on a switch.
 
     completion := "."*  attempt [verdict] ("back" NUM+ "target" NUM ":" attempt [verdict])*  "answer"
     attempt    := ["need" NUM OP NUM "=" NUM ","]  ["aim" NUM ","]  step ("," step)*
     step       := NUM OP NUM "=" NUM
     verdict    := "check" NUM ("yes" | "no")
 
-"answer" submits the last attempt. "check" restates the target and "back" the numbers and the target, so that
-a later attempt sees the same local context as a first one. The parser reads syntax only; whether a step is
-true, a number available or a verdict right is for `countdown_verifier` and `extrabitter.behaviours.measures` to say.
+"answer" hands in the last attempt. "check" restates the target and "back" the numbers and the target, so that a
+later attempt sees the same local context as a first one.
+
+The conditions follow Gandhi et al. (arXiv 2503.01307), Countdown. What differs: a program writes the traces, so that a
+behaviour is there or not by construction; attempts of all conditions come from one proposal distribution, so that
+conditions differ in what is done with a guess and not in how good it is; and *direct*, *cosmetic* and a filler whose
+length says nothing of the problem are added as controls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from extrabitter.tasks import SupportsRandom
+from extrabitter.tasks import SPECIAL_WORDS, SupportsRandom
 from extrabitter.tasks.countdown.problems import (
+    BANDS,
     MAX_VALUE,
     Attempt,
     AttemptTable,
@@ -24,49 +29,77 @@ from extrabitter.tasks.countdown.problems import (
     Step,
     attempt_table,
     combine,
+    draw_problem,
 )
 
-SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
 VOCABULARY: tuple[str, ...] = (
     *SPECIAL_WORDS,
     *map(str, range(MAX_VALUE + 1)),
     *"+-*/=,:.",
     *("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer"),
 )
-SEARCH_WORDS = ("check", "back")  # what may follow a first attempt, other than its submission
-SUBMIT_WORD = "answer"
 RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about as early as true ones do
 
 
 @dataclass(frozen=True)
 class TraceCondition:
-    """How traces are written: which behaviours they show, and how well attempts are guessed.
+    """How scripts are written: which behaviours they show, and how attempts are drawn.
 
-    The first attempt of every condition is drawn alike: with `solution_probability` a uniform solution, else a
-    uniform legal attempt. Later ones are solutions with `retry_solution_probability` only, so that searches are
-    as long as those of a model that guesses hardly better than chance, and none is made twice. A search stops
-    when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and
-    ends at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes
-    or no. `ending` "right" or "wrong" redraws the submitted attempt if it is not so, and leaves the number of
-    attempts as it came, unless none is left to draw: the trace then ends at the last attempt that fits. Its verdict
-    becomes that of the attempt drawn, or stays as it was with `keeps_verdict`. With `restart_probability` a later
-    attempt that shares its first steps with an earlier one restarts from the numbers after those steps instead of
-    the given ones.
+    The first attempt of every condition is drawn alike: with the caller's solution probability a uniform solution,
+    else a uniform legal attempt. Later ones are solutions with `retry_solution_probability` only, so that searches
+    are as long as those of a model that guesses hardly better than chance, and none is made twice. A search stops
+    when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and ends
+    at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes or no.
+    `hands_in_miss`: a search that ends in a hit goes back and hands in one of its misses, or any where it made none.
+    `filler`: dots in front, as many as make it as long as a script of all behaviours on *another* problem. `switched`:
+    each behaviour by a coin of its own. With `restart_probability` a later attempt that shares its first steps with
+    an earlier one restarts from the numbers after those steps instead of the given ones.
     """
 
+    meaning: str
     verification: bool = False
     backtracking: bool = False
     subgoal_setting: bool = False
     backward_chaining: bool = False
     verdicts: Literal["true", "random"] = "true"
-    ending: Literal["right", "wrong", "any"] = "any"
-    keeps_verdict: bool = False
-    solution_probability: float = 0.45
+    hands_in_miss: bool = False
+    filler: bool = False
+    switched: bool = False
     retry_solution_probability: float = 0.15
     give_up_probability: float = 0.12
     max_attempts: int = 12  # of three numbers: leaves room under the cap of 288 tokens used in RL
-    num_filler: int = 0
     restart_probability: float = 0.0
+
+
+_SEARCH = TraceCondition(
+    "attempts, each with a true verdict, until one says yes", verification=True, backtracking=True
+)
+_ALL = TraceCondition(
+    "all four behaviours",
+    verification=True,
+    backtracking=True,
+    subgoal_setting=True,
+    backward_chaining=True,
+    max_attempts=8,  # longer attempts, fewer of them under the cap
+)
+CONDITIONS: dict[str, TraceCondition] = {
+    "direct": TraceCondition("one attempt, handed in at once"),
+    "search": _SEARCH,
+    "cosmetic": replace(_SEARCH, meaning="the words of search, with a coin for a judge", verdicts="random"),
+    "filler": TraceCondition("direct behind dots, as many as another problem's all_behaviours is longer", filler=True),
+    # The miss handed in is one more attempt.
+    "wrong": replace(_SEARCH, meaning="search that hands in a miss", hands_in_miss=True, max_attempts=11),
+    "verification": TraceCondition("one attempt and a true verdict on it", verification=True),
+    "backtracking": TraceCondition("attempts, given up without a word, until one hits", backtracking=True),
+    "subgoal_setting": TraceCondition("one attempt behind the value it will pass through", subgoal_setting=True),
+    "backward_chaining": TraceCondition("one attempt behind a step back from the target", backward_chaining=True),
+    "all_behaviours": _ALL,
+    "restart": replace(
+        _SEARCH, meaning="search that goes back to numbers on the way, where it can", restart_probability=1.0
+    ),
+    "mixed": replace(_ALL, meaning="each of the four behaviours in half of the traces", switched=True),
+    "mixed_cosmetic": replace(_ALL, meaning="mixed, with a coin for a judge", switched=True, verdicts="random"),
+}
 
 
 class Check(NamedTuple):
@@ -76,11 +109,11 @@ class Check(NamedTuple):
     says_yes: bool
 
 
-class TraceAttempt(NamedTuple):
+class ScriptAttempt(NamedTuple):
     """One attempt as written.
 
-    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target`
-    is the one restated after "back"; None for the first attempt, or where the text ends before it.
+    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target` is the
+    one restated after "back"; None for the first attempt, or where the text ends before it.
     """
 
     numbers: tuple[int, ...]
@@ -92,29 +125,36 @@ class TraceAttempt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """A completion's structure, as far as it was read; `reason` is a key of the parser's TRACE_REASONS."""
+class Script:
+    """A completion's structure, as far as it was read; `reason` is a key of the parser's FORMS."""
 
-    attempts: tuple[TraceAttempt, ...]
+    attempts: tuple[ScriptAttempt, ...]
     num_filler: int = 0
     reason: str = "ok"
-
-    @property
-    def well_formed(self) -> bool:
-        """Return whether the grammar reads the completion to its end."""
-        return self.reason == "ok"
+    num_words: int = 0  # read from a text: words up to where it ends or breaks
 
     @property
     def answered(self) -> bool:
-        """Return whether the completion submits an attempt."""
+        """Return whether the completion hands in an attempt."""
         return self.reason in ("ok", "trailing_words")
 
 
-def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom) -> Trace:
-    """Draw a trace of `problem`; ValueError if the ending asked for is impossible."""
+def write_script(
+    problem: Problem, condition: TraceCondition, rng: SupportsRandom, solution_probability: float = 0.45
+) -> Script:
+    """Draw a script of `problem` that shows a condition."""
+    if condition.switched:
+        verification, backtracking, subgoal_setting, backward_chaining = [rng.random() < 0.5 for _ in range(4)]
+        condition = replace(
+            condition,
+            verification=verification,
+            backtracking=backtracking,
+            subgoal_setting=subgoal_setting,
+            backward_chaining=backward_chaining,
+        )
     table = attempt_table(problem.numbers)
-    chosen, says_yes = _draw_attempts(table, problem, condition, rng)
-    attempts: list[TraceAttempt] = []
+    chosen, says_yes = _draw_attempts(table, table.hits(problem.target), condition, rng, solution_probability)
+    attempts: list[ScriptAttempt] = []
     paths: dict[tuple[int, ...], Attempt] = {}  # numbers left after some steps -> the latest way there
     for position, index in enumerate(chosen):
         numbers, steps = problem.numbers, table.attempt(index)
@@ -129,7 +169,7 @@ def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom
             for length in range(1, len(states)):
                 paths[states[length]] = table.attempt(index)[:length]
         attempts.append(
-            TraceAttempt(
+            ScriptAttempt(
                 numbers,
                 steps,
                 problem.target if position else None,
@@ -138,14 +178,18 @@ def write_trace(problem: Problem, condition: TraceCondition, rng: SupportsRandom
                 Check(problem.target, says_yes[position]) if condition.verification else None,
             )
         )
-    return Trace(tuple(attempts), condition.num_filler)
+    script = Script(tuple(attempts))
+    return replace(script, num_filler=_draw_filler(script, problem, rng)) if condition.filler else script
 
 
 def _draw_attempts(
-    table: AttemptTable, problem: Problem, condition: TraceCondition, rng: SupportsRandom
+    table: AttemptTable,
+    hits: range,
+    condition: TraceCondition,
+    rng: SupportsRandom,
+    solution_probability: float,
 ) -> tuple[list[int], list[bool]]:
     """Return the indices of the attempts made and whether each one's verdict is yes."""
-    hits = table.hits(problem.target)
     size = len(table)
     chosen: list[int] = []
     says_yes: list[bool] = []
@@ -160,7 +204,7 @@ def _draw_attempts(
     for _ in range(condition.max_attempts if condition.backtracking else 1):
         if len(chosen) == size:
             break
-        chance = condition.retry_solution_probability if chosen else condition.solution_probability
+        chance = condition.retry_solution_probability if chosen else solution_probability
         if rng.random() < chance and any(index not in chosen for index in hits):
             index = draw(hits.start, len(hits))
         else:
@@ -170,22 +214,24 @@ def _draw_attempts(
         says_yes.append(is_hit if condition.verdicts == "true" else rng.random() < RANDOM_YES_PROBABILITY)
         if says_yes[-1] or rng.random() < condition.give_up_probability:
             break
-    if condition.ending == "any" or (chosen[-1] in hits) == (condition.ending == "right"):
-        return chosen, says_yes
-    wanted = [
-        index
-        for index in (hits if condition.ending == "right" else range(size))
-        if index not in chosen and (index in hits) == (condition.ending == "right")
-    ]
-    if not wanted:  # all that would do have been tried: the trace ends at the last of them
-        fitting = [n for n, index in enumerate(chosen) if (index in hits) == (condition.ending == "right")]
-        if not fitting:
-            raise ValueError(f"problem {problem.identifier}: has no attempt for ending {condition.ending!r}")
-        return chosen[: fitting[-1] + 1], says_yes[: fitting[-1] + 1]
-    chosen[-1] = wanted[int(rng.random() * len(wanted))]
-    if condition.verdicts == "true" and not condition.keeps_verdict:
-        says_yes[-1] = condition.ending == "right"
+    if condition.hands_in_miss and chosen[-1] in hits:
+        misses = [i for i in chosen if i not in hits] or [i for i in range(size) if i not in hits]
+        chosen.append(misses[int(rng.random() * len(misses))])
+        says_yes.append(False)
     return chosen, says_yes
+
+
+def _draw_filler(script: Script, problem: Problem, rng: SupportsRandom) -> int:
+    """Return by how many words a script of all behaviours on another training problem is longer than this one."""
+    band = next(band for band in BANDS.values() if band.num_numbers == len(problem.numbers) and not band.rare)
+    other = problem
+    while other == problem:
+        other = draw_problem("train", band, rng)
+    longer, own = (
+        len(render_script(each, of).split())
+        for each, of in ((write_script(other, _ALL, rng), other), (script, problem))
+    )
+    return max(0, longer - own)
 
 
 def _states(numbers: tuple[int, ...], steps: Attempt) -> list[tuple[int, ...]]:
@@ -227,12 +273,12 @@ def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Ste
     return Step(left, operation, right, result)
 
 
-def render_trace(trace: Trace, problem: Problem) -> str:
-    """Return the text of a complete trace; ValueError if the trace is of other numbers."""
-    if trace.attempts[0].numbers != problem.numbers:
-        raise ValueError(f"trace: starts from {trace.attempts[0].numbers}, the problem has {problem.numbers}")
-    parts = ["."] * trace.num_filler
-    for position, (numbers, steps, target, need, aim, check) in enumerate(trace.attempts):
+def render_script(script: Script, problem: Problem) -> str:
+    """Return the text of a complete script; ValueError if it is of other numbers."""
+    if script.attempts[0].numbers != problem.numbers:
+        raise ValueError(f"script: starts from {script.attempts[0].numbers}, the problem has {problem.numbers}")
+    parts = ["."] * script.num_filler
+    for position, (numbers, steps, target, need, aim, check) in enumerate(script.attempts):
         if position:
             parts.append(f"back {' '.join(map(str, numbers))} target {target} :")
         if need is not None:
@@ -242,5 +288,5 @@ def render_trace(trace: Trace, problem: Problem) -> str:
         parts.append(" , ".join([f"{left} {op} {right} = {result}" for left, op, right, result in steps]))
         if check is not None:
             parts.append(f"check {check[0]} {'yes' if check[1] else 'no'}")
-    parts.append(SUBMIT_WORD)
+    parts.append("answer")
     return " ".join(parts)

@@ -1,0 +1,150 @@
+"""How people and models spell arithmetic: one table of signs, words and LaTeX, and the reader of whole answers.
+
+What is handed in is an answer only if *all* of it is read: `expression [= value]`, or a chain of sides that are equal.
+Nothing in front of it or behind it is passed over but a full stop, a check mark, and marks that close (bold, quotes,
+mathematics). So "3 * 8 + 9, - 5", "9!", "The expression is 3 * 8 + 9" and a line of arithmetic below the answer are
+no answers.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from extrabitter.tasks.countdown.arithmetic import evaluate_expression
+
+SIGNS = {
+    **dict.fromkeys("×⋅·∙∗✕✖⨯⨉＊", "*"),
+    **dict.fromkeys("÷∕⁄／➗", "/"),
+    **dict.fromkeys("−–‐‑‒﹣－➖", "-"),
+    **dict.fromkeys("＋➕﹢", "+"),
+    **dict.fromkeys("\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B))), " "),
+    "’": "'",
+}
+UNITS = {
+    word: value for value, word in enumerate("one two three four five six seven eight nine".split(), 1)
+}
+TEENS = {
+    word: value
+    for value, word in enumerate(
+        "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 11
+    )
+}
+TENS = {
+    word: value
+    for value, word in zip(
+        range(20, 100, 10), "twenty thirty forty fifty sixty seventy eighty ninety".split(), strict=True
+    )
+}
+SMALL_NUMBERS = {**UNITS, "ten": 10}
+
+MAX_SIDES = 8
+MAX_GROUPS = 16  # levels of LaTeX groups
+MAX_READ = 2_000  # characters
+_ILLEGAL = "?"  # stands for what has two readings, and is no arithmetic
+
+_ANSWER_SIGNS = str.maketrans(
+    {
+        **SIGNS,
+        "—": "-",
+        **dict.fromkeys("→⇒⟹＝", "="),
+        **{"（": "(", "）": ")", "［": "[", "］": "]"},
+        **dict.fromkeys("\n\r\v\f\x85\u2028\u2029$`~", " "),
+        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufe0e\ufe0f\ufeff", ""),
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+        **{chr(0x1D7CE + place): str(place % 10) for place in range(50)},
+    }
+)
+_GROUP = re.compile(
+    r"\\[dt]?frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}"
+    r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|\{(?P<number>\s*\d+\s*)\}"
+)
+_NUMBER_WORD = re.compile(
+    rf"\b(?:({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?|({'|'.join([*TEENS, *SMALL_NUMBERS])}))\b"
+)
+_REWRITES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<=\d)\s*\\[dt]?frac", _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
+        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"((\1)/(\2))"),
+        (r"\\(?:times|cdot|ast)(?![a-z])", "*"),
+        (r"\\div(?![a-z])", "/"),
+        (r"\\(?:rightarrow|implies|to)(?![a-z])", "="),
+        (r"\\(?:left|right|q?quad|displaystyle)(?![a-z])|\\[()\[\],;:! ]|&(?==)|(?<==)&", " "),
+        (r"\\\{|\[", "("),
+        (r"\\\}|\]", ")"),
+        (r"\s*[✓✔✅☑]\s*$|\s*\\checkmark\s*$", ""),
+        (r"\b(?:plus)\b", "+"),
+        (r"\bminus\b", "-"),
+        (r"\btimes\b|\bmultiplied by\b", "*"),
+        (r"\bdivided by\b|\bover\b", "/"),
+        (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
+        (r"\bequals\b|\bis equal to\b|,? which (?:is|makes|gives|equals)\b", "="),
+        (r"[-=]>|={2,3}", "="),
+        (r"^\s*(?:[*•>]|\d{1,2}[.)])\s+", ""),  # mark of a list; a minus is a sign
+        (r"/\s*(?:\d+|\([^()]*\))\s*\(", _ILLEGAL),  # 6 / 2 (3): one, or nine
+        (r"(?<=[\d)])\s*(?=\()", "*"),  # 3(8)
+    )
+)
+_QUOTES = " \"'“”‘’"
+
+
+def read_answer(text: str) -> tuple[str, str]:
+    """Read all of what is handed in; return the expression in plain signs, and "ok" or why there is none.
+
+    >>> read_answer(r"$\\frac{\\frac{12}{2}}{3}$ = 2.")
+    ('((((12)/(2)))/(3))', 'ok')
+    >>> read_answer("3 * 8 + 9, - 5")
+    ('', 'bad_character')
+    """
+    if len(text) > MAX_READ:
+        return "", "too_long"
+    sides = [_bare(side) for side in _plain(text).split("=")]
+    if len(sides) > MAX_SIDES:
+        return "", "too_long"
+    values = set[Fraction | None]()
+    for side in sides:
+        reason, value, _ = evaluate_expression(side)
+        if reason != "ok":
+            return "", "syntax_error" if reason == "empty" and len(sides) > 1 else reason
+        values.add(value)
+    if len(values) > 1:
+        return "", "wrong_arithmetic"
+    return next((side for side in sides if re.search(r"[-+*/]", side)), sides[0]), "ok"
+
+
+def _plain(text: str) -> str:
+    """Return an answer in plain signs; what the table does not know is left as it is, and is no arithmetic."""
+    # Runs of spaces would make patterns slow.
+    text = _bare(" ".join(text.translate(_ANSWER_SIGNS).lower().split()), full_stop=True)
+    for pattern, replacement in _REWRITES[:2]:
+        text = pattern.sub(replacement, text)
+    for _ in range(MAX_GROUPS):
+        text, count = _GROUP.subn(_open_group, text)
+        if not count:
+            break
+    text = _NUMBER_WORD.sub(_as_number, text)
+    for pattern, replacement in _REWRITES[2:]:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _open_group(match: re.Match[str]) -> str:
+    if match["top"] is not None:
+        return f"(({match['top']})/({match['bottom']}))"
+    return f" {match['inner'] if match['inner'] is not None else match['number']} "
+
+
+def _as_number(match: re.Match[str]) -> str:
+    tens, unit, single = match.groups()
+    return str(TENS[tens] + UNITS.get(unit or "", 0) if tens else TEENS.get(single) or SMALL_NUMBERS[single])
+
+
+def _bare(text: str, full_stop: bool = False) -> str:
+    """Take off marks that close, and one full stop behind all."""
+    for _ in range(4):
+        text = text.strip(_QUOTES)
+        if full_stop and text.endswith("."):
+            text, full_stop = text[:-1], False
+        text = text.removesuffix("**").removesuffix("__").removeprefix("**").removeprefix("__")
+    return text.strip(_QUOTES)

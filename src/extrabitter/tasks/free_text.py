@@ -1,0 +1,164 @@
+"""What a completion in free text hands in: the one reader of answers, whatever the task.
+
+Thinking is taken off first: what stands between <think> and </think>, what stands before a </think> that nothing
+opened (the template did), and what stands behind a <think> that nothing closes. Then the last *closed* answer counts:
+one between <answer> and </answer>, else one in a LaTeX box, else one behind "answer:" or "the answer is". An answer that
+is opened, and behind which there is nothing but arithmetic, was cut, and nothing is handed in. A tag that is only
+mentioned is prose.
+
+Text that stops a completion (the next problem of a few-shot prompt) does so behind an answer only, and never in a
+thought: before an answer, it is the problem said again.
+
+Model output is hostile: each pattern is bounded and read once over a bounded text, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
+MAX_ANSWER = 2_000  # characters of what is handed in
+MAX_BOXES = 16  # openings of boxes that are looked at, from the last
+
+REASONS = {
+    "no_answer": "nothing is handed in",
+    "open_answer": "an answer is opened and not closed",
+    "not_read": f"no text, or over {MAX_CHARACTERS} characters",
+}
+
+_THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+_BOX = re.compile(r"\\boxed\s{0,3}\{")
+_SAID = re.compile(r"\banswer\b[*_]{0,3}(?: is|:| =)[*_]{0,3}:?[*_]{0,3}", re.IGNORECASE)
+_QUOTED = ("and", "or", "...", "…")  # between tags that are only mentioned: "between <answer> and </answer>"
+_WORD = re.compile(r"(?<![\\a-z<])[a-z]{2,}", re.IGNORECASE)
+# Where a spoken answer ends: at the end of a sentence or line, unless arithmetic goes on behind it.
+_GOES_ON = (
+    r"(?!(?:x|plus|minus|times|over|less|mod|multiplied|divided|added|squared|cubed|to the|factorial|percent)\b)"
+)
+_SAID_END = re.compile(
+    rf"\.[*_\"'”’)]{{0,3}}(?=\s*\n|\s*$)|\.\s+(?={_GOES_ON}[a-z<#])|\n\s{{0,20}}(?={_GOES_ON}[a-z<#])",
+    re.IGNORECASE,
+)
+
+
+class HandedIn(NamedTuple):
+    """What is handed in, as written: `reason` is "ok" or a key of REASONS; `text` is the answer, `end` its place.
+
+    `body` is the completion up to where it goes on to something else, thoughts and all.
+    """
+
+    text: str
+    reason: str
+    body: str
+
+
+class _Answer(NamedTuple):
+    text: str
+    end: int
+
+
+def hand_in(text: object, stops: Sequence[str] = ()) -> HandedIn:
+    """Find what a completion hands in; never raises.
+
+    >>> hand_in("3 * 8 = 24, so <answer> 3 * 8 + 9 </answer>. Is 4 * 4 nicer?").text
+    ' 3 * 8 + 9 '
+    >>> hand_in("<think> <answer> 3 * 8 + 9 </answer> hm").reason
+    'no_answer'
+    """
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
+        return HandedIn("", "not_read", "")
+    plain = _without_thoughts(text)
+    if any(stop in plain for stop in stops):
+        first = min((answer.end for kind in _answers(plain) for answer in kind[:1]), default=len(plain))
+        end = min((place for stop in stops if (place := plain.find(stop, first)) >= 0), default=len(plain))
+        text, plain = text[:end], plain[:end]
+    if _is_cut(plain):
+        return HandedIn("", "open_answer", text)
+    for kind in _answers(plain):
+        if kind:
+            return HandedIn(kind[-1].text, "ok", text)
+    return HandedIn("", "no_answer", text)
+
+
+def _without_thoughts(text: str) -> str:
+    """Put spaces in place of thoughts: places in the text do not move."""
+    thoughts: list[tuple[int, int]] = []
+    begun = None
+    for match in _THOUGHT.finditer(text):
+        if not match[1]:
+            begun = match.start() if begun is None else begun
+        else:
+            thoughts.append((0 if begun is None else begun, match.end()))
+            begun = None
+    if begun is not None:
+        thoughts.append((begun, len(text)))
+    parts, position = [], 0
+    for start, end in thoughts:
+        parts = [" " * start] if start < position else [*parts, text[position:start]]
+        parts.append(" " * (end - start))
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def _answers(text: str) -> Iterator[list[_Answer]]:
+    """Yield the closed answers of each kind in their order: tags, then boxes, then spoken ones."""
+    yield _tagged(text)[0]
+    yield _boxed(text)[0]
+    yield [_said(text, match) for match in _first_and_last(_SAID.finditer(text))]
+
+
+def _tagged(text: str) -> tuple[list[_Answer], int | None]:
+    """Return what stands between tags, and where the last opened one stands that is not closed."""
+    found, opened = [], None
+    for match in _TAG.finditer(text):
+        if not match[1]:
+            opened = match.end()
+        elif opened is not None:
+            inside = text[opened : match.start()]
+            if inside[:8].strip().lower() not in _QUOTED or len(inside) > 8:
+                found.append(_Answer(inside, match.end()))
+            opened = None
+    return found, opened
+
+
+def _boxed(text: str) -> tuple[list[_Answer], int | None]:
+    """Return the first and the last closed box that holds something, and where a last one stands that is open."""
+    starts = [match.end() for match in _BOX.finditer(text)]
+    found: list[_Answer] = []
+    opened = None
+    for start in [*starts[:1], *starts[-MAX_BOXES:]]:
+        depth = 1
+        for brace in re.finditer(r"[{}]", text[start : start + MAX_ANSWER]):
+            depth += 1 if brace[0] == "{" else -1
+            if not depth:
+                inside = text[start : start + brace.start()]
+                if inside.strip():
+                    found.append(_Answer(inside, start + brace.end()))
+                break
+        opened = start if depth else None
+    return found, opened
+
+
+def _said(text: str, match: re.Match[str]) -> _Answer:
+    said = text[match.end() : match.end() + MAX_ANSWER]
+    begin = len(said) - len(said.lstrip())
+    end = _SAID_END.search(said, begin)
+    stop = end.start() if end else len(said)
+    return _Answer(said[begin:stop], match.end() + stop)
+
+
+def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
+    found = list(matches)
+    return [found[0], found[-1]] if found else []
+
+
+def _is_cut(text: str) -> bool:
+    """Return whether a text ends in an answer that it does not close: in nothing but arithmetic behind its opening."""
+    tags, tag = _tagged(text)
+    opened = tag if tag is not None or tags else _boxed(text)[1]
+    if opened is None:
+        return False
+    return not _WORD.search(re.sub(r"<[^<>]{0,20}$", "", text[opened : opened + MAX_ANSWER]))
