@@ -116,7 +116,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def wilson_interval(num_successes: float, num_trials: int, level: float = 0.95) -> Interval:
+def wilson_interval(num_successes: float, num_trials: float, level: float = 0.95) -> Interval:
     """Return a share and its Wilson score interval, which stays in [0, 1] and is honest at 0 of n.
 
     Successes may be a fraction where each trial is itself a mean, such as a problem's over its samples.
@@ -148,10 +148,34 @@ def clopper_pearson_interval(num_successes: int, num_trials: int, level: float =
     return Interval(share, float(lower), float(upper))
 
 
-def _share(num_successes: float, num_trials: int) -> float:
+def _share(num_successes: float, num_trials: float) -> float:
     if not 0 <= num_successes <= num_trials:
         raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
     return num_successes / num_trials if num_trials else np.nan
+
+
+def clustered_share(tops: Values, bottoms: Values, level: float = 0.95) -> Interval:
+    """Return sum(tops) / sum(bottoms), a share, and its interval where units of a problem are not independent.
+
+    Both have shape (B,), B problems, with 0 <= top <= bottom. Wilson's interval with as many trials as the spread
+    between problems leaves of the units; where that spread is nought (all right, all wrong) as many as problems, so
+    that 0 of B is never "0 to 0". NaN without a unit.
+    Source: E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193-201, the number of trials.
+    """
+    top, bottom = np.asarray(tops, dtype=float), np.asarray(bottoms, dtype=float)
+    top, bottom = top[bottom > 0], bottom[bottom > 0]
+    total, problems = float(bottom.sum()), len(bottom)
+    if problems == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    share = min(max(float(top.sum()) / total, 0.0), 1.0)
+    spread = float(((top - share * bottom) ** 2).sum())
+    if problems < 2 or spread < 1e-12 * total:
+        return wilson_interval(share * problems, problems, level)
+    variance = problems / (problems - 1) * spread / total**2
+    tail = (1 + level) / 2
+    few = float(stats.norm.ppf(tail) / stats.t.ppf(tail, problems - 1)) ** 2
+    trials = min(share * (1 - share) / variance, total) * few
+    return wilson_interval(share * trials, trials, level)
 
 
 def bootstrap_interval(

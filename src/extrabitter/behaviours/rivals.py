@@ -57,7 +57,7 @@ def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Metho
         right = group["correct"].to_numpy(bool)[orders]
         stops = np.zeros_like(right)
         if method == "majority":
-            success = _vote(group["answer"].to_numpy(str)[orders], right, made, rng)
+            success = _vote(group["value"].to_numpy(str)[orders], right, made, rng)
         else:
             stops = right if method == "outside checker" else (group["num_yes_verdicts"].to_numpy() > 0)[orders]
             success = _first(stops & made, right, made)
