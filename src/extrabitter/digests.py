@@ -1,16 +1,23 @@
-"""Where a result comes from: commit, code, package versions and machine, as written into each manifest."""
+"""Where a result comes from: commit, code, package versions and machine, as written into each manifest.
+
+The code of a run is its notebook's cells and what they import, file by file, without docstrings and comments: a
+change elsewhere, or one of words alone, makes no run stale. What imports cannot show is named here: a run loads its own
+task by name, and hands its parameters to the class of its own stage.
+"""
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +25,9 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parents[1]
 STAGE_NOTEBOOKS = Path("notebooks/stages")
+_TASKS, _PARAMS = PACKAGE / "tasks" / "__init__.py", PACKAGE / "params.py"
+# A file with such a name, which a module's code names and beside which it lies, is read by that module.
+_DATA = (".yaml", ".json", ".csv", ".txt", ".jinja")
 
 # Versions that can move a number.
 _PACKAGES = (
@@ -37,6 +47,12 @@ def file_sha256(path: Path) -> str:
     """Hash a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def files_sha256(folder: Path) -> dict[str, str]:
+    """Hash all files below a folder, by path relative to it, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def git_state(repository: Path = REPOSITORY) -> dict[str, Any]:
@@ -90,61 +106,128 @@ def notebook_code(notebook: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def code_digest(notebook: Path) -> str:
-    """Hash the code that a stage notebook runs: its code cells and its import closure inside the package.
+def registered_tasks() -> dict[str, str]:
+    """Return the registry of tasks, name -> module:class, read without importing any of them."""
+    for node in ast.parse(_TASKS.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _assigns(node, "REGISTRY") and node.value:
+            found: dict[str, str] = ast.literal_eval(node.value)
+            return found
+    return {}
 
-    Only syntax counts, so that a comment or a paragraph of prose makes no run stale; nor does any module
-    that the stage never imports, such as a figure.
+
+def code_digest(notebook: Path, *tasks: str) -> str:
+    """Hash the code that a notebook runs: its code cells, their import closure in the package, and that of its tasks.
+
+    A module's data files count as it does. Of `params`, only the class of the notebook's own stage counts, and of the
+    tasks' registry nothing: a new task makes no run stale.
     """
-    cells = [_tree(source) for source in notebook_code(notebook)]
+    cells = [_parsed(source) for source in notebook_code(notebook)]
     digest = hashlib.sha256()
     for cell in cells:
         digest.update(ast.dump(cell).encode())
-    for module in import_closure(cells):
-        digest.update(f"{module.relative_to(PACKAGE)}\n".encode())
-        digest.update(ast.dump(_tree(module.read_text(encoding="utf-8"))).encode())
+    for path in import_closure(cells, tasks=tasks):
+        digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
+        if path.suffix != ".py":
+            digest.update(path.read_bytes())
+        else:
+            digest.update(_code(path, path.read_text(encoding="utf-8"), notebook.stem).encode())
     return digest.hexdigest()
 
 
-def import_closure(trees: list[ast.Module], follow: bool = True) -> list[Path]:
-    """Files of this package that the given code imports, sorted; with `follow`, also what those import."""
+def import_closure(trees: Iterable[ast.Module], follow: bool = True, tasks: Iterable[str] = ()) -> list[Path]:
+    """Files of this package that the given code imports, sorted; with `follow`, also what those import and read.
+
+    A package's name stands for its __init__ alone, and so do the packages that a module lies in. Where the code can
+    load tasks by name, the modules that the registry has for `tasks` count as imported.
+    """
     found: set[Path] = set()
     waiting = [path for tree in trees for path in _imported_files(tree)]
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            if follow:
-                waiting += _imported_files(_tree(path.read_text(encoding="utf-8")))
+        if path in found:
+            continue
+        found.add(path)
+        if follow and path.suffix == ".py":
+            tree = _parsed(path.read_text(encoding="utf-8"))
+            waiting += [*_imported_files(tree), *_data_files(path, tree)]
+            if path == _TASKS:
+                known = registered_tasks()
+                waiting += [file for task in tasks for file in _files_of(known.get(task, "").partition(":")[0])]
     return sorted(found)
 
 
-def _tree(source: str) -> ast.Module:
-    """Parse code; IPython's % and ! lines are left out, as they are no Python."""
-    return ast.parse(
-        "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    )
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    """Parse code; IPython's % and ! lines are left out, as they are no Python, and so are docstrings."""
+    lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    tree = ast.parse("\n".join(lines))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [part for part in body if not (isinstance(part, ast.Expr) and _is_text(part.value))]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return tree
+
+
+@functools.cache
+def _code(path: Path, source: str, stage: str) -> str:
+    """Dump a module's syntax, without what of it no run of this stage can reach."""
+    tree = _parsed(source)
+    body = tree.body
+    if path == _PARAMS:
+        body = [part for part in body if not isinstance(part, ast.ClassDef) or _stage_of(part) in ("", stage)]
+    elif path == _TASKS:
+        body = [part for part in body if not _assigns(part, "REGISTRY")]
+    return ast.dump(ast.Module(body, []))
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def _stage_of(node: ast.ClassDef) -> str:
+    """Return the stage whose parameters a class holds; empty for all other classes."""
+    values = [part.value for part in node.body if isinstance(part, ast.AnnAssign) and _assigns(part, "stage")]
+    return str(values[0].value) if values and isinstance(values[0], ast.Constant) else ""
 
 
 def _imported_files(tree: ast.Module) -> Iterator[Path]:
-    for node in ast.walk(tree):
+    """Files that code imports, wherever it does; what is imported for types alone runs nothing."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
         for name in names:
-            head, *rest = name.split(".")
-            if head == PACKAGE.name:
-                yield from _files_of(PACKAGE.joinpath(*rest))
+            yield from _files_of(name)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
-def _files_of(module: Path) -> Iterator[Path]:
-    if module.with_suffix(".py").is_file():
-        yield module.with_suffix(".py")
-    elif module == PACKAGE:
-        yield module / "__init__.py"
-    elif (module / "__init__.py").is_file():
-        # A sub-package may choose among its files at run time (tasks.load_task): take them all.
-        yield from module.glob("*.py")
+def _files_of(name: str) -> Iterator[Path]:
+    """Files that `import name` runs: the module, and the __init__ of each package that it lies in."""
+    head, *rest = name.split(".")
+    if head != PACKAGE.name:
+        return
+    for depth in range(len(rest) + 1):
+        path = PACKAGE.joinpath(*rest[:depth])
+        candidates = (path / "__init__.py", path.with_suffix(".py"))
+        yield from (candidate for candidate in candidates if candidate.is_file())
+
+
+def _data_files(module: Path, tree: ast.Module) -> Iterator[Path]:
+    """Files of data that a module names in its code and that lie beside it, or in a folder beside it."""
+    for node in ast.walk(tree):
+        name = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(name, str) and name.endswith(_DATA) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name):
+            yield from (path for path in (module.parent / name, *module.parent.glob(f"*/{name}")) if path.is_file())

@@ -1,9 +1,10 @@
-"""One job: papermill runs one notebook, and its status is written last."""
+"""One job: papermill runs one notebook, in a kernel of this very interpreter, and its status is written last."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import fcntl
 import os
 import re
@@ -15,21 +16,46 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from extrabitter import runs as artifacts
-from extrabitter import page_footers
-from extrabitter.runs import Status
+from extrabitter import runs
+from extrabitter.digests import file_sha256
 from extrabitter.params import ParameterError, StageParameters
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, Job, Plan
+from extrabitter.runs import Status
 
 # Errors of ours are one line already; the name of any other is needed to understand its message.
 _SELF_EXPLAINING = {"ParameterError", "TableError", "ArtifactError", "CheckpointError", "CompetenceError"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# What a notebook may find on the way and must not: settings of the person whose machine this is.
+_FORGOTTEN = ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "PYTHONSTARTUP", "MATPLOTLIBRC", "MPLBACKEND")
 
 
 class NotebookError(RuntimeError):
     """A notebook stopped with an error; the message is one line."""
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts notebooks in the interpreter that runs this program, whatever kernels are installed beside it."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The only kernel there is: without the reader's own IPython settings, which could change a result."""
+        settings = os.path.abspath("_build/ipython")
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command += [f"--ipython-dir={settings}", "--HistoryManager.enabled=False"]
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+
+def find_job(plan: Plan, key: str) -> Job:
+    """Return the job of that name; ParameterError names the nearest where there is none."""
+    if key in plan.jobs:
+        return plan.jobs[key]
+    near = difflib.get_close_matches(key, plan.jobs, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "`extrabitter plan` lists them"
+    raise ParameterError(f"job = {key!r}: not in profile {plan.profile.name}; {hint}")
 
 
 def run_job(plan: Plan, key: str) -> Status:
@@ -38,31 +64,32 @@ def run_job(plan: Plan, key: str) -> Status:
     Whatever an earlier attempt left is removed first, so that a failure leaves nothing that looks finished.
     Returns the status; an error of this program itself is raised instead, and no status is written.
     """
-    if key not in plan.jobs:
-        raise ParameterError(
-            f"job = {key!r}: not in profile {plan.profile.name}; it has {', '.join(plan.jobs)}"
-        )
-    job = plan.jobs[key]
+    job = find_job(plan, key)
     run_dir = plan.root / job.run_dir
     started = time.monotonic()
     try:
         with _exclusive(run_dir):
             _clear(run_dir)
+            made_from = plan.made_from(job)
+            inputs: dict[str, str] = {}
             try:
                 _check_inputs(plan, job)
+                inputs = plan.weights(job)
                 check_notebook(plan.root / job.notebook, job.parameters)
                 _show_gpus(job.resources.gpus)
                 executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
                 _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
-                if artifacts.read_manifest(run_dir) is None:
+                if runs.read_manifest(run_dir) is None:
                     raise NotebookError(f"{job.notebook} ended without a complete run in {job.run_dir}")
-                status = Status("ok", wall_s=round(time.monotonic() - started, 1))
-            except (NotebookError, ParameterError, artifacts.ArtifactError) as error:
+                left = (run_dir / runs.MANIFEST, executed)
+                files = {path.relative_to(run_dir.parent).as_posix(): file_sha256(path) for path in left}
+                status = Status("ok", "", _since(started), job.experiment, made_from, inputs, files)
+            except (NotebookError, ParameterError, runs.ArtifactError) as error:
                 _clear(run_dir)
-                status = Status("failed", str(error), round(time.monotonic() - started, 1))
-            artifacts.write_status(run_dir, status)
+                status = Status("failed", str(error), _since(started), job.experiment, made_from, inputs)
+            runs.write_status(run_dir, status)
     except OSError as error:
-        raise artifacts.ArtifactError(
+        raise runs.ArtifactError(
             f"run_dir = {str(job.run_dir)!r}: cannot be written ({error.strerror}); "
             "give a folder that can be created"
         ) from None
@@ -76,40 +103,44 @@ def run_job(plan: Plan, key: str) -> Status:
 def run_chapter(book: Book, chapter: str) -> None:
     """Run one chapter notebook of a book; NotebookError when it fails, and then there is no page of it.
 
-    The page gets its name only when it is whole, so that a killed run leaves none that looks finished.
+    It works in a folder of its own. When it is whole, its page, figures and tables take their names, and its status
+    is written last, so that a killed run leaves nothing that looks finished.
     """
-    root, folder = book.plan.root, book.plan.root / book.output_dir
+    root, folder = book.root, book.root / book.output_dir
     notebook = CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
     if not (root / notebook).is_file():
         raise ParameterError(f"chapter = {chapter!r}: unknown; must be one of {', '.join(book.chapters)}")
     started = time.monotonic()
-    parameters = {
-        "results_dir": str(book.results_dir),
-        "output_dir": str(book.output_dir),
-        "profile": book.profile.name,
-    }
+    partial = book.output_dir / f".{chapter}.partial"
+    parameters = {"results_dir": str(book.results_dir), "runs_dir": book.runs_dir, "output_dir": str(partial)}
     unknown = papermill.inspect_notebook(str(root / notebook)).keys() ^ parameters.keys()
     if unknown:
         raise ParameterError(
-            f"{notebook}: must have the parameters {', '.join(parameters)}; check {', '.join(unknown)}"
+            f"{notebook}: must have the parameters {', '.join(parameters)}; check {', '.join(sorted(unknown))}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     page, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
-    partial, log = folder / f".{chapter}.partial.ipynb", folder / f"{chapter}.log"
-    for left_over in (partial, failed):
+    for left_over in (runs.status_path(folder / chapter), page, failed):
         left_over.unlink(missing_ok=True)
-    os.environ[page_footers.COMMANDS] = page_footers.commands_from_clone(book, chapter)
+    shutil.rmtree(root / partial, ignore_errors=True)
+    (root / partial).mkdir(parents=True)
+    made_from = book.chapter_made_from(chapter)
+    executed = root / partial / page.name
     try:
-        _papermill(root, notebook, partial, log, parameters, f"chapter {chapter}")
+        _papermill(root, notebook, executed, folder / f"{chapter}.log", parameters, f"chapter {chapter}")
     except NotebookError as error:
-        page.unlink(missing_ok=True)
-        if partial.exists():  # not if papermill failed before it wrote anything
-            partial.replace(failed)
+        if executed.exists():  # not if papermill failed before it wrote anything
+            executed.replace(failed)
+        shutil.rmtree(root / partial)
         raise NotebookError(f"chapter {chapter}: {error}") from None
-    finally:
-        os.environ.pop(page_footers.COMMANDS)
-    partial.replace(page)
-    print(f"finished chapter {chapter}: ok in {time.monotonic() - started:.1f} s")
+    files = {}
+    for path in sorted(path for path in (root / partial).rglob("*") if path.is_file()):
+        name = path.relative_to(root / partial)
+        files[name.as_posix()] = file_sha256(path)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(folder / name)
+    shutil.rmtree(root / partial)
+    runs.write_status(folder / chapter, Status("ok", "", _since(started), made_from=made_from, files=files))
+    print(f"finished chapter {chapter}: ok in {_since(started):.1f} s")
 
 
 def check_notebook(notebook: Path, parameters: StageParameters) -> None:
@@ -135,6 +166,10 @@ def check_notebook(notebook: Path, parameters: StageParameters) -> None:
             )
 
 
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
 def _show_gpus(count: int) -> None:
     """Let a job see as many GPUs as it asked for: with more, a trainer of one process would spread over them.
 
@@ -146,7 +181,7 @@ def _show_gpus(count: int) -> None:
 
 def _check_inputs(plan: Plan, job: Job) -> None:
     for key in job.inputs:
-        status = artifacts.read_status(plan.root / plan.jobs[key].run_dir)
+        status = runs.read_status(plan.root / plan.jobs[key].run_dir)
         if status is None:
             raise ParameterError(f"input not made yet: {key}")
         if status.state == "failed":
@@ -155,19 +190,25 @@ def _check_inputs(plan: Plan, job: Job) -> None:
         given = getattr(job.parameters, name, "")
         if given:
             with contextlib.chdir(plan.root):
-                if not artifacts.is_hub_id(job.parameters, given):
-                    artifacts.find_checkpoint(name, given)
+                if not runs.is_hub_id(job.parameters, given):
+                    runs.find_checkpoint(name, given)
 
 
 def _papermill(
     root: Path, notebook: Path, executed: Path, log_path: Path, parameters: dict[str, Any], label: str
 ) -> None:
-    """Run root/notebook with the root as working folder; leave the executed notebook and a log of its output."""
+    """Run root/notebook with the root as working folder; leave the executed notebook and a log of its output.
+
+    The log ends with the whole traceback of an error, of which the NotebookError is one line.
+    """
     threads = str(parameters.get("threads", 1))
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
+    os.environ |= {"MPLCONFIGDIR": str(root / "_build" / "matplotlib")}
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    for name in _FORGOTTEN:
+        os.environ.pop(name, None)
     with contextlib.chdir(root), open(log_path, "w", encoding="utf-8") as log:
         try:
             papermill.execute_notebook(
@@ -178,10 +219,13 @@ def _papermill(
                 progress_bar=False,
                 stdout_file=_Tee(log, label),
                 stderr_file=log,
+                kernel_manager_class=OwnKernel,
             )
         except PapermillExecutionError as error:
+            log.write("\n" + _COLOURS.sub("", "\n".join(error.traceback)) + "\n")
             raise NotebookError(_one_line(error)) from None
         except (RuntimeError, OSError) as error:  # the kernel died, or did not start
+            log.write(f"\n{type(error).__name__}: {error}\n")
             raise NotebookError(f"{notebook}: {type(error).__name__}: {error}".splitlines()[0]) from None
 
 
@@ -221,7 +265,7 @@ def _exclusive(run_dir: Path) -> Iterator[None]:
 
 def _clear(run_dir: Path) -> None:
     """Remove a run's folder, its status and what killed attempts left; log and notebook stay to be read."""
-    artifacts.status_path(run_dir).unlink(missing_ok=True)
+    runs.status_path(run_dir).unlink(missing_ok=True)
     if run_dir.exists():
         shutil.rmtree(run_dir)
-    artifacts.remove_partial(run_dir)
+    runs.remove_partial(run_dir)

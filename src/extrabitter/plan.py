@@ -1,79 +1,50 @@
-"""A profile becomes a list of jobs: which runs there are, what each reads, and whether it is stale."""
+"""A profile becomes jobs: which runs there are, what each reads, and whether it has to be made.
+
+A job's key is <task>/<stage>/<arm>/seed=<k>, which is also where its run lies below runs/<profile>. Whether a run is up
+to date hangs on content alone: what it was made from, what it left, and the weights that it read.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field
-
-from extrabitter.runs import CHECKSUMS, MANIFEST, read_status
-from extrabitter.params import (
-    STAGES,
-    ParameterError,
-    StageParameters,
-    StrictModel,
-    stage_parameters,
-    validate,
+from extrabitter import runs
+from extrabitter.digests import (
+    PACKAGE,
+    REPOSITORY,
+    STAGE_NOTEBOOKS,
+    code_digest,
+    file_sha256,
+    files_sha256,
+    package_versions,
+    registered_tasks,
 )
-from extrabitter.digests import REPOSITORY, STAGE_NOTEBOOKS, code_digest, file_sha256, package_versions
+from extrabitter.params import STAGES, ParameterError, StageParameters, stage_parameters
+from extrabitter.profiles import Profile, Resources, Stage, load_profile
+from extrabitter.runs import CHECKSUMS, read_status, status_path
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
+# What chapters read: committed results, of the edition where they are there, else those that stand in for it.
+_RESULTS = (Path("results/edition"), Path("results/interim"))
 _CHAPTER_RUNS = Path("_build/chapters")
-_GIVEN_BY_THE_JOB = {"run_dir", "arm", "seed"}
-_WITHOUT_ESTIMATE_S = 60.0
-
-
-class Resources(StrictModel):
-    """What one run asks of a cluster, or of a machine with GPUs; cores are the profile's `threads`."""
-
-    gpus: int = Field(0, ge=0, le=64, description="GPUs")
-    memory_mb: int = Field(4_000, ge=100, description="main memory, in megabytes")
-    minutes: int = Field(120, ge=1, description="wall time after which a cluster may stop it")
-
-
-class Stage(StrictModel):
-    """One stage of a profile: values all its arms share, and what each arm sets itself."""
-
-    estimate_s: float = Field(
-        _WITHOUT_ESTIMATE_S, gt=0, description="expected wall time of one run, in seconds"
-    )
-    resources: Resources = Field(default_factory=Resources, description="of one run")
-    defaults: dict[str, Any] = Field(default_factory=dict, description="parameters of every arm")
-    arms: dict[str, dict[str, Any] | None] = Field(
-        min_length=1, description="arm: its own parameters, and seeds"
-    )
-
-
-class Stages(StrictModel):
-    """The stages a profile may have."""
-
-    base_model: Stage | None = None
-    sft_priming: Stage | None = None
-    grpo: Stage | None = None
-    behaviour_evaluation: Stage | None = None
-    will_it_choke: Stage | None = None
-
-
-class Profile(StrictModel):
-    """What to run: arms, seeds and sizes."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the file's name without .yaml")
-    description: str = Field(min_length=1, description="one sentence for the reader")
-    seeds: list[int] = Field(min_length=1, description="root seeds of every arm that sets none itself")
-    threads: int = Field(1, ge=1, le=64, description="CPU threads of a job")
-    stages: Stages
+_HTML = Path("_build/html")
+# What the pipeline says of an arm, and no stage is told.
+EXPERIMENT = "taste_test"  # of an arm that names none
+_OF_THE_PIPELINE = ("seeds", "experiment")
+_GIVEN_BY_THE_JOB = ("run_dir", "task", "arm", "seed", "overwrite")
 
 
 @dataclass(frozen=True)
 class Job:
     """One run to make; `inputs` are the keys of the jobs whose checkpoints it reads."""
 
+    task: str
     stage: str
     arm: str
     seed: int
@@ -82,16 +53,22 @@ class Job:
     inputs: tuple[str, ...]
     estimate_s: float
     resources: Resources
+    experiment: str = EXPERIMENT
 
     @property
     def key(self) -> str:
-        """Name of the job: stage/arm/seed=<k>, which is also where its folder lies."""
-        return f"{self.stage}/{self.arm}/seed={self.seed}"
+        """Name of the job: task/stage/arm/seed=<k>."""
+        return f"{self.task}/{self.stage}/{self.arm}/seed={self.seed}"
 
     @property
     def notebook(self) -> Path:
         """The stage notebook, relative to the root."""
         return STAGE_NOTEBOOKS / f"{self.stage}.ipynb"
+
+    @property
+    def source(self) -> str:
+        """The checkpoint that it starts from or measures; empty if none."""
+        return str(getattr(self.parameters, "init_from", "") or getattr(self.parameters, "checkpoint", ""))
 
 
 @dataclass(frozen=True)
@@ -100,22 +77,30 @@ class Plan:
 
     profile: Profile
     root: Path
-    results_dir: Path
+    runs_dir: Path
     jobs: dict[str, Job]
 
-    def digests(self) -> dict[str, str]:
-        """Hash, by job, what makes its run stale: parameters, code with its imports, packages, a given checkpoint."""
-        packages = json.dumps(package_versions())
-        notebooks = {job.notebook for job in self.jobs.values()}  # few, and each takes a moment to parse
-        code = {notebook: code_digest(self.root / notebook) for notebook in notebooks}
-        texts = {
-            key: json.dumps(job.parameters.model_dump(), sort_keys=True)
-            + code[job.notebook]
-            + packages
-            + _given_hashes(self.root, job)
-            for key, job in self.jobs.items()
+    def made_from(self, job: Job) -> dict[str, str]:
+        """Return hashes of what makes a job's run stale: parameters, code, packages, a checkpoint that no job makes."""
+        parameters = job.parameters.model_dump(exclude={"overwrite"})
+        return {
+            "parameters": _sha256(json.dumps(parameters, sort_keys=True)),
+            "code": _code_once(self.root / job.notebook, job.task),
+            "packages": _sha256(json.dumps(package_versions())),
+            "checkpoint": _sha256(_given_hashes(self.root, job)),
         }
-        return {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}
+
+    def weights(self, job: Job) -> dict[str, str]:
+        """Return the hashes of the weights that a job reads, as they are now, by the key of the job that made them."""
+        return {key: runs.weights_sha256(self.root / job.source) for key in job.inputs}
+
+    def states(self) -> dict[str, str]:
+        """Say of each job why it has to be made, in one line; empty if its run is up to date and whole."""
+        found: dict[str, str] = {}
+        for key, job in self.jobs.items():
+            again = [name for name in job.inputs if found[name]]
+            found[key] = self._state(job) or (f"reads {again[0]}, which is made again" if again else "")
+        return found
 
     def estimate(self, keys: Iterable[str], cores: int) -> float:
         """Estimate the wall time of these jobs on `cores` cores, in seconds, by scheduling them greedily."""
@@ -136,166 +121,175 @@ class Plan:
             ends[key] = job.estimate_s + max((ends[name] for name in job.inputs), default=0.0)
         return max(ends, key=lambda key: ends[key])
 
-
-def load_profile(name: str, root: Path = REPOSITORY) -> Profile:
-    """Read profiles/<name>.yaml; raise ParameterError with one line when it is absent or wrong."""
-    folder = root / "profiles"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none"
-        raise ParameterError(f"profile = {name!r}: unknown; must be one of {known}")
-    return read_profile(path, name)
-
-
-def read_profile(path: Path, name: str) -> Profile:
-    """Read a profile file that must carry the given name."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        first_line = " ".join(str(error).split())
-        raise ParameterError(f"profile {name}: {path.name} is not YAML ({first_line})") from None
-    if not isinstance(values, Mapping):
-        raise ParameterError(f"profile {name}: {path.name} must be a mapping with name, seeds, stages ...")
-    profile = validate(Profile, values, f"profile {name}")
-    if profile.name != name:
-        raise ParameterError(
-            f"profile {name}: name = {profile.name!r}: must be {name!r}, as the file is called"
-        )
-    return profile
-
-
-def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
-    """Turn a profile into jobs; raise ParameterError with one line for anything in it that cannot be run."""
-    profile = load_profile(name, root)
-    results_dir = Path("runs") / name
-    jobs = {key: _with_known_time(job, root) for key, job in planned_jobs(profile, results_dir).items()}
-    return Plan(profile, root, results_dir, _inputs_first(name, jobs))
-
-
-def planned_jobs(profile: Profile, results_dir: Path) -> dict[str, Job]:
-    """Return the jobs that a profile asks for, by key; ParameterError with one line for one that cannot be run."""
-    jobs: dict[str, Job] = {}
-    for stage in STAGES:
-        section: Stage | None = getattr(profile.stages, stage)
-        for arm, own in (section.arms if section else {}).items():
-            for seed in _seeds(profile, stage, arm, own or {}):
-                assert section is not None
-                job = _make_job(profile, results_dir, section, stage, arm, own or {}, seed)
-                jobs[job.key] = job
-    return jobs
+    def _state(self, job: Job) -> str:
+        run_dir = self.root / job.run_dir
+        status = read_status(run_dir)
+        if status is None:
+            return "not finished" if run_dir.exists() else "not made"
+        made_from = self.made_from(job)
+        if changed := [name for name in made_from if status.made_from.get(name) != made_from[name]]:
+            return f"other {', '.join(changed)}"
+        if status.state == "failed":
+            return f"failed: {status.reason}"
+        if what := runs.damage(run_dir, status):
+            return f"damaged: {what}"
+        weights = self.weights(job)
+        other = [key for key in weights if status.inputs.get(key) != weights[key]]
+        return f"read other weights of {other[0]}" if other else ""
 
 
 @dataclass(frozen=True)
 class Book:
-    """A book to build: its plan, the results its chapters read, and where the chapters' runs go."""
+    """A book to build: chapters that read committed results, and the runs of a plan, if it has any, beside them."""
 
     plan: Plan
     results_dir: Path
-    output_dir: Path
-    published: bool
 
     @property
     def name(self) -> str:
-        """What the book's folders below _build are called: its results' folder, so that no two share one."""
-        return self.results_dir.name
+        """What the book's folders below _build are called."""
+        return self.plan.profile.name
+
+    @property
+    def root(self) -> Path:
+        """Folder that all other paths are relative to."""
+        return self.plan.root
+
+    @property
+    def runs_dir(self) -> str:
+        """Folder of the reader's own runs; empty for the published book."""
+        return str(self.plan.runs_dir) if self.plan.jobs else ""
+
+    @property
+    def output_dir(self) -> Path:
+        """Where executed chapters lie, with the figures and tables that they made."""
+        return _CHAPTER_RUNS / self.name
+
+    @property
+    def index(self) -> Path:
+        """Where the book's first page lies: each book has a folder of its own, so that none overwrites another."""
+        return self.root / _HTML / self.name / "index.html"
 
     @property
     def chapters(self) -> list[str]:
         """Names of the chapter notebooks; every book has all of them."""
-        return sorted(path.stem for path in (self.plan.root / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
+        return sorted(path.stem for path in (self.root / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
 
-    @property
-    def profile(self) -> Profile:
-        """The profile the book is built from."""
-        return self.plan.profile
+    def reads_runs(self, chapter: str) -> bool:
+        """Whether a chapter reads runs and results; its notebook's metadata say so where it does not."""
+        return bool(self._metadata(chapter).get("reads_runs", True))
 
     def chapter_inputs(self, chapter: str) -> list[str]:
         """Keys of the jobs a chapter waits for: all of them, or none if it reads no runs."""
         return list(self.plan.jobs) if self.reads_runs(chapter) else []
 
-    def reads_runs(self, chapter: str) -> bool:
-        """Whether a chapter reads runs; its notebook's metadata say so where it does not."""
-        notebook = self.plan.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        return bool(_metadata(notebook).get("reads_runs", True))
+    def chapter_made_from(self, chapter: str) -> dict[str, str]:
+        """Return hashes of a chapter's source, prose too, of its code, and of the files and results that it reads."""
+        notebook = self.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        given = {}
+        for pattern in self._metadata(chapter).get("reads_files", []):
+            files = sorted(path for path in self.root.glob(pattern) if path.is_file())
+            given[pattern] = [file_sha256(path) for path in files]
+        made_from = {"notebook": file_sha256(notebook), "code": _code_once(notebook, *registered_tasks())}
+        made_from |= {"files": _sha256(json.dumps(given)), "packages": _sha256(json.dumps(package_versions()))}
+        if self.reads_runs(chapter):
+            ended = [status_path(self.root / job.run_dir) for job in self.plan.jobs.values()]
+            statuses = [file_sha256(path) if path.is_file() else "" for path in ended]
+            made_from["runs"] = _sha256(json.dumps(statuses))
+            made_from["results"] = _sha256(json.dumps(_results_sha256(self.root / self.results_dir)))
+        return made_from
+
+    def made_from(self) -> dict[str, str]:
+        """Return hashes of what the built book is made from: pages, settings, executed chapters, the code of pages."""
+        root, chapters = self.root, self.root / self.output_dir
+        settings = [root / name for name in ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")]
+        return {
+            "pages": _sha256(json.dumps(files_sha256(root / "book"))),
+            "settings": _sha256(json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])),
+            "chapters": _sha256(json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})),
+            "code": _sha256(json.dumps(files_sha256(PACKAGE / "pages"))),
+        }
+
+    def states(self, jobs: Mapping[str, str]) -> dict[str, str]:
+        """Say of each chapter, and of "book", why it has to be made; `jobs` says so of the runs."""
+        found = {}
+        for chapter in self.chapters:
+            base = self.root / self.output_dir / chapter
+            waits = any(jobs[key] for key in self.chapter_inputs(chapter))
+            made_from = functools.partial(self.chapter_made_from, chapter)
+            found[f"chapter {chapter}"] = "runs are made again" if waits else _page_state(base, made_from)
+        again = any(found.values())
+        found["book"] = "chapters are made again" if again else _page_state(self.index.parent, self.made_from)
+        return found
+
+    def _metadata(self, chapter: str) -> dict[str, Any]:
+        """Return what a chapter says of itself: `reads_runs` (default true), `reads_files`, patterns below the root."""
+        notebook = self.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
+        metadata: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+        return metadata.get("extrabitter", {})
 
 
-def make_book(name: str, root: Path = REPOSITORY, published: str = "") -> Book:
-    """Describe the book of a profile, or with `published` that of a committed results folder.
-
-    A published folder, e.g. results/reference, has the layout of runs/<profile> and the profile it was
-    made from beside its runs, as profile.yaml; nothing is trained for it.
-    """
-    if not published:
-        plan = make_plan(name, root)
-        return Book(plan, plan.results_dir, _CHAPTER_RUNS / name, published=False)
-    results_dir = Path(published)
-    path = root / results_dir / "profile.yaml"
-    if not path.is_file():
-        raise ParameterError(
-            f"published = {published!r}: no results there; it must hold profile.yaml and runs"
-        )
-    profile = read_profile(path, results_dir.name)
-    plan = Plan(profile, root, results_dir, {})
-    return Book(plan, results_dir, _CHAPTER_RUNS / "published" / results_dir.name, published=True)
+def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
+    """Turn a profile into jobs; raise ParameterError with one line for anything in it that cannot be run."""
+    profile = load_profile(name, root)
+    runs_dir = Path("runs") / name
+    jobs = {key: _with_known_time(job, root) for key, job in planned_jobs(profile, runs_dir).items()}
+    return Plan(profile, root, runs_dir, _inputs_first(name, jobs))
 
 
-def chapter_digest(book: Book, chapter: str) -> str:
-    """Hash the whole source of a chapter notebook, prose too, the code it imports, and files its metadata name.
-
-    No job makes published results, so that of those the hashes of profile, manifests and statuses count too.
-    """
-    root = book.plan.root
-    notebook = root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-    digest = hashlib.sha256(notebook.read_bytes() + code_digest(notebook).encode())
-    for name in _metadata(notebook).get("reads_files", []):
-        given = sorted(path for path in root.glob(name) if path.is_file())
-        digest.update(f"{name} {[file_sha256(path) for path in given] or 'absent'}\n".encode())
-    if book.published:
-        results = root / book.results_dir
-        for pattern in ("profile.yaml", f"*/*/seed=*/{MANIFEST}", "*/*/seed=*.status.json"):
-            for path in sorted(results.glob(pattern)):
-                digest.update(f"{path.relative_to(results)} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()
+def make_book(name: str, root: Path = REPOSITORY) -> Book:
+    """Describe the book of a profile, or for "" the published one, for which nothing is run."""
+    results = next((path for path in _RESULTS if (root / path).is_dir()), _RESULTS[0])
+    if name:
+        return Book(make_plan(name, root), results)
+    # Not validated: a profile without tasks is no file that anyone could write.
+    said = {"name": "published", "description": "The committed results, with no run of your own."}
+    profile = Profile.model_construct(**said, seeds=[], threads=1, tasks={})
+    return Book(Plan(profile, root, Path("runs/published"), {}), results)
 
 
-def _metadata(chapter: Path) -> dict[str, Any]:
-    """Return what a chapter says of itself: `reads_runs` (default true) and `reads_files`, patterns below the root."""
-    metadata: dict[str, Any] = json.loads(chapter.read_text(encoding="utf-8"))["metadata"]
-    return metadata.get("extrabitter", {})
+def planned_jobs(profile: Profile, runs_dir: Path) -> dict[str, Job]:
+    """Return the jobs that a profile asks for, by key; ParameterError with one line for one that cannot be run."""
+    jobs: dict[str, Job] = {}
+    known = registered_tasks()
+    for task, section in profile.tasks.items():
+        if task not in known:
+            raise ParameterError(
+                f"profile {profile.name}: task = {task!r}: unknown; must be one of {', '.join(known)}"
+            )
+        for stage_name in STAGES:
+            stage: Stage | None = getattr(section.stages, stage_name)
+            for arm, own in (stage.arms if stage else {}).items():
+                assert stage is not None
+                values = {"seeds": profile.seeds, "threads": profile.threads, **stage.defaults, **(own or {})}
+                for seed in _seeds(f"profile {profile.name}: {task}.{stage_name}.{arm}", values):
+                    job = _make_job(profile, runs_dir, stage, (task, stage_name, arm, seed), values)
+                    jobs[job.key] = job
+    return jobs
 
 
-def _given_hashes(root: Path, job: Job) -> str:
-    """Return the hashes of a checkpoint that no job makes, such as a shipped model; empty without them."""
-    given = getattr(job.parameters, "init_from", "") or getattr(job.parameters, "checkpoint", "")
-    sums = root / given / CHECKSUMS
-    return sums.read_text(encoding="utf-8") if given and not job.inputs and sums.is_file() else ""
-
-
-def _seeds(profile: Profile, stage: str, arm: str, own: Mapping[str, Any]) -> list[int]:
-    seeds = own.get("seeds", profile.seeds)
-    where = f"profile {profile.name}: {stage}.{arm}"
+def _seeds(where: str, values: Mapping[str, Any]) -> list[int]:
+    seeds = values["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise ParameterError(f"{where}: seeds = {seeds!r}: must be a list of integers")
     return seeds
 
 
 def _make_job(
-    profile: Profile,
-    results_dir: Path,
-    section: Stage,
-    stage: str,
-    arm: str,
-    own: Mapping[str, Any],
-    seed: int,
+    profile: Profile, runs_dir: Path, section: Stage, names: tuple[str, str, str, int], given: Mapping[str, Any]
 ) -> Job:
-    where = f"profile {profile.name}: {stage}.{arm}"
-    values = {"threads": profile.threads, **section.defaults, **own}
-    values.pop("seeds", None)
-    for name in _GIVEN_BY_THE_JOB & values.keys():
-        raise ParameterError(f"{where}: {name} = {values[name]!r}: is set by the pipeline; remove it")
+    task, stage, arm, seed = names
+    where = f"profile {profile.name}: {task}.{stage}.{arm}"
+    experiment = given.get("experiment", EXPERIMENT)
+    if not (isinstance(experiment, str) and experiment.isidentifier()):
+        raise ParameterError(f"{where}: experiment = {experiment!r}: must be a name of letters, digits and _")
+    values = {name: value for name, value in given.items() if name not in _OF_THE_PIPELINE}
+    for name in _GIVEN_BY_THE_JOB:
+        if name in values:
+            raise ParameterError(f"{where}: {name} = {values[name]!r}: is set by the pipeline; remove it")
     inputs = []
     for name in ("init_from", "checkpoint"):
-        path, key = _resolve(values.get(name), results_dir, seed)
+        path, key = _resolve(values.get(name), runs_dir, task, seed)
         if key is not None:
             if values.get("revision"):
                 raise ParameterError(
@@ -303,23 +297,25 @@ def _make_job(
                 )
             values[name] = path
             inputs.append(key)
-    run_dir = results_dir / stage / arm / f"seed={seed}"
+    run_dir = runs_dir / task / stage / arm / f"seed={seed}"
+    identity = {"run_dir": str(run_dir), "task": task, "arm": arm, "seed": seed}
     try:
-        parameters = stage_parameters(stage, {**values, "run_dir": str(run_dir), "arm": arm, "seed": seed})
+        parameters = stage_parameters(stage, {**values, **identity})
     except ParameterError as error:
         line = str(error).removeprefix(f"{stage}: ")
         raise ParameterError(f"{where}: {line}") from None
-    return Job(stage, arm, seed, run_dir, parameters, tuple(inputs), section.estimate_s, section.resources)
+    cost = (section.estimate_s, section.resources)
+    return Job(task, stage, arm, seed, run_dir, parameters, tuple(inputs), *cost, experiment)
 
 
-def _resolve(reference: Any, results_dir: Path, seed: int) -> tuple[Any, str | None]:
+def _resolve(reference: Any, runs_dir: Path, task: str, seed: int) -> tuple[Any, str | None]:
     """Turn "<stage>/<arm>[/checkpoint-<step>]" into a path and the job behind it; leave all else alone."""
     stage, _, rest = str(reference).partition("/")
     if stage not in STAGES:
         return reference, None
     arm, _, checkpoint = rest.partition("/")
-    key = f"{stage}/{arm}/seed={seed}"
-    return str(results_dir / key / (checkpoint or "checkpoint")), key
+    key = f"{task}/{stage}/{arm}/seed={seed}"
+    return str(runs_dir / key / (checkpoint or "checkpoint")), key
 
 
 def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
@@ -327,10 +323,10 @@ def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
     for job in jobs.values():
         for key in job.inputs:
             if key not in jobs or job.inputs == (job.key,) or not _trains(jobs[key]):
-                arms = sorted({f"{other.stage}/{other.arm}" for other in jobs.values() if _trains(other)})
+                arms = [f"{other.stage}/{other.arm}" for other in jobs.values() if _trains(other)]
                 raise ParameterError(
-                    f"profile {name}: {job.stage}.{job.arm} reads {key}, which no other arm makes; "
-                    f"there are {', '.join(arms)}"
+                    f"profile {name}: {job.task}.{job.stage}.{job.arm} reads {key}, which no other arm makes; "
+                    f"there are {', '.join(sorted(set(arms)))}"
                 )
     ordered: dict[str, Job] = {}
     while len(ordered) < len(jobs):
@@ -351,6 +347,40 @@ def _trains(job: Job) -> bool:
 def _with_known_time(job: Job, root: Path) -> Job:
     """Replace the profile's guess by the wall time of the run's last execution, where there was one."""
     status = read_status(root / job.run_dir)
-    if status is None or status.state != "ok":
-        return job
-    return Job(**{**vars(job), "estimate_s": status.wall_s})
+    return replace(job, estimate_s=status.wall_s) if status and status.state == "ok" else job
+
+
+def _given_hashes(root: Path, job: Job) -> str:
+    """Return the hashes of a checkpoint that no job makes, such as a shipped model; empty without them."""
+    sums = root / job.source / CHECKSUMS
+    return _text(sums) if job.source and not job.inputs else ""
+
+
+def _page_state(base: Path, made_from: Callable[[], dict[str, str]]) -> str:
+    """Say why a chapter or a book, whose status lies beside `base`, has to be made; empty if it has not."""
+    status = read_status(base)
+    if status is None:
+        return "not made"
+    now = made_from()
+    if changed := [name for name in now if status.made_from.get(name) != now[name]]:
+        return f"other {', '.join(changed)}"
+    return runs.altered(base.parent, status.files)
+
+
+@functools.cache
+def _code_once(notebook: Path, *tasks: str) -> str:
+    """Hash a notebook's code once for all of its runs: each takes a moment to parse."""
+    return code_digest(notebook, *tasks)
+
+
+@functools.cache
+def _results_sha256(results: Path) -> dict[str, str]:
+    return files_sha256(results)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

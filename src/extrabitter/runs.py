@@ -1,28 +1,34 @@
-"""Run folders: written under a temporary name, renamed when complete, invisible to readers until then."""
+"""Run folders: written under a temporary name, renamed when complete, invisible to readers until then.
+
+A run lies at runs/<profile>/<task>/<stage>/<arm>/seed=<k>/; beside it lie its executed notebook, its log and its
+status. The manifest holds a hash of each of its files, the status those of manifest and notebook and what the run was
+made from: what is cut, altered or lost later is found by content, never by the time of a file.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from extrabitter import digests as provenance
-from extrabitter import tables as records
+from extrabitter import digests, tables
 from extrabitter.params import STAGES, StageParameters
 
 # A model of a hub by its name, owner/model; a folder that is there goes before it.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
+WEIGHTS = "checkpoint/model.safetensors"
 
 
 class ArtifactError(RuntimeError):
@@ -45,12 +51,13 @@ class RunFolder:
     def create(cls, stage: str, parameters: StageParameters) -> RunFolder:
         """Make the temporary folder next to `parameters.run_dir`.
 
-        ArtifactError when it cannot be written, or when anything but a run stands at `run_dir`.
+        ArtifactError when it cannot be written, and when something stands at `run_dir` that this run may not
+        replace: anything that is no run, and a run of other parameters unless `parameters.overwrite`.
         """
         final = Path(parameters.run_dir).absolute()
         path = final.with_name(f".{final.name}.partial-{os.getpid()}")
         try:
-            _check_replaceable(stage, parameters.run_dir, final)
+            _check_replaceable(stage, parameters, final)
             remove_partial(final)
             path.mkdir(parents=True)
         except OSError as error:
@@ -67,30 +74,36 @@ class RunFolder:
 
     def write_table(self, name: str, df: pd.DataFrame) -> Path:
         """Write one of the run's tables, checked against its schema."""
-        return records.write_table(self.path / f"{name}.parquet", name, df)
+        return tables.write_table(self.path / f"{name}.parquet", name, df)
 
     def finish(self) -> Path:
         """Write the manifest, flush everything to disk and rename the folder into place."""
+        files = digests.files_sha256(self.path)
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.stage,
+            "task": self.parameters.task,
             "arm": self.parameters.arm,
             "seed": self.parameters.seed,
-            "parameters": self.parameters.model_dump(),
+            "parameters": self.parameters.model_dump(exclude={"overwrite"}),
             **_provenance(self.stage, self.parameters),
             "model": self.model,
             "wall_s": round(time.monotonic() - self.started, 3),
-            "peak_rss_mb": round(provenance.peak_rss_mb(), 1),
-            "files": _file_hashes(self.path),
+            "peak_rss_mb": round(digests.peak_rss_mb(), 1),
+            "result_sha256": result_sha256(self.path, files),
+            "files": files,
         }
         write_json(self.path / MANIFEST, manifest)
         for path in self.path.rglob("*"):
             _fsync(path)
         _fsync(self.path)
-        _check_replaceable(self.stage, self.parameters.run_dir, self.final)
+        _check_replaceable(self.stage, self.parameters, self.final)
+        # The old run gives way by a rename too, so that a kill leaves one of them whole under some name.
+        replaced = self.final.with_name(f".{self.final.name}.partial-{os.getpid()}-replaced")
         if self.final.exists():
-            shutil.rmtree(self.final)
+            os.rename(self.final, replaced)
         os.rename(self.path, self.final)
+        shutil.rmtree(replaced, ignore_errors=True)
         _fsync(self.final.parent)
         return self.final
 
@@ -99,6 +112,7 @@ class RunFolder:
 class Run:
     """A complete run as readers see it."""
 
+    task: str
     stage: str
     arm: str
     seed: int
@@ -107,61 +121,98 @@ class Run:
 
     def table(self, name: str, without: Collection[str] = ()) -> pd.DataFrame:
         """Read one of the run's tables, but for the columns named in `without`."""
-        return records.read_table(self.path / f"{name}.parquet", name, without)
+        return tables.read_table(self.path / f"{name}.parquet", name, without)
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a job ended: state, a one-line reason when it failed, and its wall time."""
+    """How a job ended: state, a one-line reason when it failed, its wall time, and what it was made from.
+
+    `made_from` holds hashes of its parameters, code, packages and so on by name, `inputs` those of the weights that
+    it read, by the key of the job that made them, `files` those of what it left, by path relative to the status.
+    """
 
     state: Literal["ok", "failed"]
     reason: str = ""
     wall_s: float = 0.0
+    experiment: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_runs(root: str | Path, stage: str | None = None) -> list[Run]:
-    """List the complete runs below `root` (runs/<profile> or results/<name>), sorted by stage, arm, seed.
+def find_runs(root: str | Path, stage: str | None = None, task: str = "*") -> list[Run]:
+    """List the complete runs below `root` (runs/<profile>), sorted by task, stage, arm, seed.
 
-    A folder whose manifest is absent, of another schema version or in disagreement with its files does
-    not exist here.
+    A folder whose manifest is absent, of another schema version or in disagreement with its tables does not exist
+    here; checkpoints are checked by whoever loads them.
     """
     runs = []
     for name in [stage] if stage else STAGES:
-        for path in Path(root).glob(f"{name}/*/seed=*/"):
+        for path in Path(root).glob(f"{task}/{name}/*/seed=*/"):
             manifest = read_manifest(path)
             if manifest is not None and f"seed={manifest['seed']}" == path.name:
-                runs.append(Run(name, manifest["arm"], manifest["seed"], path, manifest))
-    return sorted(runs, key=lambda run: (list(STAGES).index(run.stage), run.arm, run.seed))
+                runs.append(Run(path.parts[-4], name, manifest["arm"], manifest["seed"], path, manifest))
+    return sorted(runs, key=lambda run: (run.task, list(STAGES).index(run.stage), run.arm, run.seed))
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Read and check a run folder's manifest; None when the folder is no complete run."""
+    """Read a run folder's manifest and check its tables; None when the folder is no complete run."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["schema_version"] != SCHEMA_VERSION:
-            return None
-        whole = all(provenance.file_sha256(path / name) == sha for name, sha in manifest["files"].items())
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        kept = {name: sha for name, sha in manifest["files"].items() if name.endswith(".parquet")}
+        return manifest if manifest["schema_version"] == SCHEMA_VERSION and not altered(path, kept) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return manifest if whole else None
 
 
-def collect_table(root: str | Path, stage: str, name: str, without: Collection[str] = ()) -> pd.DataFrame:
-    """Stack one table, but for columns `without`, over all complete runs of a stage; arm and seed in front.
+def altered(folder: Path, files: Mapping[str, str]) -> str:
+    """Say which of these files, given with their hashes, is not as it was: "x is missing"; empty when all are."""
+    for name, sha in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if digests.file_sha256(path) != sha:
+            return f"{name} is {'empty' if not path.stat().st_size else 'altered'}"
+    return ""
 
-    Runs that do not have the table are left out; without any, the result is empty but has its columns.
-    """
-    frames = []
-    for run in find_runs(root, stage):
-        if f"{name}.parquet" in run.manifest["files"]:
-            df = run.table(name, without)
-            df.insert(0, "arm", run.arm)
-            df.insert(1, "seed", run.seed)
-            frames.append(df)
-    if not frames:
-        columns = [column.name for column in records.SCHEMAS[name] if column.name not in without]
-        return pd.DataFrame(columns=["arm", "seed", *columns])
-    return pd.concat(frames, ignore_index=True)
+
+def damage(run_dir: Path, status: Status) -> str:
+    """Say what of a finished run is missing, empty or altered, by every hash that was kept; empty if it is whole."""
+    if found := altered(run_dir.parent, status.files):
+        return found
+    try:
+        manifest = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            return f"{MANIFEST} is of another edition"
+        return altered(run_dir, manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is missing or altered"
+
+
+def weights_sha256(checkpoint: Path) -> str:
+    """Return the recorded hash of a run's checkpoint, by its folder; "" where no manifest tells it."""
+    try:
+        files = json.loads((checkpoint.parent / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return str(files.get(f"{checkpoint.name}/{CHECKSUMS}") or files[f"{checkpoint.name}/model.safetensors"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def result_sha256(run_dir: Path, files: Collection[str]) -> str:
+    """Hash a run's tables without their wall times: the same parameters, machine and threads give the same hash."""
+    digest = hashlib.sha256()
+    for file in sorted(name for name in files if name.endswith(".parquet")):
+        name = file.removesuffix(".parquet")
+        timings = [column.name for column in tables.SCHEMAS[name] if column.unit == "s"]
+        table = tables.read_table(run_dir / file, name).drop(columns=timings)
+        digest.update(f"{name}\n{table.to_csv(index=False)}".encode())
+    return digest.hexdigest()
+
+
+def model_sha256(manifest: Mapping[str, Any]) -> str:
+    """Hash of the weights that a run made; empty if it made none."""
+    return str(manifest["files"].get(WEIGHTS) or "")
 
 
 def status_path(run_dir: Path) -> Path:
@@ -171,52 +222,50 @@ def status_path(run_dir: Path) -> Path:
 
 def write_status(run_dir: Path, status: Status) -> None:
     """Record how a job ended; written last, all or nothing."""
-    write_json(status_path(run_dir), vars(status))
+    write_json(status_path(run_dir), asdict(status))
 
 
 def read_status(run_dir: Path) -> Status | None:
-    """Read how a job ended; None when it has not ended."""
+    """Read how a job ended; None when it has not ended, or the record of it is damaged."""
     try:
         values = json.loads(status_path(run_dir).read_text(encoding="utf-8"))
-        return Status(values["state"], values["reason"], values["wall_s"])
-    except (OSError, ValueError, KeyError):
+        if values["state"] not in ("ok", "failed") or not isinstance(values["wall_s"], int | float):
+            return None
+        return Status(**values)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def find_statuses(root: str | Path) -> Iterator[tuple[str, str, int, Status]]:
-    """Yield stage, arm, seed and status of every job that ended below `root`, in order."""
+def find_statuses(root: str | Path) -> Iterator[tuple[str, str, str, int, Status]]:
+    """Yield task, stage, arm, seed and status of every job that ended below `root`, in order."""
     for stage in STAGES:
-        for path in sorted(Path(root).glob(f"{stage}/*/seed=*.status.json")):
+        for path in sorted(Path(root).glob(f"*/{stage}/*/seed=*.status.json")):
             run_dir = path.with_name(path.name.removesuffix(".status.json"))
             status = read_status(run_dir)
             if status is not None:
-                yield stage, path.parent.name, int(run_dir.name.removeprefix("seed=")), status
+                task, _, arm = path.parts[-4:-1]
+                yield task, stage, arm, int(run_dir.name.removeprefix("seed=")), status
 
 
 def find_checkpoint(name: str, text: str) -> Path:
     """Find a checkpoint folder and check its hashes; `name` is the parameter that gave it.
 
     A relative path is looked for below the working folder, then below the repository, so that
-    "models/absent" works from anywhere. ArtifactError with one line when it is missing or damaged.
+    "models/searcher" works from anywhere. ArtifactError with one line when it is missing or damaged.
     """
-    candidates = [Path(text), provenance.REPOSITORY / text]
+    candidates = [Path(text), digests.REPOSITORY / text]
     folder = next((path for path in candidates if (path / "config.json").is_file()), None)
     if folder is None:
         fetch = "; `make smollm2` fetches it" if "smollm2" in text else ""
         raise ArtifactError(
             f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{fetch}"
         )
-    checksums = folder / CHECKSUMS
-    if checksums.is_file():
-        for line in checksums.read_text(encoding="utf-8").splitlines():
-            expected, _, file = line.partition("  ")
-            path = folder / file
-            if not path.is_file():
-                raise ArtifactError(f"{name} = {text!r}: {file} is missing; {CHECKSUMS} lists it")
-            if provenance.file_sha256(path) != expected:
-                raise ArtifactError(
-                    f"{name} = {text!r}: {file} is corrupted; its hash must be {expected[:12]}..."
-                )
+    sums = folder / CHECKSUMS
+    if sums.is_file():
+        lines = (line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines())
+        listed = {file: sha for sha, _, file in lines}
+        if found := altered(folder, listed):
+            raise ArtifactError(f"{name} = {text!r}: {found}, by its {CHECKSUMS}")
     return folder
 
 
@@ -227,14 +276,14 @@ def is_hub_id(parameters: StageParameters, text: str) -> bool:
 
 def names_hub_model(text: str) -> bool:
     """Tell whether a text is owner/model and no folder of ours, be it there or missing."""
-    candidates = (Path(text), provenance.REPOSITORY / text)
+    candidates = (Path(text), digests.REPOSITORY / text)
     ours = text.partition("/")[0] in ("models", "results", "runs")
     return bool(HUB_ID.fullmatch(text)) and not ours and not any(path.is_dir() for path in candidates)
 
 
 def write_checksums(folder: Path) -> None:
     """Write the hashes of a checkpoint folder's files, which find_checkpoint holds against them."""
-    hashes = _file_hashes(folder)
+    hashes = digests.files_sha256(folder)
     hashes.pop(CHECKSUMS, None)
     text = "".join(f"{sha}  {name}\n" for name, sha in hashes.items())
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
@@ -244,60 +293,65 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _fsync(partial)
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _fsync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def remove_partial(final: Path) -> None:
     """Remove what killed runs left of a run folder; those of live processes stay."""
     for path in final.parent.glob(f".{final.name}.partial-*"):
-        pid = path.name.rpartition("-")[2]
+        pid = path.name.split(".partial-")[1].partition("-")[0]
         if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _check_replaceable(stage: str, run_dir: str, final: Path) -> None:
-    """Refuse a run folder that would take the place of something else: it is deleted when the run ends."""
-    if not final.exists() or (final.is_dir() and (_holds_run(final) or not any(final.iterdir()))):
+def _check_replaceable(stage: str, parameters: StageParameters, final: Path) -> None:
+    """Refuse to replace what was not made by this very run: a folder is replaced when the run ends."""
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
-    raise ArtifactError(
-        f"{stage}: run_dir = {run_dir!r}: holds something that is no run; "
-        "must be a new or empty folder, or an earlier run's with its manifest.json"
-    )
-
-
-def _holds_run(folder: Path) -> bool:
-    """Whether a stage's manifest lies there; the run's files need not be whole."""
+    where = f"{stage}: run_dir = {parameters.run_dir!r}"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest["stage"] in STAGES
+        manifest = json.loads((final / MANIFEST).read_text(encoding="utf-8"))
+        made_by, old = manifest["stage"], dict(manifest["parameters"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        made_by, old = "", {}
+    if made_by not in STAGES:
+        raise ArtifactError(f"{where}: holds something that is no run; must be a new or empty folder")
+    new = parameters.model_dump(exclude={"overwrite"})
+    # The same folder by another name is the same run.
+    differ = [name for name in sorted(new.keys() | old.keys()) if old.get(name) != new.get(name) and name != "run_dir"]
+    if parameters.overwrite or (made_by == stage and not differ):
+        return
+    what = f"a run of {made_by}" if made_by != stage else f"a run with {_difference(old, new, differ)}"
+    raise ArtifactError(f"{where}: holds {what}; give another folder, or overwrite = true to replace it")
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], names: list[str]) -> str:
+    first = names[0]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"other parameters ({first} = {old.get(first)!r}, not {new.get(first)!r}{more})"
 
 
 def _provenance(stage: str, parameters: StageParameters) -> dict[str, Any]:
-    root = provenance.REPOSITORY
-    notebook = root / provenance.STAGE_NOTEBOOKS / f"{stage}.ipynb"
+    root = digests.REPOSITORY
+    notebook = root / digests.STAGE_NOTEBOOKS / f"{stage}.ipynb"
     predictions = root / "book" / "predictions.md"
     source = getattr(parameters, "init_from", "") or getattr(parameters, "checkpoint", "")
     local = source and not is_hub_id(parameters, source)
     weights = find_checkpoint("init_from", source) / "model.safetensors" if local else None
     return {
-        **provenance.git_state(),
-        "code_sha256": provenance.code_digest(notebook) if notebook.is_file() else "",
-        "input_sha256": provenance.file_sha256(weights) if weights and weights.is_file() else "",
-        "predictions_sha256": provenance.file_sha256(predictions) if predictions.is_file() else "",
-        "packages": provenance.package_versions(),
-        "machine": provenance.machine(),
+        **digests.git_state(),
+        "code_sha256": digests.code_digest(notebook, parameters.task) if notebook.is_file() else "",
+        "input_sha256": digests.file_sha256(weights) if weights and weights.is_file() else "",
+        "predictions_sha256": digests.file_sha256(predictions) if predictions.is_file() else "",
+        "packages": digests.package_versions(),
+        "machine": digests.machine(),
         "threads": parameters.threads,
     }
-
-
-def _file_hashes(folder: Path) -> dict[str, str]:
-    """Hashes of all files below a folder, by path relative to it, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): provenance.file_sha256(path) for path in files}
 
 
 def _fsync(path: Path) -> None:

@@ -1,4 +1,9 @@
-"""`make book`: Snakemake does the work; this tells what will run, how it goes on, and where to look."""
+"""`make book`: Snakemake does the work; this tells what will run, how it goes on, and where to look.
+
+What has to be made is decided here, by content, before Snakemake starts: the status of all that is out of date is
+removed, and Snakemake makes what has none. The times of files are set to one and the same, so that neither a clock set
+back nor files from the future mean anything.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
-from extrabitter import runs as artifacts
+from extrabitter import runs
 from extrabitter.params import STAGES
 from extrabitter.plan import Book, Plan
-from extrabitter.pages.build import index_page
 
 _CHAPTER_S = 6.0
 _RENDER_S = 40.0
-_MESSAGE = re.compile(r"^Job \d+: (.+?)\s*$")
-_SAID = re.compile(r"^(  \w+/\w+/seed=\d+: |  chapter \w+: |finished chapter |error: )|WARNING: ")
+_EPOCH = 946_684_800  # 2000-01-01: older than anything that is made from now on
+_LOCK = "EXTRABITTER_LOCK"  # names the tree whose lock is held, to the Snakemake that works under it
+_SAID = re.compile(r"^(  \w+/\w+/\w+/seed=\d+: |  chapter \w+: |finished chapter |error: )|WARNING: ")
 _FINISHED = re.compile(r"^finished (\S+/\S+): ")
 
 
@@ -36,32 +40,64 @@ def build(book: Book, cores: int) -> int:
 
     Returns: the exit code, 0 only when nothing failed. The last line printed is the path to open.
     """
-    root = book.plan.root
-    with _only_one(root) as lock:
-        if not book.published:
-            _forget_failures(book.plan)
-            _set_aside_unplanned(book.plan)
-            _check_gpus(book.plan)
-        _unlock(book, cores)
-        todo = pending(book, cores)
+    _check_gpus(book.plan)
+    with only_one(book.root) as lock:
+        todo = prepare(book)
         _announce(book, todo, cores)
-        code = _run(book, [name for name in todo if name in book.plan.jobs], cores, lock)
-    failed = [] if book.published else failures(book.plan)
+        code = _run(book, [name for name in todo if name in book.plan.jobs], cores, lock) if todo else 0
+    failed = failures(book.plan)
     for key, reason in failed:
-        print(f"failed: {key}: {reason}")
-    print(index_page(book).resolve().as_uri() if code == 0 else f"no book; see {_log(book)}")
+        log = book.plan.jobs[key].run_dir.with_suffix(".log")
+        print(f"failed: {key}: {reason}" + f"; see {log}" * (book.root / log).is_file())
+    print(book.index.resolve().as_uri() if code == 0 else f"no book; see {_log(book)}")
     return 1 if failed or code else 0
 
 
-def pending(book: Book, cores: int) -> list[str]:
-    """Ask Snakemake what would run: keys of jobs, "chapter <name>", "book"."""
-    done = subprocess.run(
-        [*_command(book, cores), "--dry-run"], cwd=book.plan.root, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise ScheduleError((done.stderr or done.stdout).strip().splitlines()[-1])
-    found = [_MESSAGE.match(line) for line in (done.stdout + done.stderr).splitlines()]
-    return list(dict.fromkeys(match[1] for match in found if match))
+def pending(book: Book) -> dict[str, str]:
+    """Say what has to be made and why: keys of jobs, "chapter <name>", "book"."""
+    states = book.plan.states()
+    states |= book.states(states)
+    return {name: why for name, why in states.items() if why}
+
+
+def prepare(book: Book) -> list[str]:
+    """Remove the status of all that has to be made, so that Snakemake makes it; return its names.
+
+    Says in one line for each run that was damaged what was found. Call it under the lock of `only_one`.
+    """
+    todo = pending(book)
+    for key, job in book.plan.jobs.items():
+        run_dir = book.root / job.run_dir
+        if todo.get(key, "").startswith("damaged: "):
+            hang = sum(_reads(book.plan, name, key) for name in book.plan.jobs)
+            also = f", with {hang} that hang on it" * bool(hang)
+            print(f"{key}: {todo[key].removeprefix('damaged: ')}; it is made again{also}", flush=True)
+        status = runs.read_status(run_dir)
+        if key in todo:
+            runs.status_path(run_dir).unlink(missing_ok=True)
+        elif status is not None and status.experiment != job.experiment:
+            runs.write_status(run_dir, replace(status, experiment=job.experiment))
+    pages = {f"chapter {name}": book.root / book.output_dir / name for name in book.chapters}
+    for name, base in (pages | {"book": book.index.parent}).items():
+        if name in todo:
+            runs.status_path(base).unlink(missing_ok=True)
+    _set_aside_unplanned(book.plan)
+    for folder in (book.root / book.plan.runs_dir, book.root / book.output_dir, book.index.parent.parent):
+        for path in folder.rglob("*.status.json"):
+            os.utime(path, (_EPOCH, _EPOCH))
+    return list(todo)
+
+
+def take_over(book: Book) -> None:
+    """Do for a plain `snakemake` what `build` does before it starts one; the lock holds as long as the process."""
+    if os.environ.get(_LOCK) != str(book.root):
+        held = only_one(book.root)
+        held.__enter__()
+        _HELD.append(held)
+        prepare(book)
+
+
+_HELD: list[contextlib.AbstractContextManager[int]] = []
 
 
 def clock(seconds: float) -> str:
@@ -73,30 +109,56 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def failures(plan: Plan) -> list[tuple[str, str]]:
+    """List the jobs that failed, with their reasons."""
+    statuses = {key: runs.read_status(plan.root / job.run_dir) for key, job in plan.jobs.items()}
+    return [(key, status.reason) for key, status in statuses.items() if status and status.state == "failed"]
+
+
+@contextlib.contextmanager
+def only_one(root: Path) -> Iterator[int]:
+    """Hold the build lock of this tree; yields its descriptor. The system drops it when its holders die."""
+    folder = root / "_build"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ScheduleError(f"another build is at work in {root}; wait for it, or stop it") from None
+        yield handle.fileno()
+
+
+def _reads(plan: Plan, key: str, made: str) -> bool:
+    """Whether a job hangs, through others or itself, on the run of another."""
+    return any(name == made or _reads(plan, name, made) for name in plan.jobs[key].inputs)
+
+
 def _command(book: Book, cores: int) -> list[str]:
-    config = [f"root={book.plan.root}", f"profile={book.profile.name}"]
-    if book.published:
-        config.append(f"published={book.results_dir}")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(book.plan.root / "Snakefile")]
-    if not book.published:
+    name = book.name if book.plan.jobs else ""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(book.root / "Snakefile")]
+    if book.plan.jobs:
         # What the longest chain waits for goes first; started last, it would run on alone with one core idle.
-        last = artifacts.status_path(book.results_dir / book.plan.last_of_longest_chain())
+        last = runs.status_path(book.plan.runs_dir / book.plan.last_of_longest_chain())
         command += ["--prioritize", str(last)]
         # Runs with a GPU go one after another: nothing here would tell two of them to take different ones.
         command += ["--resources", f"gpu={max(job.resources.gpus for job in book.plan.jobs.values())}"]
-    return [*command, "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--config", *config]
+    return [*command, "--cores", str(cores), "--config", f"root={book.root}", f"profile={name}"]
 
 
 def _announce(book: Book, todo: list[str], cores: int) -> None:
     jobs = [key for key in book.plan.jobs if key in todo]
     chapters = sum(name.startswith("chapter ") for name in todo)
+    print(f"{book.name}: {book.plan.profile.description}")
+    for task in book.plan.profile.tasks:
+        for stage in STAGES:
+            if own := [book.plan.jobs[key] for key in jobs if key.startswith(f"{task}/{stage}/")]:
+                arms = ", ".join(dict.fromkeys(job.arm for job in own))
+                cost = clock(sum(job.estimate_s for job in own))
+                print(f"  {task}: {stage}: {len(own)} runs, about {cost} ({arms})")
+    if not todo:
+        print("  all is up to date: nothing to do", flush=True)
+        return
     seconds = book.plan.estimate(jobs, cores) + chapters * _CHAPTER_S / cores + _RENDER_S
-    print(f"{book.profile.name}: {book.profile.description}")
-    for stage in STAGES:
-        own = [book.plan.jobs[name] for name in jobs if book.plan.jobs[name].stage == stage]
-        if own:
-            arms = ", ".join(dict.fromkeys(job.arm for job in own))
-            print(f"  {stage}: {len(own)} runs, about {clock(sum(job.estimate_s for job in own))} ({arms})")
     print(f"  {len(book.plan.jobs) - len(jobs)} of {len(book.plan.jobs)} runs are up to date", end="; ")
     print(
         f"{chapters} chapters and the book follow; about {clock(seconds)} in all on {cores} cores", flush=True
@@ -108,7 +170,7 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
     plan, started = book.plan, time.monotonic()
     left, spent, expected = list(todo), 0.0, 0.0
     command = [*_command(book, cores), "--quiet", "rules", "progress"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", _LOCK: str(book.root)}
     _log(book).parent.mkdir(parents=True, exist_ok=True)
     with (
         open(_log(book), "w", encoding="utf-8") as log,
@@ -118,7 +180,8 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             # Snakemake inherits the lock: it holds for as long as it lives, even if this process is killed.
             pass_fds=(lock,),
         ) as process,
@@ -131,7 +194,7 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
             if finished and finished[1] in left:
                 key = finished[1]
                 left.remove(key)
-                status = artifacts.read_status(plan.root / plan.jobs[key].run_dir)
+                status = runs.read_status(plan.root / plan.jobs[key].run_dir)
                 spent += status.wall_s if status else 0.0
                 expected += plan.jobs[key].estimate_s
                 pace = min(5.0, max(0.2, spent / expected))
@@ -148,17 +211,12 @@ def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
 
 
 def _log(book: Book) -> Path:
-    return book.plan.root / "_build" / f"{book.profile.name}.log"
-
-
-def failures(plan: Plan) -> list[tuple[str, str]]:
-    statuses = {key: artifacts.read_status(plan.root / job.run_dir) for key, job in plan.jobs.items()}
-    return [(key, status.reason) for key, status in statuses.items() if status and status.state == "failed"]
+    return book.root / "_build" / f"{book.name}.log"
 
 
 def _check_gpus(plan: Plan) -> None:
     """Refuse a profile whose runs need more GPUs than this machine shows."""
-    needed = max(job.resources.gpus for job in plan.jobs.values())
+    needed = max((job.resources.gpus for job in plan.jobs.values()), default=0)
     if needed and (found := _count_gpus()) < needed:
         raise ScheduleError(
             f"profile {plan.profile.name}: a run needs {needed} GPU(s), {found} found here; "
@@ -172,45 +230,14 @@ def _count_gpus() -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _forget_failures(plan: Plan) -> None:
-    """Delete failed statuses, so that those runs, and no others, are tried again."""
-    for key, _ in failures(plan):
-        artifacts.status_path(plan.root / plan.jobs[key].run_dir).unlink()
-
-
 def _set_aside_unplanned(plan: Plan) -> None:
     """Move runs that the profile no longer asks for out of the readers' sight, to removed/."""
-    results = plan.root / plan.results_dir
+    root = plan.root / plan.runs_dir
     planned = {plan.root / job.run_dir for job in plan.jobs.values()}
     for stage in STAGES:
-        for arm in results.glob(f"{stage}/*/"):
-            for path in arm.glob("seed=*"):
-                if path.with_name(path.name.split(".")[0]) not in planned:
-                    target = results / "removed" / path.relative_to(results)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.rmtree(target, ignore_errors=True)
-                    path.replace(target)
-
-
-@contextlib.contextmanager
-def _only_one(root: Path) -> Iterator[int]:
-    """Hold the build lock of this tree; yields its descriptor. The system drops it when its holders die."""
-    folder = root / "_build"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ScheduleError(f"another build is at work in {root}; wait for it, or stop it") from None
-        yield handle.fileno()
-
-
-def _unlock(book: Book, cores: int) -> None:
-    """Remove the lock a killed Snakemake left, but never that of one that is alive."""
-    if not any((book.plan.root / ".snakemake" / "locks").glob("*")):
-        return
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if "snakemake" in command and process.info["cwd"] == str(book.plan.root):
-            raise ScheduleError(f"snakemake is at work here (process {process.pid}); wait for it, or stop it")
-    subprocess.run([*_command(book, cores), "--unlock"], cwd=book.plan.root, capture_output=True, check=True)
+        for path in root.glob(f"*/{stage}/*/seed=*"):
+            if path.with_name(path.name.split(".")[0]) not in planned:
+                target = root / "removed" / path.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(target, ignore_errors=True)
+                path.replace(target)
