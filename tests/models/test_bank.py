@@ -1,193 +1,230 @@
-"""A base model is shipped with its card, record and hashes, or not at all; and the shipped ones are what they say."""
+"""Exports and the bank: a folder that loads and says what it is and how it was made, or nothing at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
-from extrabitter import tables as records
-from extrabitter.models import bank as shipping
-from extrabitter.runs import CHECKSUMS, ArtifactError, RunFolder
-from extrabitter.params import stage_parameters
+from extrabitter import tables
 from extrabitter.digests import REPOSITORY
-from extrabitter.tasks import countdown
+from extrabitter.models import bank, export
+from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
+from extrabitter.params import stage_parameters
+from extrabitter.runs import CHECKSUMS, ArtifactError, RunFolder
+from extrabitter.tasks import REGISTRY, load_task
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-SHIPPED = sorted(path.parent.name for path in (REPOSITORY / "models").glob(f"*/{shipping.PROVENANCE}"))
-
-
-def recorded_hashes(folder: Path) -> dict[str, str]:
-    """The hashes that a shipped model came with, by file."""
-    lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    return {name: sha for sha, name in (line.split("  ") for line in lines)}
+BANK = sorted(path.parent for task in REGISTRY for path in (REPOSITORY / "models").glob(f"{task}/*/config.json"))
 
 
 @pytest.fixture
-def make_run(
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> Callable[..., Path]:
-    """A builder of finished base-model runs with a tiny model, which cleared its bar or missed it."""
-    from extrabitter.models import tiny as models
+def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
+    """A builder of finished runs with a tiny model, in the layout of runs/<profile>."""
 
-    def make(passed: bool = True, **sizes: int) -> Path:
-        values = {"run_dir": str(tmp_path / "run"), "arm": "rich", "seed": 0}
-        run = RunFolder.create("base_model", stage_parameters("base_model", values))
-        bar = {"bar": "3 numbers: well-formed", "value": 0.99, "lower": 0.98, "upper": 1.0}
-        bar |= {"threshold": 0.98, "direction": ">=", "passed": passed}
-        loss = {"step": 1, "loss": 2.0, "learning_rate": 0.02, "num_tokens": 10, "elapsed_s": 1.0}
-        run.write_table("bars", pd.DataFrame([bar]))
-        run.write_table("losses", pd.DataFrame([loss]))
-        models.save_checkpoint(build_tiny_model(**sizes), tiny_tokenizer, run.checkpoint_dir)
+    def make(
+        stage: str, arm: str, model_seed: int = 0, passed: bool = True, float16: bool = True, **values: Any
+    ) -> Path:
+        run_dir = tmp_path / "runs" / "mini" / "countdown" / stage / arm / "seed=0"
+        run = RunFolder.create(stage, stage_parameters(stage, {"run_dir": str(run_dir), "arm": arm, "seed": 0, **values}))
+        interval = {"value": 0.25, "lower": 0.2, "upper": 0.3}
+        if stage == "behaviour_evaluation":
+            missing = dict.fromkeys(interval, float("nan"))
+            rows = [{"measure": "pass@1", **interval, "count": 80}, {"measure": "hit_rate", **missing, "count": 0}]
+            run.write_table("summary", pd.DataFrame(rows))
+            run.write_table("pass_at_k", pd.DataFrame([{"k": 1, **interval}, {"k": 4, **interval}]))
+        else:
+            loss = {"step": 1, "loss": 2.0, "learning_rate": 0.02, "num_tokens": 10, "elapsed_s": 1.0}
+            run.write_table("losses", pd.DataFrame([loss]))
+            model = build_tiny_model(seed=model_seed)
+            save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=float16)
+        if stage == "base_model":
+            bar = {"bar": "well-formed", **interval, "threshold": 0.2, "direction": ">=", "passed": passed}
+            run.write_table("bars", pd.DataFrame([bar]))
         return run.finish()
 
     return make
 
 
-def test_a_shipped_model_loads_and_tells_how_it_was_made(
-    make_run: Callable[..., Path], tmp_path: Path
+def card_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """The front matter of a card, and its text."""
+    _, header, text = (folder / export.CARD).read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def assert_hashes_hold(folder: Path) -> None:
+    listed = {name: sha for sha, _, name in (line.partition("  ") for line in (folder / CHECKSUMS).open())}
+    found = {
+        path.relative_to(folder).as_posix() + "\n": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (CHECKSUMS, export.CARD)
+    }
+    assert listed == found
+
+
+def test_a_model_is_exported_with_lineage_and_the_results_of_its_very_weights(make_run, tmp_path: Path) -> None:
+    base = make_run("base_model", "guesser")
+    primed = make_run("sft_priming", "taught_direct", 1, init_from=str(base / "checkpoint"), condition="direct")
+    asked = {"num_problems": 10, "band": "common"}
+    make_run("behaviour_evaluation", "after_taught_direct", checkpoint=str(primed / "checkpoint"), **asked)
+    make_run("behaviour_evaluation", "other", checkpoint=str(base / "checkpoint"), num_problems=10)
+    folder = export.export_model(primed, tmp_path / "out" / "primed")
+    load_checkpoint(folder)
+    assert_hashes_hold(folder)
+    header, text = card_of(folder)
+    assert header["license"] == "mit" and header["library_name"] == "transformers" and "countdown" in header["tags"]
+    assert "| pass@1 | 0.25 | 0.2 to 0.3 | 80 |" in text and "| pass@4 | 0.25 | 0.2 to 0.3 |  |" in text
+    assert "| hit_rate | missing |  | 0 |" in text and "## Bars" not in text
+    assert "Evaluation `after_taught_direct`, seed 0: 10 test problems of band common, 8 completions each" in text
+    assert "Evaluation `other`" not in text
+    assert "1. `base_model`, arm `guesser`" in text and "| condition | `direct` |" in text
+    assert not re.search(r"\n{3}|[ \t]\n|{[{%]", text)
+    record = json.loads((folder / export.PROVENANCE).read_text())
+    assert record["stage"] == "sft_priming" and [parent["arm"] for parent in record["lineage"]] == ["guesser"]
+    summary = folder / "evaluations/after_taught_direct/seed=0/summary.parquet"
+    assert tables.read_table(summary, "summary")["count"].sum() == 80
+    assert tables.read_table(folder / "losses.parquet", "losses")["step"].tolist() == [1]
+
+
+def test_a_parent_that_changed_since_is_no_lineage(make_run, tmp_path: Path) -> None:
+    base = make_run("base_model", "guesser")
+    primed = make_run("sft_priming", "taught_direct", 1, init_from=str(base / "checkpoint"), condition="direct")
+    make_run("base_model", "guesser", 2)
+    _, text = card_of(export.export_model(primed, tmp_path / "out"))
+    assert "whose record is not at hand" in text and "No evaluation of these weights is at hand." in text
+
+
+def test_an_export_replaces_an_earlier_one_and_nothing_else(make_run, tmp_path: Path, monkeypatch) -> None:
+    base = make_run("base_model", "guesser")
+    folder = export.export_model(base, tmp_path / "out")
+    (folder / "stale").write_text("x")
+    assert not (export.export_model(base, folder) / "stale").exists()
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter").write_text("years of work")
+    (tmp_path / "file").write_text("x")
+    for place in (other, tmp_path / "file"):
+        with pytest.raises(ArtifactError, match="holds something that is no export"):
+            export.export_model(base, place)
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        export.export_model(base, tmp_path / "file" / "below")
+    assert (other / "chapter").read_text() == "years of work"
+    monkeypatch.setattr(export, "card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export.export_model(base, folder)
+    assert_hashes_hold(folder)
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_what_is_no_finished_run_of_a_model_is_not_exported(make_run, tmp_path: Path) -> None:
+    base = make_run("base_model", "guesser")
+    evaluation = make_run("behaviour_evaluation", "before_guesser", checkpoint=str(base / "checkpoint"))
+    for run in (evaluation, tmp_path):
+        with pytest.raises(ArtifactError, match="must be a finished run"):
+            export.export_model(run, tmp_path / "out")
+        with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
+            bank.ship(run, tmp_path / "out")
+    (base / "checkpoint" / export.WEIGHTS).unlink()
+    with pytest.raises(ArtifactError, match=r"must be a finished run|nothing to export"):
+        export.export_model(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_is_shipped_with_its_bars_and_is_a_parent_then(make_run, tmp_path: Path) -> None:
+    base = make_run("base_model", "searcher")
+    make_run("behaviour_evaluation", "before_searcher", checkpoint=str(base / "checkpoint"), num_problems=10)
+    folder = bank.ship(base, tmp_path / "models" / "countdown" / "searcher")
+    assert bank.weight_dtypes(folder / export.WEIGHTS).keys() == {"F16"}
+    measured, _ = load_checkpoint(base / "checkpoint")
+    loaded, _ = load_checkpoint(folder)
+    assert loaded.dtype == torch.float32 and torch.equal(loaded.lm_head.weight, measured.lm_head.weight)
+    header, text = card_of(folder)
+    assert "# countdown-searcher" in text and 'from_pretrained("models/countdown/searcher")' in text
+    assert "| well-formed | 0.25 | 0.2 to 0.3 | >= 0.2 |" in text and "Evaluation `before_searcher`" in text
+    assert_hashes_hold(folder)
+    primed = make_run("sft_priming", "taught_direct", 1, init_from=str(folder), condition="direct")
+    _, text = card_of(export.export_model(primed, tmp_path / "out"))
+    assert "1. `base_model`, arm `searcher`" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "max_bytes", "message"),
+    [
+        ({"passed": False}, bank.MAX_BYTES, "missed well-formed"),
+        ({"float16": False}, bank.MAX_BYTES, "has weights of F32; a base is rounded to float16 first"),
+        ({}, 1_000, "bytes to ship; must be at most 1000"),
+    ],
+)
+def test_a_base_below_a_bar_not_rounded_or_too_large_is_not_shipped(
+    make_run, tmp_path: Path, monkeypatch, changes: dict[str, bool], max_bytes: int, message: str
 ) -> None:
-    from extrabitter.models import tiny as models
-    from extrabitter.training import pretraining
-
-    folder = shipping.ship(make_run(), tmp_path / "models" / "rich")
-    models.load_checkpoint(folder)
-    card = (folder / shipping.CARD).read_text(encoding="utf-8")
-    sha = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert sha in card
-    assert "AutoModelForCausalLM.from_pretrained" in card
-    assert "0.98 to 1" in card
-    assert json.loads((folder / shipping.PROVENANCE).read_text())["parameters"]["arm"] == "rich"
-    assert pretraining.recorded_losses(folder)["num_tokens"].tolist() == [10]
-    assert pretraining.recorded_losses(tmp_path).empty
+    monkeypatch.setattr(bank, "MAX_BYTES", max_bytes)
+    with pytest.raises(ArtifactError, match=message):
+        bank.ship(make_run("base_model", "searcher", **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
-def test_every_flipped_byte_of_a_shipped_file_is_noticed(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
-    from extrabitter.models import tiny as models
-
-    folder = shipping.ship(make_run(), tmp_path / "rich")
-    for name in ("model.safetensors", "tokenizer.json", "config.json", "losses.parquet"):
+def test_every_flipped_byte_of_a_shipped_file_is_noticed(make_run, tmp_path: Path) -> None:
+    folder = bank.ship(make_run("base_model", "searcher"), tmp_path / "searcher")
+    for name in (export.WEIGHTS, "tokenizer.json", "config.json", "losses.parquet"):
         path = folder / name
         content = path.read_bytes()
         middle = len(content) // 2
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-        with pytest.raises(models.CheckpointError, match=f"{name} is corrupted"):
-            models.load_checkpoint(folder)
+        with pytest.raises(CheckpointError, match=f"{name} is"):
+            load_checkpoint(folder)
         path.write_bytes(content)
 
 
-def test_a_model_below_a_bar_or_too_large_is_not_shipped(
-    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_model_answers_by_the_lines_of_its_card(
+    architecture: str, tmp_path: Path, tiny_tokenizer, build_tiny_model
 ) -> None:
-    folder = tmp_path / "rich"
-    with pytest.raises(ArtifactError, match="missed 3 numbers: well-formed"):
-        shipping.ship(make_run(passed=False), folder)
-    monkeypatch.setattr(shipping, "MAX_BYTES", 1_000)
-    with pytest.raises(ArtifactError, match="bytes to ship; must be at most 1000"):
-        shipping.ship(make_run(), folder)
-    with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
-        shipping.ship(tmp_path, folder)
-    assert not folder.exists()
-
-
-def test_a_card_says_how_likely_the_model_searches_unasked_if_that_was_evaluated(tmp_path: Path) -> None:
-    bank = REPOSITORY / "results" / "bases"
-    assert shipping.chance_to_search(bank / "base_model" / "rich" / "seed=0") == "0.11 (0.109 to 0.111)"
-    for stage, arm in (("base_model", "rich"), ("behaviour_evaluation", "base_rich")):
-        shutil.copytree(bank / stage / arm / "seed=0", tmp_path / stage / arm / "seed=0")
-    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "0.11 (0.109 to 0.111)"
-    manifest = tmp_path / "behaviour_evaluation" / "base_rich" / "seed=0" / "manifest.json"
-    of_others = json.loads(manifest.read_text()) | {"input_sha256": "0" * 64}
-    manifest.write_text(json.dumps(of_others))
-    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "not measured"
-    manifest.unlink()
-    assert shipping.chance_to_search(tmp_path / "base_model" / "rich" / "seed=0") == "not measured"
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_card_of_a_shipped_model_is_what_its_record_and_the_bank_make_of_it(name: str) -> None:
-    folder = REPOSITORY / "models" / name
-    manifest = json.loads((folder / shipping.PROVENANCE).read_text(encoding="utf-8"))
-    bars = records.read_table(folder / "bars.parquet", "bars")
-    hashes = recorded_hashes(folder)
-    chance = shipping.chance_to_search(REPOSITORY / "results/bases/base_model" / name / "seed=0")
-    assert chance != "not measured"
-    card = shipping.model_card(name, manifest, bars, hashes, chance)
-    assert (folder / shipping.CARD).read_text(encoding="utf-8") == card
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_models_are_whole_small_and_above_their_bars(name: str) -> None:
-    folder = REPOSITORY / "models" / name
-    hashes = recorded_hashes(folder)
-    assert hashes == {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.name not in (CHECKSUMS, shipping.CARD)
-    }
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= shipping.MAX_BYTES
-    assert records.read_table(folder / "bars.parquet", "bars")["passed"].all()
-
-
-def answer_by(lines: str) -> None:
-    """Run `lines`, which load a model and its tokenizer, in a process of their own, and have a problem answered."""
-    problem = countdown.generate_problems("validation", 1, seed=0)[0]
-    asked = f"inputs = tokenizer({countdown.render_prompt(problem)!r}, return_tensors='pt')\n"
-    answered = "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=80, do_sample=False)[0]))"
-    done = subprocess.run(
-        [sys.executable, "-c", lines + asked + answered],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    values = {"run_dir": str(tmp_path / "run"), "arm": "searcher", "seed": 0, "architecture": architecture}
+    run = RunFolder.create("base_model", stage_parameters("base_model", values))
+    model = build_tiny_model(architecture)
+    save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=True)
+    folder = export.export_model(run.finish(), tmp_path / "out")
+    (lines,) = re.findall(r"```python\n(from transformers .*?)```", card_of(folder)[1], re.DOTALL)
+    asked = "inputs = tokenizer('numbers 6 7 9 target 8 :', return_tensors='pt')\n"
+    answered = "print(model.generate(**inputs, max_new_tokens=9, do_sample=False)[0].tolist())"
+    program = [sys.executable, "-c", lines + asked + answered]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    completion = done.stdout.split(countdown.render_prompt(problem))[1].replace("<eos>", "").strip()
-    assert countdown.parse_trace(completion, problem).well_formed, completion
+    ids = tiny_tokenizer("numbers 6 7 9 target 8 :", return_tensors="pt")
+    expected = model.generate(**ids, max_new_tokens=9, do_sample=False)[0].tolist()
+    assert json.loads(done.stdout) == expected
 
 
-def test_a_shipped_model_answers_by_the_lines_of_the_readme_and_transformers_alone() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(from transformers .*?)```", readme, re.DOTALL)
-    answer_by(lines)
+# The bank that is committed.
 
 
-def test_a_pair_of_each_architecture_and_a_silent_base_are_shipped() -> None:
-    assert SHIPPED == ["absent", "absent_qwen2", "latent", "rich", "rich_qwen2"]
+@pytest.mark.parametrize("folder", BANK, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_each_base_of_the_bank_is_whole_above_its_bars_and_what_its_card_says(folder: Path) -> None:
+    assert_hashes_hold(folder)
+    assert sum(path.stat().st_size for path in folder.rglob("*")) <= bank.MAX_BYTES
+    assert bank.weight_dtypes(folder / export.WEIGHTS).keys() == {"F16"}
+    assert tables.read_table(folder / "bars.parquet", "bars")["passed"].all()
+    name, path = f"{folder.parent.name}-{folder.name}", folder.relative_to(REPOSITORY).as_posix()
+    assert (folder / export.CARD).read_text(encoding="utf-8") == export.card(folder, name, path)
+    model, tokenizer = load_checkpoint(folder)
+    assert list(load_task(folder.parent.name).vocabulary) == sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
 
 
-@pytest.mark.parametrize("name", ["absent_qwen2", "rich_qwen2"])
-def test_a_shipped_qwen2_answers_by_the_lines_of_its_card(name: str) -> None:
-    card = (REPOSITORY / "models" / name / shipping.CARD).read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(from transformers .*?)```", card, re.DOTALL)
-    answer_by(lines)
+@pytest.mark.parametrize("task", sorted({folder.parent.name for folder in BANK}))
+def test_searcher_and_guesser_of_a_game_differ_in_their_habit_and_in_nothing_else(task: str) -> None:
+    def recipe(arm: str) -> dict[str, Any]:
+        path = REPOSITORY / "models" / task / arm / export.PROVENANCE
+        parameters = dict(json.loads(path.read_text(encoding="utf-8"))["parameters"])
+        return {key: value for key, value in parameters.items() if key not in ("arm", "run_dir", "habit_share")}
 
-
-def test_the_laptop_profile_measures_shipped_models_by_their_own_recipe() -> None:
-    profile = yaml.safe_load((REPOSITORY / "profiles" / "laptop.yaml").read_text(encoding="utf-8"))
-    stage = profile["stages"]["base_model"]
-    assert stage["arms"]
-    for arm, own in stage["arms"].items():
-        values = {**stage["defaults"], **own, "arm": arm, "seed": 0, "run_dir": "unused"}
-        folder = REPOSITORY / values["init_from"]
-        measured = stage_parameters("base_model", values).model_dump()
-        trained = json.loads((folder / shipping.PROVENANCE).read_text(encoding="utf-8"))["parameters"]
-        shares = [name for name in measured if name.endswith("_share") or name == "solution_probability"]
-        assert {name: measured[name] for name in shares} == {name: trained[name] for name in shares}
+    assert recipe("searcher") == recipe("guesser")

@@ -122,7 +122,7 @@ def card(folder: Path, name: str, path: str) -> str:
         bars=records.read_table(bars, "bars").to_dict("records") if bars.is_file() else [],
         evaluations=evaluations,
     )
-    return str(text)
+    return f"{text}\n"
 
 
 def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -161,7 +161,7 @@ def _shown(run: Path) -> dict[str, Any]:
     rows: list[tuple[str, ...]] = []
     for measure in (name for name in MEASURES if name in summary.index):
         row = summary.loc[measure]
-        rows.append((measure, *_interval(row), str(row["count"])))
+        rows.append((measure, *_interval(row), str(int(row["count"]))))
     for k in records.read_table(run / "pass_at_k.parquet", "pass_at_k").to_dict("records"):
         if k["k"] > 1:
             rows.append((f"pass@{k['k']}", *_interval(k), ""))
