@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extrabitter.params import STAGES
-from extrabitter.runs import Status, read_manifest, read_status
+from extrabitter.runs import Status, find_statuses, read_manifest, write_json
 from extrabitter.tables import SCHEMAS, read_table, validate_table
 
 EXPERIMENT = "taste_test"  # of an arm that names none
 LEADING = ("seed", "experiment", "stage", "arm")
 MAX_FILES = 400
 MAX_BYTES = 60 * 2**20
+WORKED = "worked"  # folder of a store with one executed notebook a stage
 _HEADLINE = re.compile(r"(before|after)_(searcher|guesser|deriver|silenced)")
 # Losses and documents are a run's own record; nothing is argued from them.
 _NOT_KEPT = ("losses", "documents")
@@ -49,7 +49,7 @@ class _Ended(NamedTuple):
 
     @property
     def experiment(self) -> str:
-        return str((self.manifest or {}).get("experiment") or getattr(self.status, "experiment", "") or EXPERIMENT)
+        return self.status.experiment or EXPERIMENT
 
 
 def read(results_dir: str | Path, task: str, table: str, experiment: str | None = None) -> pd.DataFrame:
@@ -112,25 +112,31 @@ def publish(runs_dir: str | Path, results_dir: str | Path, planned: Collection[s
         num_files = sum(len(list(partial.iterdir())) for partial, _ in made)
         for partial, folder in made:
             os.rename(partial, folder)
+        _keep_worked(ended, Path(results_dir) / WORKED)
         return num_files
     finally:
         for folder in groups:
             shutil.rmtree(_partial(folder), ignore_errors=True)
 
 
+def _keep_worked(ended: list[_Ended], folder: Path) -> None:
+    """Keep one executed notebook a stage, and its manifest, for the book's pages of worked runs; what is kept stays."""
+    for one in ended:
+        notebook, kept = one.path.with_name(f"{one.path.name}.ipynb"), folder / f"{one.stage}.ipynb"
+        if one.manifest is not None and notebook.is_file() and not kept.exists():
+            write_json(kept.with_suffix(".json"), one.manifest)
+            shutil.copyfile(notebook, kept)
+
+
 def _ended(runs_dir: Path, task: str) -> list[_Ended]:
-    """List the jobs that ended below a folder of runs, in the order of stages, arms and seeds."""
+    """List the jobs below a folder of runs that failed, or ended well and left a whole run, by stage and arm."""
     found = []
-    for path in runs_dir.glob(f"{task}/*/*/seed=*.status.json"):
-        stage, arm = path.parts[-3:-1]
-        run_dir = path.with_name(path.name.removesuffix(".status.json"))
-        status = read_status(run_dir)
-        if stage in STAGES and status is not None:
-            manifest = read_manifest(run_dir) if status.state == "ok" else None
-            if manifest is not None or status.state == "failed":
-                seed = int(run_dir.name.removeprefix("seed="))
-                found.append(_Ended(path.parts[-4], stage, arm, seed, run_dir, manifest, status))
-    return sorted(found, key=lambda one: (one.task, list(STAGES).index(one.stage), one.arm, one.seed))
+    for its_task, stage, arm, seed, status in find_statuses(runs_dir):
+        run_dir = runs_dir / its_task / stage / arm / f"seed={seed}"
+        manifest = read_manifest(run_dir) if status.state == "ok" else None
+        if task in ("*", its_task) and (manifest is not None or status.state == "failed"):
+            found.append(_Ended(its_task, stage, arm, seed, run_dir, manifest, status))
+    return found
 
 
 def _stack(members: list[_Ended], table: str) -> pd.DataFrame | None:

@@ -14,12 +14,16 @@ _SPARE = ("#4a4f9c", "#a5a9f0", "H")  # of a model that arms.yaml does not name
 
 
 class Arm(NamedTuple):
-    """A model on the pages: its words, its colour on a light and on a dark page, its marker."""
+    """A model on the pages: its words, its colour on a light and on a dark page, its marker.
+
+    `starts_as` names another model that it is before RL.
+    """
 
     words: str
     colour: str
     dark: str
     marker: str
+    starts_as: str = ""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Show a model's completion on a page: escaped to the last character, its behaviours marked.
+"""Show a model's completion on a page: escaped to the last character, the places marked where its task sees behaviour.
 
 The text is hostile. It reaches the page as character data only, inside an element that MathJax ignores, so that
 tags, template braces, dollar signs and code fences stay what they are: text.
@@ -8,152 +8,96 @@ from __future__ import annotations
 
 import html
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
-from extrabitter.tables import BEHAVIOURS
 from extrabitter.pages.chapter import inert
 from extrabitter.seeding import derive_seed
+from extrabitter.tasks import BEHAVIOURS, Task, load_task
 
 MAX_WORDS = 400  # of a completion shown; the rest is said to be cut
 MAX_WORD_CHARACTERS = 40
 
 TITLES = {
-    "verification": "verification: states the target and says whether the attempt reached it",
-    "backtracking": "backtracking: drops the attempt and restates the problem",
-    "subgoal_setting": "subgoal: names a number to reach on the way",
-    "backward_chaining": "backward chaining: works from the target",
+    "verification": "verification: says whether the attempt is right",
+    "backtracking": "backtracking: drops the attempt and begins another",
+    "subgoal_setting": "subgoal: names a step to reach on the way",
+    "backward_chaining": "backward chaining: works from the goal",
 }
 
-
-class Segment(NamedTuple):
-    """Consecutive words, and the behaviour they show, if any."""
-
-    words: tuple[str, ...]
-    behaviour: str | None
+Stretch = tuple[str | None, str]  # a behaviour or none, and the words that show it
 
 
-def segments(text: str) -> list[Segment]:
-    """Cut a completion into stretches of one behaviour or none; every word is in exactly one.
+def stretches(text: str, task: Task, problem: str) -> list[Stretch]:
+    """Cut a completion into stretches of one behaviour or none, as the task reads it; every word is in exactly one.
 
-    >>> [(" ".join(s.words), s.behaviour) for s in segments("1 + 2 = 3 check 4 no back 1 2 target 4 : 2 - 1")]
-    [('1 + 2 = 3', None), ('check 4 no', 'verification'), ('back 1 2 target 4 :', 'backtracking'), ('2 - 1', None)]
+    A text on a problem that the task cannot read has one stretch. The words are still hostile.
     """
     words = text.split()
-    found: list[Segment] = []
-    plain: list[str] = []
+    try:
+        uses = task.parse(text, task.read_problem(problem)).uses
+    except ValueError:
+        uses = ()
+    found: list[Stretch] = []
     position = 0
-    while position < len(words):
-        length, behaviour = _match(words, position)
-        if behaviour is None:
-            plain.append(words[position])
-            position += 1
-            continue
-        if plain:
-            found.append(Segment(tuple(plain), None))
-            plain = []
-        found.append(Segment(tuple(words[position : position + length]), behaviour))
-        position += length
-    if plain:
-        found.append(Segment(tuple(plain), None))
-    return found
+    for use in sorted(uses, key=lambda use: (use.start, use.end)):
+        if use.start >= position:
+            found.append((None, _join(words[position : use.start])))
+            found.append((use.behaviour, _join(words[use.start : use.end])))
+            position = use.end
+    found.append((None, _join(words[position:])))
+    return [stretch for stretch in found if stretch[1]]
 
 
-def _match(words: list[str], start: int) -> tuple[int, str | None]:
-    """Number of words, from `start`, of the behaviour that begins there."""
-    word = words[start]
-    if word == "check":
-        return min(3, len(words) - start), "verification"
-    if word == "back":
-        return _up_to(words, start, ":", 9), "backtracking"
-    if word == "aim":
-        return _up_to(words, start, ",", 3), "subgoal_setting"
-    if word == "need":
-        return _up_to(words, start, ",", 7), "backward_chaining"
-    return 0, None
-
-
-def _up_to(words: list[str], start: int, end: str, longest: int) -> int:
-    window = words[start : start + longest]
-    return window.index(end) + 1 if end in window else 1
-
-
-def shown_segments(text: str) -> tuple[list[tuple[str | None, str]], int]:
-    """Cut a completion to what a page shows: stretches as (behaviour or None, text), and how many words are left out.
-
-    The text is still hostile: write it as text, or escape it.
-    """
-    shown, stretches = 0, []
-    for segment in segments(text):
-        words = segment.words[: MAX_WORDS - shown]
-        shown += len(words)
-        if words:
-            stretches.append((segment.behaviour, " ".join(_legible(word) for word in words)))
-    return stretches, len(text.split()) - shown
-
-
-def text_markup(text: str) -> str:
-    """Return a completion's words as escaped HTML with the behaviours marked."""
-    stretches, num_left_out = shown_segments(text)
-    spans = []
-    for behaviour, words in stretches:
-        escaped = html.escape(words)
-        if behaviour:
-            title = html.escape(TITLES[behaviour])
-            escaped = f'<mark class="eb-{behaviour}" title="{title}">{escaped}</mark>'
-        spans.append(escaped)
-    if num_left_out:
-        spans.append(f'<span class="eb-cut">{cut_note(num_left_out)}</span>')
-    return " ".join(spans)
-
-
-def cut_note(num_words: int) -> str:
-    """Say how much of a completion is not shown."""
-    return f"(cut: {num_words} more words)"
-
-
-def _legible(word: str) -> str:
-    """Shorten a word and make characters visible that are invisible or reorder others."""
-    cut = word if len(word) <= MAX_WORD_CHARACTERS else word[:MAX_WORD_CHARACTERS] + "…"
-    return "".join(char if char.isprintable() else "\ufffd" for char in cut)
-
-
-def completion_markup(
-    prompt: str, completion: str, note: str, title: str = "", in_grammar: bool = True
-) -> str:
-    """Return one prompt and completion as HTML, with a title above and a note below, both plain text.
-
-    Only a completion `in_grammar` has its behaviours marked: in English the same words may say something else.
-    """
-    head = f'<p class="eb-title">{html.escape(title)}</p>' if title else ""
-    text = text_markup(completion) if in_grammar else plain_markup(completion)
-    return (
-        f'<figure class="eb-completion">{head}<p class="eb-text">'
-        f'<span class="eb-prompt">{plain_markup(prompt)}</span> {text}</p>'
-        f"<figcaption>{html.escape(note)}</figcaption></figure>"
-    )
-
-
-def plain_markup(text: str) -> str:
-    """Return words as escaped HTML without marks, as for a prompt."""
-    return html.escape(plain_text(text))
+def shown_stretches(text: str, task: Task, problem: str) -> tuple[list[Stretch], int]:
+    """Cut a completion to what a page shows: its first MAX_WORDS words as stretches, and how many are left out."""
+    words = text.split()
+    return stretches(" ".join(words[:MAX_WORDS]), task, problem), max(0, len(words) - MAX_WORDS)
 
 
 def plain_text(text: str) -> str:
     """Cut a text to what a page shows; still to be escaped."""
-    return " ".join(_legible(word) for word in text.split()[:MAX_WORDS])
+    return _join(text.split()[:MAX_WORDS])
 
 
-def completions_html(completions: pd.DataFrame, titles: Sequence[str], in_grammar: bool = True) -> HTML:
-    """Show rows of table `completions`, or `natural_completions`, each under its title and with its verdict."""
-    return inert(
-        "".join(
-            completion_markup(row["prompt"], row["completion"], verdict_note(row), title, in_grammar)
-            for row, title in zip(completions.to_dict("records"), titles, strict=True)
-        )
+def _join(words: Sequence[str]) -> str:
+    """Join words, long ones cut, characters visible that are invisible or reorder others."""
+    cut = (w if len(w) <= MAX_WORD_CHARACTERS else w[:MAX_WORD_CHARACTERS] + "…" for w in words)
+    return " ".join("".join(char if char.isprintable() else "\ufffd" for char in word) for word in cut)
+
+
+def completion_markup(
+    prompt: str, shown: tuple[list[Stretch], int], note: str, title: str = ""
+) -> str:
+    """Return one prompt and completion, as `shown_stretches` gives it, as HTML with a title above and a note below."""
+    spans = []
+    for behaviour, words in shown[0]:
+        escaped = html.escape(words)
+        if behaviour in TITLES:
+            escaped = f'<mark class="eb-{behaviour}" title="{html.escape(TITLES[behaviour])}">{escaped}</mark>'
+        spans.append(escaped)
+    if shown[1]:
+        spans.append(f'<span class="eb-cut">(cut: {shown[1]} more words)</span>')
+    head = f'<p class="eb-title">{html.escape(title)}</p>' if title else ""
+    return (
+        f'<figure class="eb-completion">{head}<p class="eb-text">'
+        f'<span class="eb-prompt">{html.escape(plain_text(prompt))}</span> {" ".join(spans)}</p>'
+        f"<figcaption>{html.escape(note)}</figcaption></figure>"
     )
+
+
+def completions_html(completions: pd.DataFrame, titles: Sequence[str], task: str = "countdown") -> HTML:
+    """Show rows of table `completions`, each under its title and with its verdict."""
+    reader = load_task(task)
+    shown = [
+        completion_markup(
+            row["prompt"], shown_stretches(row["completion"], reader, row["problem"]), verdict_note(row), title
+        )
+        for row, title in zip(completions.to_dict("records"), titles, strict=True)
+    ]
+    return inert("".join(shown))
 
 
 def drawn_problem(completions: pd.DataFrame) -> pd.DataFrame:
@@ -169,19 +113,14 @@ def drawn_problem(completions: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_note(row: Mapping[Hashable, Any]) -> str:
-    """Say in a line, of a row of table `completions`, how it was judged and which behaviours it shows.
-
-    Of table `natural_completions` too, where no behaviour is known to be functional.
-    """
+    """Say in a line, of a row of table `completions`, how it was judged and which behaviours it shows."""
     parts = ["right" if row["correct"] else f"wrong ({row['reason']})"]
     if row["truncated"]:
         parts.append("cut off at the cap")
     for behaviour in BEHAVIOURS:
-        count = row[f"{behaviour}_count"]
-        if count:
-            functional = row.get(f"{behaviour}_functional_count")
-            of_which = "" if functional is None else f", of which functional {functional}"
-            parts.append(f"{behaviour.replace('_', ' ')} {count}{of_which}")
+        if count := row[f"{behaviour}_count"]:
+            functional = row[f"{behaviour}_functional_count"]
+            parts.append(f"{behaviour.replace('_', ' ')} {count}, of which functional {functional}")
     return "; ".join(parts)
 
 
