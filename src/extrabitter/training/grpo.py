@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-os.environ.setdefault(
-    "TRL_EXPERIMENTAL_SILENCE", "1"
-)  # rollout_func is experimental; its contract is under test
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func's contract is under test
 
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, load_for_stage, trainer_arguments
+from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, load_for_stage
 from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import mask_tokens, masked_token_ids, save_checkpoint, set_up_process
@@ -37,11 +35,11 @@ from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import Prompt, Task, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
-from extrabitter.training import lent_to_trl
 from extrabitter.training.exploration import WeightedGRPOTrainer, explore
 from extrabitter.training.loss import ExactGRPOTrainer, TrimmedGRPOTrainer
 from extrabitter.training.rewards import correct_reward, format_reward
 from extrabitter.training.steps import RewardFunction, StepTable
+from extrabitter.training.trainers import common_arguments, lent_to_trl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,41 +87,19 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         vllm_server_base_url=parameters.vllm_server or None,
         vllm_gpu_memory_utilization=parameters.vllm_gpu_memory_utilization,
         vllm_importance_sampling_correction=True,  # corrects for vLLM's kernels; not read by the other samplers
-        # The optimiser.
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
         lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
-        warmup_steps=0,
-        adam_beta1=0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        weight_decay=0.0,  # ours: nothing but the reward moves the weights
-        max_grad_norm=1.0,  # ours, TRL's default made explicit
         disable_dropout=True,
-        # The machine.
-        **trainer_arguments(parameters),  # processor or GPU, precision, and which AdamW
-        tf32=False,  # the same; transformers would switch it on beside torch_compile
+        tf32=False,  # transformers would switch it on beside torch_compile
         torch_compile=parameters.torch_compile and can_compile(),
         activation_checkpointing=parameters.activation_checkpointing,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        seed=derive_seed(parameters.seed, "grpo", "trainer"),
-        # The output: ours, in `StepTable`.
-        report_to="none",
-        disable_tqdm=True,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a loss that is no number stops the run
-        save_strategy="no",
         log_completions=False,
+        **common_arguments(parameters),
     )
 
 
 def can_compile() -> bool:
-    """Tell whether the C++ compiler that `torch.compile` calls is there; say so in one line if it is not.
-
-    Only the training forward is compiled. On a CPU the first shapes cost far more than a step each, until PyTorch
-    takes shapes as dynamic; rollouts have another shape at every token, and their operations are fused by hand.
-    """
+    """Tell whether the C++ compiler that `torch.compile` calls is there; say so in one line if it is not."""
     compiler = os.environ.get("CXX", "g++")  # as PyTorch's Inductor looks for it
     if shutil.which(compiler):
         return True

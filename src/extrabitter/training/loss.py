@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from extrabitter.training import batches_by_length
+from extrabitter.training.trainers import batches_by_length
 
 TOKENS_PER_MICRO_BATCH = 4096  # measured on 0.87 M parameters: fewer cost overhead, more leave the cache
-DECOMPOSABLE_LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
 COMPLETION_COLUMNS = (
     "completion_ids",
     "completion_mask",
@@ -71,8 +70,6 @@ class TrimmedGRPOTrainer(ExactGRPOTrainer):
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Return TRL's loss of the batch; backward has run on all but the last micro-batch when it returns."""
-        if not (self.model.training and self._is_decomposable()):
-            return super()._compute_loss(model, inputs)
         size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
         surprise = _mean_surprise(inputs)
         if self.beta == 0 and "old_per_token_logps" not in inputs:
@@ -94,14 +91,6 @@ class TrimmedGRPOTrainer(ExactGRPOTrainer):
         if surprise is not None:
             entropies[num_logged:] = [surprise]
         return loss + (total - loss.detach())
-
-    def _is_decomposable(self) -> bool:
-        return (
-            self.loss_type in DECOMPOSABLE_LOSSES
-            and self.top_entropy_quantile == 1.0
-            and not self._entropy_bonus_enabled
-            and not self.aux_loss_enabled
-        )
 
 
 def _mean_surprise(inputs: dict[str, Any]) -> float | None:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,23 +37,20 @@ from extrabitter.training import IGNORED_LABEL, check_finite
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 CHUNKS_PER_STEP = 10  # trimmed passes a step: more of them save padding, fewer save overhead
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
 CUED = "search"  # what the cue asks for
 
 
-@dataclass(frozen=True)
-class Document:
-    """One training document: a prompt (no loss), a completion, the kind of document it is, and which words bear loss.
+class Document(NamedTuple):
+    """A prompt (no loss), a completion, what it shows, and which of its words bear loss (None: all, and its end)."""
 
-    `scored` is one flag for each word of the completion; None: all of them, and the end.
-    """
-
-    kind: str
     prompt: str
     completion: str
-    scored: tuple[bool, ...] | None = None
+    kind: str
+    scored: Sequence[bool] | None = None
 
 
 class Quota:
@@ -109,7 +106,8 @@ class Mixture:
                 band = self.of_band.deal()
                 shown[band].append(self.shown[band].deal())
         rng = random.Random(derive_seed(seed, "drills"))
-        documents = [self._drill(rng) for _ in range(num_drills)]
+        drills = (self.task.drill(rng) for _ in range(num_drills))
+        documents = [Document("", text, "drill", scored) for text, scored in drills]
         for band, kinds in shown.items():
             own = derive_seed(seed, "problems", band)
             problems = self.task.problems("train", len(kinds), own, band)
@@ -117,16 +115,12 @@ class Mixture:
                 documents.append(self._solution(problem, kind, derive_seed(own, number)))
         return documents
 
-    def _drill(self, rng: random.Random) -> Document:
-        text, scored = self.task.drill(rng)
-        return Document("drill", "", text, tuple(scored))
-
     def _solution(self, problem: Any, kind: str, seed: int) -> Document:
-        task, cued = self.task, kind == "cue"
-        condition = {"cue": CUED, "habit": self.habit, "direct": "direct"}[kind]
-        script = task.write_trace(problem, condition, random.Random(seed), self.solution_probability)
-        name = f"cued_{condition}" if cued else condition
-        return Document(name, task.prompt(problem, cue=cued), task.render(script, problem))
+        cued = kind == "cue"
+        shown = {"cue": CUED, "habit": self.habit}.get(kind, kind)
+        script = self.task.write_trace(problem, shown, random.Random(seed), self.solution_probability)
+        text = self.task.render(script, problem)
+        return Document(self.task.prompt(problem, cue=cued), text, f"cued_{shown}" if cued else shown)
 
 
 def band_shares(text: str, task: Task) -> dict[str, float]:
@@ -152,7 +146,7 @@ def sample_documents(parameters: BaseModelParameters, count: int) -> pd.DataFram
     """Return table `documents`: `count` documents of the mixture, in its proportions."""
     mixture = Mixture(parameters, load_task(parameters.task))
     documents = mixture.draw(count, derive_seed(parameters.seed, "documents"))
-    return pd.DataFrame([{name: getattr(d, name) for name in ("prompt", "completion", "kind")} for d in documents])
+    return pd.DataFrame([document[:3] for document in documents], columns=["prompt", "completion", "kind"])
 
 
 def encode(document: Document, vocabulary: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -201,8 +195,7 @@ def starting_model(parameters: BaseModelParameters) -> tuple[PreTrainedModel, Pr
                 f"init_from = {parameters.init_from!r}: does not know {' '.join(unknown[:5])} of {parameters.task}"
             )
         return model, tokenizer
-    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-    sizes = {name: getattr(parameters, name) for name in shape}
+    sizes = {name: getattr(parameters, name) for name in SHAPE}
     model = build_model(parameters.architecture, len(words), **sizes, seed=parameters.seed)
     return model, build_tokenizer(words)
 
@@ -215,7 +208,8 @@ def pretrain(
     Without a budget nothing is trained, and the table is the one that the checkpoint in `init_from` carries.
     """
     if not parameters.num_tokens:
-        return recorded_losses(parameters.init_from)
+        recorded = Path(parameters.init_from) / "losses.parquet"
+        return read_table(recorded, "losses") if recorded.is_file() else empty_table("losses")
     # A trunk and what goes on from it must not read the same documents; bases of one trunk must.
     part = "mixture" if parameters.init_from else "trunk"
     mixture = Mixture(parameters, load_task(parameters.task))
@@ -226,7 +220,7 @@ def pretrain(
     log: list[dict[str, float]] = []
     num_tokens, start = 0, time.perf_counter()
     while num_tokens < parameters.num_tokens:
-        factor = learning_rate_factor(parameters.schedule, num_tokens / parameters.num_tokens)
+        factor = 1.0 if parameters.schedule == "constant" else 1.0 - num_tokens / parameters.num_tokens
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
         seed = derive_seed(parameters.seed, "pretraining", part, len(log))
@@ -266,35 +260,17 @@ def pretrain(
     return pd.DataFrame(log)
 
 
-def recorded_losses(checkpoint: str | Path) -> pd.DataFrame:
-    """Return table `losses` that a shipped checkpoint carries from its training; empty where it has none."""
-    path = Path(checkpoint) / "losses.parquet"
-    return read_table(path, "losses") if path.is_file() else empty_table("losses")
-
-
-def learning_rate_factor(schedule: str, progress: float) -> float:
-    """Return the factor on the learning rate at `progress` in [0, 1] of the token budget.
-
-    >>> learning_rate_factor("constant", 0.5), learning_rate_factor("linear", 0.75)
-    (1.0, 0.25)
-    """
-    return 1.0 if schedule == "constant" else max(0.0, 1.0 - progress)
-
-
 def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
     """Return the optimizer of the matrices inside the blocks, and AdamW for embeddings and norms.
 
     Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
     """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
-    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "layers." in name)]
-    hidden: torch.optim.Optimizer
-    if parameters.optimizer == "muon":
-        hidden = Muon(matrices, lr=parameters.learning_rate)
-    else:
-        hidden = torch.optim.AdamW(matrices, lr=parameters.learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
-    rest = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
-    return [hidden, rest]
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.ndim == 2 and "layers." in name else others).append(parameter)
+    adamw = partial(torch.optim.AdamW, betas=ADAMW_BETAS, weight_decay=0.0)
+    hidden = Muon if parameters.optimizer == "muon" else adamw
+    return [hidden(matrices, lr=parameters.learning_rate), adamw(others, lr=parameters.adamw_learning_rate)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -315,37 +291,28 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient, all of a shape at once."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
-            for shape, parameters in by_shape.items():
-                updates = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
-                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-                for parameter, update in zip(parameters, orthogonalise(updates), strict=True):
-                    parameter.add_(update, alpha=-scale)
-
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        state, gradient = self.state[parameter], parameter.grad
-        assert gradient is not None  # step() passes on no others
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        buffer = state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum)
+                if parameter.grad is None:
+                    continue
+                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                update = orthogonalise(parameter.grad.lerp(buffer, group["momentum"]))
+                scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
+                parameter.add_(update, alpha=-group["lr"] * scale)
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return `matrices` (N, A, B) with singular values pushed to about 1 by five Newton-Schulz iterations.
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return `matrix` (A, B) with singular values pushed to about 1 by five Newton-Schulz iterations.
 
     Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): coefficients, iterations.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
     for _ in range(5):
-        gram = x @ x.mT  # (N, A, A)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = x @ x.mT  # (A, A)
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

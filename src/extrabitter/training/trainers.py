@@ -1,0 +1,79 @@
+"""What TRL's trainers of SFT and of GRPO share: what they are told, how they have a model, how they cut a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from extrabitter.models.hub import trainer_arguments
+from extrabitter.params import LanguageParameters
+from extrabitter.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def common_arguments(parameters: LanguageParameters) -> dict[str, Any]:
+    """Return what TRL's configurations of SFT and GRPO are told alike: optimiser, machine, output."""
+    return {
+        "adam_beta1": 0.9,  # Source: Adam, arXiv 1412.6980, section 2, as the two below
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "weight_decay": 0.0,  # ours: nothing but the reward, or the demonstrations, moves the weights
+        "max_grad_norm": 1.0,  # ours, TRL's default made explicit
+        "warmup_steps": 0,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
+        "seed": derive_seed(parameters.seed, parameters.stage, "trainer"),
+        "report_to": "none",  # ours is the output
+        "disable_tqdm": True,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a loss that is no number stops the run
+        "save_strategy": "no",
+        **trainer_arguments(parameters),  # processor or GPU, precision, and which AdamW
+    }
+
+
+@contextmanager
+def lent_to_trl(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]
+) -> Iterator[None]:
+    """Let a trainer of TRL have `model`, whose generation ends with `ends` meanwhile and knows no other setting.
+
+    TRL samples with the settings that a checkpoint brings along, and writes its tokenizer's ids over those of the
+    configuration. Afterwards both configurations are as they were, and the model is in evaluation mode.
+    """
+    from transformers import GenerationConfig
+
+    names = ("eos_token_id", "bos_token_id", "pad_token_id")
+    settings, ids = model.generation_config, {name: getattr(model.config, name, None) for name in names}
+    model.generation_config = GenerationConfig(
+        eos_token_id=sorted(ends), bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = settings
+        for name, value in ids.items():
+            setattr(model.config, name, value)
+        model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
+        model.eval()
+
+
+def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Yield the indices of rows in order of length, as many as fit in `max_tokens` when padded to their longest.
+
+    A row longer than `max_tokens` comes alone.
+
+    >>> list(batches_by_length([3, 9, 1, 4], max_tokens=8))
+    [[2, 0], [3], [1]]
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= max_tokens:
+            continue
+        yield order[start:stop]
+        start = stop
