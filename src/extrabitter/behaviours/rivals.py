@@ -150,11 +150,13 @@ def rivals_table(
             found[arm, method] = rival_successes(completions, budgets, method, derive_seed(seed, arm))
     if answers is not None:
         found["enumerator", "outside checker"] = enumerator_successes(answers, budgets)
-    one = np.ones(len(budgets))
-    rows = [_row("searcher", "one completion", clustered_share(own, one), own - own, budgets.mean(), 0.0)]
+    # A problem's share is a mean over as many completions as the searcher's.
+    weights = np.full(len(budgets), len(searcher) / len(budgets))
+    value = clustered_share(own * weights, weights)
+    rows = [_row("searcher", "one completion", value, own - own, budgets.mean(), 0.0)]
     for (arm, method), table in found.items():
         by_problem = table.set_index("problem").loc[budgets.index]
-        value = clustered_share(by_problem["success"], one)
+        value = clustered_share(by_problem["success"] * weights, weights)
         gap = own - by_problem["success"]
         rows.append(_row(arm, method, value, gap, table["num_tokens"].mean(), table["is_short"].mean()))
     return pd.DataFrame(rows)

@@ -34,7 +34,6 @@ from extrabitter.tasks.wording import choose_wording, read_completion
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ROWS_PER_FORWARD = 256
 
 
 def sample_completions(
@@ -189,10 +188,16 @@ def pass_at_k_table(counts: pd.DataFrame, max_k: int) -> pd.DataFrame:
     rows = []
     k = 1
     while k <= min(max_k, counts["num_samples"].min()):
-        each = [pass_at_k(int(n), int(c), k) for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)]
-        rows.append({"k": k, **clustered_share(each, np.ones(len(each)))._asdict()})
+        each = [pass_at_k(n, c, k) for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)]
+        rows.append({"k": k, **share_of(each, counts)._asdict()})
         k *= 2
     return pd.DataFrame(rows, columns=["k", "value", "lower", "upper"])
+
+
+def share_of(each: Sequence[float], counts: pd.DataFrame) -> Interval:
+    """Return the mean over problems of shares that were estimated from so many samples each, and its interval."""
+    weights = np.full(len(counts), counts["num_samples"].mean())
+    return clustered_share(np.clip(each, 0, 1) * weights, weights)
 
 
 def search_probability_row(
@@ -224,32 +229,26 @@ def search_probability(
     *,
     cue: bool = False,
 ) -> NDArray[np.float64]:
-    """Return, per problem, the probability that a completion holds a search word, from one completion without; (B,).
+    """Return, per problem, the probability that a completion begins to search, from one completion that does not; (B,).
 
-    A completion is drawn with the search words masked; with s_t the unmasked model's chance of one at its place t,
-    1 - prod(1 - s_t) is without bias, and resolves what no sample would ever show: the p0 of a base that never
-    searches.
+    A completion is drawn with the search words masked; with s_t the unmasked model's chance of one behind its finished
+    attempts, where they may stand, it is 1 - prod(1 - s_t): without bias, and so fine that it resolves what no sample
+    would ever show, the p0 of a base that never searches.
     """
     ids = word_ids(tokenizer, task.search_words)
     sampling = SamplingParameters(max_completion_length)
     with masked(model, ids):
         plain = sample_completions(model, tokenizer, task, wording, problems, 1, sampling, seed, cue=cue)
-    prompts = encode_prompts(tokenizer, [wording.prompt(problem, cue) for problem in problems])
-    written = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in plain["completion"]]
-    found = np.empty(len(problems))
-    for start in range(0, len(problems), ROWS_PER_FORWARD):
-        block = range(start, min(start + ROWS_PER_FORWARD, len(problems)))
-        rows = [torch.tensor(prompts[row] + written[row]) for row in block]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (rows, T); causal: padding is not seen
-        with torch.inference_mode():
-            scores = model(input_ids=padded.to(model.device), use_cache=False).logits.double()
-            chances = scores.softmax(dim=-1)[..., ids].sum(dim=-1).cpu()  # (rows, T)
-        for row, chance in zip(block, chances, strict=True):
-            # One place in front of the completion and one behind each of its tokens; behind the last the end stood.
-            first = len(prompts[row]) - 1
-            last = first + len(written[row]) + (not plain["truncated"].iloc[row])
-            found[row] = -torch.expm1(torch.log1p(-chance[first:last]).sum())
-    return found
+    rows, texts = [], []
+    for row, (problem, prompt, text) in enumerate(zip(problems, plain["prompt"], plain["completion"], strict=True)):
+        for attempt in task.parse(text, problem).attempts:
+            if attempt.finished:
+                rows.append(row)
+                texts.append(" ".join([prompt, *text.split()[: attempt.end]]))
+    chance = next_word_probabilities(model, tokenizer, texts)[:, ids].sum(axis=1)
+    stays = np.zeros(len(problems))
+    np.add.at(stays, rows, np.log1p(-np.minimum(chance, 1 - 1e-12)))
+    return -np.expm1(stays)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from extrabitter.evaluation.evaluate import (
     pass_at_k_table,
     sample_completions,
     search_probability,
+    share_of,
     summary_table,
 )
 from extrabitter.evaluation.interventions import (
@@ -40,7 +41,7 @@ from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import GrpoParameters, WillItChokeParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.statistics import Interval, clustered_share, pass_at_k
+from extrabitter.statistics import Interval, pass_at_k
 from extrabitter.tasks import BEHAVIOURS, Task, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
 
@@ -208,10 +209,10 @@ def informative_share(counts: pd.DataFrame, size: int) -> Interval:
     Unbiased for each problem's own chance of success, from its n samples: 1 - (C(c, G) + C(n - c, G)) / C(n, G).
     """
     each = [
-        pass_at_k(int(n), int(c), size) + pass_at_k(int(n), int(n - c), size) - 1
+        pass_at_k(n, c, size) + pass_at_k(n, n - c, size) - 1
         for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)
     ]
-    return clustered_share(np.clip(each, 0, 1), np.ones(len(each)))
+    return share_of(each, counts)
 
 
 def informative_groups(counts: pd.DataFrame, group_sizes: Sequence[int]) -> pd.DataFrame:

@@ -75,7 +75,8 @@ def advise(probe: Probe) -> list[Advice]:
     Without a signal: examples in the prompt, an easier band, then priming. A weak form: form first. Steps that are
     false: train the base. Search that is absent or does not pay: priming. Else RL itself, at what it costs.
     """
-    parameters, in_grammar = probe.parameters, probe.parameters.prompt == "grammar"
+    parameters, cap = probe.parameters, probe.parameters.max_completion_length
+    in_grammar = parameters.prompt == "grammar"
     tokens = int(probe.completions["num_completion_tokens"].sum())
     priming = int(NUM_DOCUMENTS * NUM_EPOCHS * probe.demonstration_tokens)
     prime = f"prime with {NUM_DOCUMENTS:,} documents of condition search, {NUM_EPOCHS} times each"
@@ -106,10 +107,10 @@ def advise(probe: Probe) -> list[Advice]:
         told = f"{percent(truth)} of its verdicts are true" if truth < TRUE_VERDICTS else "its verdicts are true"
         found.append(Advice(prime, f"searching on changes success by {points(probe.gain)}; {told}", priming))
     if not found:
-        now = probe.measured("mean_completion_tokens").value
-        budget = NUM_STEPS * COMPLETIONS_PER_STEP
-        what = f"train by GRPO; up to {budget * parameters.max_completion_length:,} tokens if answers grow to the cap"
-        found.append(Advice(what, "a step holds what RL selects from", int(budget * now)))
+        now, budget = probe.measured("mean_completion_tokens").value, NUM_STEPS * COMPLETIONS_PER_STEP
+        what = f"train by GRPO, {NUM_STEPS} steps of {COMPLETIONS_PER_STEP} completions"
+        why = f"a step holds what RL selects from (if answers grow to the cap, {_tokens(budget * cap)})"
+        found.append(Advice(what, why, int(budget * now)))
     return found
 
 
@@ -153,8 +154,7 @@ def describe(probe: Probe) -> str:
             *_table(_group_rows(probe.informative_groups)),
         ],
         [
-            "behaviours that do their work: completions with one, chance of its first word where it may stand, and "
-            "what that word changes",
+            "behaviours that do their work: share of completions; chance of its first word at its place; what that changes",
             *_table(_behaviour_rows(probe.probe_behaviours)),
         ],
         ["verdicts that are true", *_table(_measure_rows(probe.summary, VERDICTS))],
@@ -195,7 +195,7 @@ def _rule_of_three(probe: Probe, count: int) -> list[str]:
 
 
 def _advice_lines(advice: Advice) -> list[str]:
-    cost = f": about {advice.num_tokens:,} tokens" if advice.num_tokens else ""
+    cost = f": about {_tokens(advice.num_tokens)}" if advice.num_tokens else ""
     return [*_wrapped(f"- {advice.what}{cost}", "  "), *_wrapped(f"because {advice.why}", "    ")]
 
 
@@ -217,7 +217,7 @@ def _group_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
 
 
 def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    yield "", "sampled", "interval", "chance", "changes success by", "pairs", "place"
+    yield "", "sampled", "interval", "chance", "points of success", "pairs", "place"
     for row in table.to_dict(orient="records"):
         gain = Interval(*(row[f"advantage{end}"] for end in ("", "_lower", "_upper")))
         yield (
@@ -225,7 +225,7 @@ def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
             percent(row["p0_sampled"]),
             _spread(row["p0_sampled_lower"], row["p0_sampled_upper"]),
             percent(row["p0_forced"]),
-            points(gain),
+            points(gain).replace(" points", ""),
             str(row["num_pairs"]),
             row["place"],
         )
@@ -253,6 +253,11 @@ def points(gain: Interval) -> str:
     if np.isnan(gain.value):
         return "-"
     return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
+
+
+def _tokens(count: float) -> str:
+    """Write a number of tokens to three digits."""
+    return f"{float(f'{count:.2e}'):,.0f} tokens"
 
 
 def _count(of: Interval) -> str:
