@@ -55,10 +55,14 @@ class _Reader:
     def equation(self) -> Step:
         position = self.position
         left, operation, right, equals, result = self.words[position : position + 5]
-        values = (_NUMBERS.get(left), _NUMBERS.get(right), _NUMBERS.get(result))
-        if operation in _OPERATIONS and equals == "=" and None not in values:
-            self.position += 5
-            return Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
+        if operation in _OPERATIONS and equals == "=":
+            try:
+                step = Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
+            except KeyError:
+                pass
+            else:
+                self.position += 5
+                return step
         self._find_break()
         raise _Broken
 

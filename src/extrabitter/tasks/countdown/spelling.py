@@ -21,22 +21,13 @@ SIGNS = {
     **dict.fromkeys("\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B))), " "),
     "’": "'",
 }
-UNITS = {
-    word: value for value, word in enumerate("one two three four five six seven eight nine".split(), 1)
-}
-TEENS = {
-    word: value
-    for value, word in enumerate(
-        "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 11
-    )
-}
-TENS = {
-    word: value
-    for value, word in zip(
-        range(20, 100, 10), "twenty thirty forty fifty sixty seventy eighty ninety".split(), strict=True
-    )
-}
-SMALL_NUMBERS = {**UNITS, "ten": 10}
+_TO_TEN = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_ROUND = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+SMALL_NUMBERS = {word: value for value, word in enumerate(_TO_TEN, 1)}
+UNITS = {word: value for word, value in SMALL_NUMBERS.items() if value < 10}
+TEENS = {"eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15, "eighteen": 18}
+TEENS |= {f"{word}teen": UNITS[word] + 10 for word in ("four", "six", "seven", "nine")}
+TENS = {word: 10 * value for value, word in enumerate(_ROUND, 2)}
 
 MAX_SIDES = 8
 MAX_GROUPS = 16  # levels of LaTeX groups
@@ -57,22 +48,26 @@ _ANSWER_SIGNS = str.maketrans(
 )
 _GROUP = re.compile(
     r"\\[dt]?frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}"
-    r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|\{(?P<number>\s*\d+\s*)\}"
+    r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|(?<![}c])\{(?P<number>\s*\d+\s*)\}(?!\{)"
 )
 _NUMBER_WORD = re.compile(
     rf"\b(?:({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?|({'|'.join([*TEENS, *SMALL_NUMBERS])}))\b"
 )
-_REWRITES = tuple(
+_BEFORE_GROUPS = (
+    (re.compile(r"\\\{"), "("),
+    (re.compile(r"\\\}"), ")"),
+    (re.compile(r"(?<=\d)\s*\\[dt]?frac"), _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
+    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
+)
+_BEHIND_GROUPS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<=\d)\s*\\[dt]?frac", _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
-        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"((\1)/(\2))"),
         (r"\\(?:times|cdot|ast)(?![a-z])", "*"),
         (r"\\div(?![a-z])", "/"),
         (r"\\(?:rightarrow|implies|to)(?![a-z])", "="),
         (r"\\(?:left|right|q?quad|displaystyle)(?![a-z])|\\[()\[\],;:! ]|&(?==)|(?<==)&", " "),
-        (r"\\\{|\[", "("),
-        (r"\\\}|\]", ")"),
+        (r"\[", "("),
+        (r"\]", ")"),
         (r"\s*[✓✔✅☑]\s*$|\s*\\checkmark\s*$", ""),
         (r"\b(?:plus)\b", "+"),
         (r"\bminus\b", "-"),
@@ -99,7 +94,8 @@ def read_answer(text: str) -> tuple[str, str]:
     """
     if len(text) > MAX_READ:
         return "", "too_long"
-    sides = [_bare(side) for side in _plain(text).split("=")]
+    *front, last = _plain(text).split("=")
+    sides = [*map(_bare, front), _bare(last, full_stop=True)]
     if len(sides) > MAX_SIDES:
         return "", "too_long"
     values = set[Fraction | None]()
@@ -116,15 +112,15 @@ def read_answer(text: str) -> tuple[str, str]:
 def _plain(text: str) -> str:
     """Return an answer in plain signs; what the table does not know is left as it is, and is no arithmetic."""
     # Runs of spaces would make patterns slow.
-    text = _bare(" ".join(text.translate(_ANSWER_SIGNS).lower().split()), full_stop=True)
-    for pattern, replacement in _REWRITES[:2]:
+    text = _bare(" ".join(text.translate(_ANSWER_SIGNS).lower().split()))
+    for pattern, replacement in _BEFORE_GROUPS:
         text = pattern.sub(replacement, text)
     for _ in range(MAX_GROUPS):
         text, count = _GROUP.subn(_open_group, text)
         if not count:
             break
     text = _NUMBER_WORD.sub(_as_number, text)
-    for pattern, replacement in _REWRITES[2:]:
+    for pattern, replacement in _BEHIND_GROUPS:
         text = pattern.sub(replacement, text)
     return text
 
