@@ -43,7 +43,8 @@ class OwnKernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """The only kernel there is: without the reader's own IPython settings, which could change a result."""
-        settings = os.path.abspath("_build/ipython")
+        settings = Path("_build/ipython").absolute()
+        settings.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         command += [f"--ipython-dir={settings}", "--HistoryManager.enabled=False"]
         return KernelSpec(argv=command, display_name="Python 3", language="python")
