@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from extrabitter.behaviours.rivals import legal_answers, rivals_table
 from extrabitter.pages import plots
+from extrabitter.pages.text import percent
 from extrabitter.params import completions_per_step
 from extrabitter.statistics import Estimate, over_seed_values
 from extrabitter.tasks import Task
 
 CHECKED, VOTED, ENUMERATOR = "outside checker", "majority", "enumerator"
-_PICKS = {CHECKED: "a checker picks", VOTED: "they vote", "self-check": "its own check picks"}
 
 
 def equal_cost(completions: pd.DataFrame, task: Task, searcher: str, rivals: list[str]) -> pd.DataFrame:
@@ -59,14 +59,21 @@ def same_tokens_figure(table: pd.DataFrame, one_answer: Estimate, rival: str, ti
     `rival` is the arm of `table` that is drawn; `one_answer` is what it solves with one, at its own few tokens.
     """
     model = rival.partition("_")[2]
-    rows = [plots.Row("searcher, one answer", "searcher", over_seed_values(table[table["arm"] == "searcher"]["value"]))]
-    for method in (CHECKED, VOTED):
-        words = f"{model}, several answers: {_PICKS[method]}"
-        rows.append(plots.Row(words, model, solved(table, rival, method)))
-    rows.append(plots.Row("no model, a list: a checker picks", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)))
-    rows.append(plots.Row(f"{model}, one answer, fewer tokens", model, one_answer))
+    rows = [
+        plots.Row("searcher", "searcher", over_seed_values(table[table["arm"] == "searcher"]["value"])),
+        plots.Row(f"{model}, a checker picks", model, solved(table, rival, CHECKED)),
+        plots.Row(f"{model}, they vote", model, solved(table, rival, VOTED)),
+        plots.Row(f"{model}, one answer", model, one_answer),
+        plots.Row("a list, a checker picks", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)),
+    ]
     rows.sort(key=lambda row: -row.end.value)
-    return plots.dot_rows(rows, title, "unseen problems solved")
+    fig = plots.dot_rows(rows, title, "unseen problems solved")
+    for place, row in enumerate(rows):
+        place_of = (row.end.value, -place)
+        fig.axes[0].annotate(
+            percent(row.end.value), place_of, (-9, 0), textcoords="offset points", ha="right", va="center", fontsize=9.5
+        )
+    return fig
 
 
 def training_curves(steps: pd.DataFrame, runs: pd.DataFrame, window: int = 5) -> pd.DataFrame:
@@ -74,7 +81,7 @@ def training_curves(steps: pd.DataFrame, runs: pd.DataFrame, window: int = 5) ->
 
     Added columns: num_tokens, and solved, the mean of `correct_reward` over the last `window` steps.
     """
-    sizes = {
+    sizes: dict[object, int] = {
         (run["arm"], run["seed"]): completions_per_step(json.loads(run["parameters"]))
         for run in runs[runs["stage"] == "grpo"].to_dict("records")
     }

@@ -70,16 +70,16 @@ def forest(judged: pd.DataFrame, title: str) -> Figure:
         fig = plots.new_figure(title, 0.5 * len(shown) + 0.5)
         ax = fig.subplots()
         ends = (min(-0.2, shown["lower"].min() - 0.05), max(0.2, shown["upper"].max() + 0.05))
-        for place, row in enumerate(shown.itertuples()):
-            for regions, colour in ((row.held_in, HELD), (row.failed_in, FAILED)):
+        for place, row in enumerate(shown.to_dict("records")):
+            for regions, colour in ((row["held_in"], HELD), (row["failed_in"], FAILED)):
                 for low, high in regions:
                     low, high = max(low, ends[0]), min(high, ends[1])
                     ax.barh(-place, high - low, left=low, height=0.36, color=colour, alpha=0.16, linewidth=0)
-            colour = colours[str(row.verdict)]
-            ax.plot([row.lower, row.upper], [-place, -place], color=colour, linewidth=3, solid_capstyle="butt")
-            ax.plot(row.value, -place, "o", color=colour, markersize=6)
-            ax.annotate(str(row.claim), (ends[0], 0.32 - place), fontsize=9, va="center")
-            ax.annotate(str(row.verdict), (ends[1], 0.32 - place), fontsize=9, va="center", ha="right", color=colour)
+            colour = colours[str(row["verdict"])]
+            ax.plot([row["lower"], row["upper"]], [-place, -place], color=colour, linewidth=3, solid_capstyle="butt")
+            ax.plot(row["value"], -place, "o", color=colour, markersize=6)
+            ax.annotate(str(row["claim"]), (ends[0], 0.32 - place), fontsize=9, va="center")
+            ax.annotate(str(row["verdict"]), (ends[1], 0.32 - place), fontsize=9, va="center", ha="right", color=colour)
         ax.axvline(0, color=plots.GREY, linewidth=0.8)
         ax.set(xlim=ends, ylim=(0.4 - len(shown), 0.6), yticks=[])
         ax.set_xlabel("effect in points; green: predicted, orange: would have overturned it")

@@ -1,0 +1,201 @@
+"""Three barriers between a habit and the policy that would profit from it, in closed form and by simulation.
+
+Zero support: what has no share never moves. A slow gradient: a softmax moves what is rare slowly, by laws that hang on
+the optimiser and on rivals. Finite sampling: a group teaches nothing unless some of it is right and some wrong. Beside
+them stands what selection does among several habits, where the best may shrink before it wins. A habit's *pay* is the
+chance that a completion which shows it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.integrate import quad
+
+from extrabitter.experiments.search_as_optimisation import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    RED,
+    Array,
+    Learner,
+    draw_runs,
+    name_line,
+    policy_gradient,
+    policy_steps,
+)
+from extrabitter.pages import plots
+from extrabitter.seeding import derive_seed
+
+# Success given search and given a direct answer. Source: the first pilot's base models, rounded.
+HABIT_PAY, RIVAL_PAY = 0.43, 0.17
+# Rare and best, common and decent, useless. Source: ours, a smallest case in which the best can shrink.
+THREE_SHARES, THREE_PAY = np.array([0.01, 0.70, 0.29]), np.array([1.0, 0.5, 0.0])
+
+
+def informative_chance(probability: ArrayLike, num_generations: ArrayLike) -> Array:
+    """Return the chance that a group of 0/1 rewards is neither all wrong nor all right: 1 - (1-p)^G - p^G.
+
+    >>> informative_chance(0.5, 2), informative_chance(0.0, 8)
+    (np.float64(0.5), np.float64(0.0))
+    """
+    p, size = np.asarray(probability, dtype=float), np.asarray(num_generations)
+    return np.asarray(1 - (1 - p) ** size - p**size)[()]
+
+
+def softmax_growth(shares: Array, pay: Array) -> Array:
+    """Return d log(share) / dt under ascent on softmax logits: pi_b A_b - sum over j of pi_j² A_j.
+
+    The advantage is weighted by the share, so that a rare best type can shrink. Source: chain rule.
+
+    >>> softmax_growth(THREE_SHARES, THREE_PAY).round(3)
+    array([-0.032,  0.06 , -0.143])
+    """
+    gradient = policy_gradient(shares, pay)
+    return np.asarray(gradient - (shares * gradient).sum(axis=-1, keepdims=True))
+
+
+def escape_steps(
+    start: float, learning_rate: float, rival_pay: float, divide_by_std: bool, pay: float = HABIT_PAY
+) -> float:
+    """Return the steps that plain ascent on the exact gradient needs from share `start` to one half; inf at 0.
+
+    Two types with a logit each: the logit of the share moves by 2 lr p(1-p) (pay - rival_pay) w a step, where w is 1,
+    or 1/sqrt(r(1-r)) with division, r the mean pay. Source: ours, d p = p(1-p) d logit, integrated.
+
+    >>> round(escape_steps(0.001, 0.1, 0.0, divide_by_std=False, pay=1.0))
+    5064
+    """
+    if start == 0:
+        return float("inf")
+
+    def steps_a_logit(logit: float) -> float:
+        share = 1 / (1 + np.exp(-logit))
+        mean = share * pay + (1 - share) * rival_pay
+        weight = 1 / np.sqrt(mean * (1 - mean)) if divide_by_std else 1.0
+        return float(1 / (2 * learning_rate * share * (1 - share) * (pay - rival_pay) * weight))
+
+    return float(quad(steps_a_logit, np.log(start / (1 - start)), 0.0, limit=200)[0])
+
+
+def escape_times(starts: Array, rival_pay: float, learner: Learner, num_runs: int, max_steps: int) -> Array:
+    """Return the simulated steps until a habit of share `starts` has one half, shape (starts, runs); NaN if never.
+
+    Beside it stands a rival, and the two share all probability.
+    """
+    share = np.repeat(starts, num_runs)
+    times = np.full(share.size, np.nan)
+    seed = derive_seed(0, "escape", learner.rule, str(learner), str(rival_pay))
+    steps = policy_steps(np.column_stack([share, 1 - share]), np.array([HABIT_PAY, rival_pay]), learner, seed)
+    for step in range(max_steps + 1):
+        times[np.isnan(times) & (next(steps)[:, 0] >= 0.5)] = step
+        if not np.isnan(times).any():
+            break
+    return times.reshape(len(starts), num_runs)
+
+
+# Name of a law -> learner, pay of the rival, exponent a of "time grows like start^a" as start -> 0 (0: a logarithm).
+ESCAPES: dict[str, tuple[Learner, float, float]] = {
+    "SGD": (Learner(learning_rate=1.0), 0.0, -1.0),
+    "SGD, divided by std": (Learner(learning_rate=1.0, divide_by_std=True), 0.0, -0.5),
+    "the same, a rival pays": (Learner(learning_rate=1.0, divide_by_std=True), RIVAL_PAY, -1.0),
+    "Adam": (Learner("adam", 0.02), 0.0, 0.0),
+    "GRPO draws groups of 8": (Learner(learning_rate=1.0, sampled=True, divide_by_std=True), 0.0, -1.0),
+}
+
+
+def escape_table(starts: Sequence[float], num_runs: int = 16, max_steps: int = 20_000) -> pd.DataFrame:
+    """Return escape times by law and start: law, start, steps (median), lower, upper (middle 80 %), closed_form.
+
+    A run that never escaped counts as `max_steps`; `closed_form` is NaN where there is none.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for law, (learner, rival_pay, _) in ESCAPES.items():
+        runs = num_runs if learner.sampled else 1
+        times = np.nan_to_num(escape_times(np.asarray(starts), rival_pay, learner, runs, max_steps), nan=max_steps)
+        exact = learner.rule == "sgd" and not learner.sampled
+        for start, run_times in zip(starts, times, strict=True):
+            form = escape_steps(start, learner.learning_rate, rival_pay, learner.divide_by_std) if exact else np.nan
+            rows.append((law, start, *np.quantile(run_times, [0.5, 0.1, 0.9]), form))
+    return pd.DataFrame(rows, columns=["law", "start", "steps", "lower", "upper", "closed_form"])
+
+
+def escape_slopes(table: pd.DataFrame) -> pd.Series:
+    """Return each law's slope of log steps on log start, by least squares; index law."""
+    slopes = {
+        law: float(np.polyfit(np.log(rows["start"]), np.log(rows["steps"]), 1)[0])
+        for law, rows in table.groupby("law", sort=False)
+    }
+    return pd.Series(slopes, name="slope")
+
+
+SELECTIONS = {
+    "replicator": Learner("replicator", 0.02),
+    "SGD, exact": Learner(learning_rate=0.5),
+    "SGD, sampled": Learner(learning_rate=0.5, sampled=True),
+    "Adam, exact": Learner("adam", 0.02),
+}
+
+
+def selection_table(num_steps: int, num_runs: int = 20) -> pd.DataFrame:
+    """Return the share of the rare best of three types over steps, by dynamics of `SELECTIONS`.
+
+    Columns: dynamics, step, value (median over runs), lower, upper (middle 80 %), num_below (runs below their start).
+    """
+    frames = []
+    for name, learner in SELECTIONS.items():
+        start = np.tile(THREE_SHARES, (num_runs if learner.sampled else 1, 1))
+        steps = policy_steps(start, THREE_PAY, learner, derive_seed(0, "selection", name))
+        best = np.array([next(steps)[:, 0] for _ in range(num_steps + 1)])  # (steps, runs)
+        lower, middle, upper = np.quantile(best, [0.1, 0.5, 0.9], axis=1)
+        below = (best < THREE_SHARES[0]).sum(axis=1)
+        columns = {"step": np.arange(num_steps + 1), "value": middle, "lower": lower, "upper": upper}
+        frames.append(pd.DataFrame({"dynamics": name, **columns, "num_below": below}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def escape_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw the steps until a habit has half of all probability against its share at the start; lines named."""
+    looks = dict(zip(ESCAPES, (BLUE, GREEN, PURPLE, plots.GREY, RED), strict=True))
+    with plots.style():
+        fig = plots.new_figure(title, 3.0)
+        ax = fig.subplots()
+        ends = []
+        for law, rows in table.sort_values("start", ascending=False).groupby("law", sort=False):
+            draw_runs(ax, rows, "start", "steps", looks[str(law)])
+            ends.append((float(rows["steps"].iloc[-1]), str(law)))
+        ax.set(xscale="log", yscale="log", xlabel="share of the habit at the start", ylabel="steps to one half")
+        ax.invert_xaxis()
+        at = 0.0
+        for steps, law in sorted(ends):
+            at = max(steps, at * 1.8)  # far enough apart to be read
+            name_line(ax, law, (float(table["start"].min()), at), looks[law])
+    return fig
+
+
+def selection_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw the share of the rare best of three types over steps, by dynamics; dotted, the share that it began with."""
+    # Colour, and where its name stands: the share at which it is beside the line, on which side of it.
+    looks = dict(
+        zip(
+            SELECTIONS,
+            ((plots.GREY, 0.1, "left"), (BLUE, 0.05, "right"), (RED, 0.02, "left"), (GREEN, 0.7, "left")),
+            strict=True,
+        )
+    )
+    with plots.style():
+        fig = plots.new_figure(title, 2.8)
+        ax = fig.subplots()
+        for name, rows in table.groupby("dynamics", sort=False):
+            colour, height, side = looks[str(name)]
+            draw_runs(ax, rows, "step", "value", colour)
+            step = float(rows["step"].iloc[int((rows["value"] >= height).to_numpy().argmax())])
+            name_line(ax, str(name), (step, height), colour, side)
+        ax.axhline(THREE_SHARES[0], color=plots.GREY, linewidth=0.8, linestyle=":")
+        ax.set(yscale="log", ylim=(5e-4, 1.5), xlabel="step", ylabel="share of the best habit")
+    return fig
