@@ -16,11 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-
 from chromium import Page
+from page_checks import SETTLED, findings, reported
+
 from extrabitter import plan as pipeline
 from extrabitter.digests import REPOSITORY
-from page_checks import SETTLED, findings, reported
 
 BOOKS = REPOSITORY / "_build" / "html"
 

@@ -55,8 +55,9 @@ def points(value: float, digits: int = 0) -> str:
 
 def percent_interval(estimate: Estimate, digits: int = 0) -> str:
     """Write a share with its 95 % interval, cut at the ends of what a share can be: "63 % (60 to 67)"."""
-    possible = replace(estimate, lower=max(estimate.lower, 0.0), upper=min(estimate.upper, 1.0))
-    return _with_interval(possible, percent(estimate.value, digits), 100, digits)
+    if math.isfinite(estimate.lower):
+        estimate = replace(estimate, lower=max(estimate.lower, 0.0), upper=min(estimate.upper, 1.0))
+    return _with_interval(estimate, percent(estimate.value, digits), 100, digits)
 
 
 def points_interval(estimate: Estimate, digits: int = 0) -> str:

@@ -1,0 +1,278 @@
+"""The kit of a chapter: numbers in words, claims, glue, tables, figures in light and dark, and your run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from test_store import write_run
+
+from extrabitter.digests import REPOSITORY
+from extrabitter.pages import arms, chapter, plots
+from extrabitter.pages.chapter import Chapter, ClaimError, listening
+from extrabitter.pages.plots import Row, dot_rows
+from extrabitter.pages.text import (
+    decimal,
+    decimal_interval,
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    spell,
+)
+from extrabitter.statistics import MISSING, Estimate
+from extrabitter.store import publish, read
+
+SHARE = Estimate(0.6349, 0.6012, 0.6684, 5)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a chapter displays, in order."""
+    found: list[Any] = []
+
+    def display(value: Any, **options: Any) -> None:
+        found.append({"value": value, **options} if options else getattr(value, "data", value))
+
+    monkeypatch.setattr(chapter, "display", display)
+    return found
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Chapter:
+    return Chapter("a_page", output_dir=tmp_path)
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path) -> Path:
+    """Your run: one seed of the searcher after RL, nine in ten solved, and a run that failed."""
+    summary = pd.DataFrame({"measure": ["pass@1"], "value": [0.91], "lower": [0.88], "upper": [0.94], "count": [2400]})
+    write_run(tmp_path / "own", "countdown/behaviour_evaluation/after_searcher/seed=0", {"summary": summary})
+    write_run(tmp_path / "own", "countdown/grpo/guesser/seed=0", {}, state="failed", reason="<b>no memory</b>")
+    return tmp_path / "own"
+
+
+# --- Text ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (decimal(-1.234), "−1.23"),
+        (decimal(-0.0001), "0.00"),
+        (percent(0.6349), "63 %"),
+        (percent(0.6349, 1), "63.5 %"),
+        (points(0.308), "31 points"),
+        (points(-0.014), "−1 point"),
+        (percent_interval(SHARE), "63 % (60 to 67)"),
+        (percent_interval(Estimate(0.99, 0.97, 1.01, 5)), "99 % (97 to 100)"),
+        (points_interval(Estimate(0.308, 0.281, 0.335, 5)), "31 points (28 to 34)"),
+        (decimal_interval(Estimate(2.31, 2.2, 2.42, 5)), "2.31 (2.20 to 2.42)"),
+        (percent_interval(Estimate(0.5, -np.inf, np.inf, 1)), "50 %"),
+        (percent_interval(MISSING), "not measured"),
+        (points(float("nan")), "not measured"),
+        (spell(1, "seed"), "one seed"),
+        (spell(1200, "run"), "1,200 runs"),
+    ],
+)
+def test_numbers_are_written_with_sign_unit_and_interval(written: str, expected: str) -> None:
+    assert written == expected
+
+
+# --- Claims and glue -------------------------------------------------------------------------------------------
+
+
+def test_a_claim_that_does_not_hold_stops_with_page_sentence_and_values(page: Chapter) -> None:
+    page.claim(True, "one and one is two", fact=True)
+    with pytest.raises(ClaimError) as error:
+        page.claim(SHARE.lower > 0.7, "It solves most", solved=SHARE, problems=300)
+    assert str(error.value) == (
+        "page a_page: “It solves most” is not what the results say; "
+        "found: solved = 0.6349 (0.6012 to 0.6684), problems = 300"
+    )
+
+
+def test_a_listener_hears_all_claims_and_lets_none_stop_its_page(page: Chapter) -> None:
+    with listening() as heard:
+        page.claim(np.bool_(False), "a")
+        page.claim(True, "b", fact=True)
+    assert [(claim.page, claim.text, claim.holds, claim.fact) for claim in heard] == [
+        ("a_page", "a", False, False),
+        ("a_page", "b", True, True),
+    ]
+    with pytest.raises(ClaimError):
+        page.claim(False, "a")
+
+
+def test_glue_has_the_form_that_the_book_reads(page: Chapter, shown: list[Any]) -> None:
+    page.glue("gap", "31 points")
+    assert shown == [
+        {
+            "value": {"application/papermill.record/text/plain": "'31 points'"},
+            "raw": True,
+            "metadata": {"scrapbook": {"name": "gap", "mime_prefix": "application/papermill.record/"}},
+        }
+    ]
+
+
+# --- What a page reads -----------------------------------------------------------------------------------------
+
+
+def test_a_page_reads_the_store_and_your_runs_by_the_same_names(tmp_path: Path, own_runs: Path) -> None:
+    page = Chapter("a_page", runs_dir=own_runs, output_dir=tmp_path)
+    published, own = page.table("summary"), page.own("summary")
+    assert list(published.columns) == list(own.columns)
+    assert published["seed"].nunique() >= 5 and list(own["value"]) == [0.91]
+    assert Chapter("a_page", output_dir=tmp_path).own("summary").empty
+    with pytest.raises(FileNotFoundError, match="results_dir = 'nowhere': no such folder"):
+        Chapter("a_page", "nowhere")
+
+
+def test_your_run_is_one_box_with_the_published_value_and_what_failed(
+    tmp_path: Path, own_runs: Path, shown: list[Any]
+) -> None:
+    evaluated = ["after_searcher", "after_guesser"]
+    Chapter("a_page", output_dir=tmp_path).your_run("problems solved", "pass@1", evaluated)
+    assert shown == [], "without own runs there is no box"
+    Chapter("a_page", runs_dir=own_runs, output_dir=tmp_path, profile="mine").your_run("solved", "pass@1", evaluated)
+    (box,) = shown
+    assert "Your run (mine): solved" in box
+    assert re.search(r"searcher after RL: yours 91 % \(88 to 94\), one seed; published \d\d % \(\d\d to \d\d\)", box)
+    assert "guesser after RL: not in your run; published" in box
+    assert "grpo of guesser, seed 0, failed: &lt;b&gt;no memory&lt;/b&gt;" in box
+
+
+def test_the_line_below_a_figure_says_seeds_commit_table_and_runs(page: Chapter, shown: list[Any]) -> None:
+    summary = page.table("summary", experiment="taste_test")
+    with plots.style():
+        fig = plots.new_figure("A message", 1.0)
+    page.figure("key", fig, alt='Dots & "lines"', caption="300 problems a seed; a < b", table=summary.head(3))
+    (markup,) = shown
+    commit = read(page.results_dir, "countdown", "runs")["commit"].iloc[0][:7]
+    assert f"commit {commit}" in markup and "seeds (" in markup
+    assert 'aria-label="Dots &amp; &quot;lines&quot;"' in markup and "a &lt; b" in markup
+    for target in ("tables/key.csv", "runs.html", "reproducing.html"):
+        assert f'href="{target}"' in markup
+    assert len(pd.read_csv(page.output_dir / "tables" / "key.csv")) == 3
+    assert (page.output_dir / "figures" / "key.svg").is_file()
+
+
+def test_a_long_table_is_folded_and_every_cell_escaped(page: Chapter, shown: list[Any]) -> None:
+    page.show(pd.DataFrame({"<th>": ["<td>"]}), "a <caption>")
+    page.show(pd.DataFrame({"n": range(chapter.MAX_ROWS + 1)}), "long")
+    assert '<th scope="row">&lt;td&gt;</th>' in shown[0]
+    assert '<th scope="col">&lt;th&gt;</th>' in shown[0] and "a &lt;caption&gt;" in shown[0]
+    assert "<details>" not in shown[0]
+    assert shown[1].count("<details>") == 1 and "13 rows" in shown[1]
+
+
+# --- Models and figures ----------------------------------------------------------------------------------------
+
+
+def test_a_model_has_one_look_before_and_after_and_others_keep_their_name() -> None:
+    assert arms.describe("before_searcher") == arms.describe("after_searcher_rare") == arms.describe("searcher")
+    assert arms.words("after_taught_search") == "taught to search after RL"
+    assert arms.in_order(["zebra", "guesser", "after_searcher"]) == ["after_searcher", "guesser", "zebra"]
+    looks = [(arm.colour, arm.marker) for arm in arms.known_arms().values()]
+    assert len(set(marker for _, marker in looks[:9])) == 9
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb, by WCAG 2.1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("name", [*arms.known_arms(), "ink", "grey"])
+def test_names_in_figures_can_be_read_on_light_and_on_dark_pages(name: str) -> None:
+    light = {"ink": plots.INK, "grey": plots.GREY}.get(name) or arms.known_arms()[name].colour
+    on_white = 1.05 / (luminance(light) + 0.05)
+    on_dark = (luminance(plots.theme()[light]) + 0.05) / (luminance("#14181e") + 0.05)
+    assert on_white >= 4.5 and on_dark >= 4.5
+
+
+ROWS = [
+    Row("searcher", "searcher", Estimate(0.93, 0.92, 0.95, 5), Estimate(0.36, 0.33, 0.38, 5), Estimate(0.9, 0.8, 1, 1)),
+    Row("guesser", "guesser", Estimate(0.63, 0.6, 0.65, 5)),
+]
+
+
+def figures() -> dict[str, Any]:
+    page = Chapter("a_page")
+    summary, steps = page.table("summary"), page.table("steps")
+    models = ["guesser", "searcher", "silenced"]
+    own = steps[steps["seed"] == steps["seed"].min()]
+    return {
+        "rows": dot_rows(ROWS, "Searching pays", "solved"),
+        "before_and_after": plots.before_and_after(summary, models, "pass@1", "Searching pays", "solved", own=summary),
+        "curves": plots.curves(steps, models, "correct_reward", "The searcher climbs", "solved", own=own),
+    }
+
+
+@pytest.mark.parametrize("name", ["rows", "before_and_after", "curves"])
+def test_a_figure_has_its_message_names_and_your_run_in_text_that_can_be_read(name: str) -> None:
+    svg = plots.to_svg(figures()[name])
+    root = ElementTree.fromstring(svg)
+    width = float(root.attrib["viewBox"].split()[2])
+    texts = {"".join(text.itertext()).strip(): text for text in root.iter(f"{SVG}text")}
+    for words in ("searcher", "guesser", "your run"):
+        assert words in texts
+    assert any("earch" in words for words in texts if len(words) > 12), "the message is the title"
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?:[^;\"]*?([\d.]+)px", svg)]
+    assert sizes and min(sizes) * 350 / width >= 9, "at least 9 px where the page is 390 px wide"
+
+
+def test_rows_are_sorted_by_outcome_and_too_many_arms_are_refused() -> None:
+    summary = Chapter("a_page").table("summary")
+    fig = plots.before_and_after(summary, ["guesser", "searcher", "silenced"], "pass@1", "t", "a")
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels[0] == "searcher" and len(labels) == 3
+    with pytest.raises(ValueError, match="at most 5"):
+        dot_rows([ROWS[0]] * 6, "t", "a")
+
+
+def test_a_figure_has_the_same_bytes_each_time_whatever_the_readers_settings() -> None:
+    first = plots.to_svg(figures()["rows"])
+    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red"}):
+        assert plots.to_svg(figures()["rows"]) == first
+
+
+def test_inline_figures_have_ids_of_their_own_and_colours_of_the_page() -> None:
+    svg = plots.to_svg(figures()["curves"])
+    markup = plots.inline(svg, "one", "alt") + plots.inline(svg, "two", "alt")
+    ids = re.findall(r'\bid="([^"]+)"', markup)
+    assert len(ids) == len(set(ids)) and all(name.startswith(("one-", "two-")) for name in ids)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', markup))
+    assert used and used <= set(ids)
+    styles = " ".join(re.findall(r'style="([^"]*)"', markup))
+    assert set(re.findall(r": (#\w{6})", styles)) == set(), "every colour has a partner for dark pages"
+    for colour in re.findall(r"var\(--eb-(\w{6}),", styles):
+        assert f"--eb-{colour}:" in plots.theme_css()
+
+
+def test_chapters_and_what_they_import_use_no_torch() -> None:
+    code = "import sys, extrabitter.pages.chapter, extrabitter.pages.completions, extrabitter.pages.provenance\n"
+    code += "assert not {'torch', 'transformers', 'trl'} & set(sys.modules)"
+    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env=environment)
+
+
+def test_the_editions_results_are_read_where_they_are_there(
+    tmp_path: Path, own_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chapter, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    publish(own_runs, tmp_path / "results" / "interim")
+    assert Chapter("a_page").results_dir == Path("results/interim")
+    publish(own_runs, tmp_path / "results" / "edition")
+    assert Chapter("a_page").results_dir == Path("results/edition")

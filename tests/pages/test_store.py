@@ -1,0 +1,244 @@
+"""The store of results: added whole, never rewritten, bounded; and the headline recomputed from it by another path."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from extrabitter import store
+from extrabitter.digests import REPOSITORY, file_sha256
+from extrabitter.params import STAGES
+from extrabitter.plan import make_book
+from extrabitter.runs import SCHEMA_VERSION, Status, write_json, write_status
+from extrabitter.statistics import of_difference, over_seeds_and_problems, solved_difference
+from extrabitter.store import StoreError, count, publish, read, tasks_of
+from extrabitter.tables import SCHEMAS, TableError, write_table
+from extrabitter.tasks import load_task
+
+STORE = REPOSITORY / make_book("").results_dir
+
+
+def write_run(runs: Path, key: str, tables: dict[str, pd.DataFrame], **status: object) -> None:
+    """Write a finished run, or with state "failed" the status of one, as the pipeline leaves it."""
+    run_dir = runs / key
+    _, stage, arm, seed = key.split("/")
+    if status.get("state") != "failed":
+        run_dir.mkdir(parents=True)
+        for name, table in tables.items():
+            write_table(run_dir / f"{name}.parquet", name, table)
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "stage": stage,
+            "arm": arm,
+            "seed": int(seed.removeprefix("seed=")),
+            "parameters": {"learning_rate": 0.1},
+            "commit": "abc1234def",
+            "dirty": False,
+            "code_sha256": "c" * 64,
+            "packages": {"python": "3.11"},
+            "machine": {"cpu": "a cpu", "gpu": ""},
+            "threads": 1,
+            "wall_s": 2.5,
+            "peak_rss_mb": 100.0,
+            "files": {path.name: file_sha256(path) for path in run_dir.iterdir()},
+        }
+        write_json(run_dir / "manifest.json", manifest)
+        run_dir.with_name(f"{run_dir.name}.ipynb").write_text(json.dumps({"cells": []}))
+    write_status(run_dir, Status(**{"state": "ok", "wall_s": 2.5, **status}))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A base, two evaluations of one experiment, one of another, one failed run; two seeds, of the published tables."""
+    root = tmp_path / "runs" / "mine"
+    summary, completions = (read(STORE, "countdown", name) for name in ("summary", "completions"))
+    for seed in (20, 21):
+        for arm, experiment in (("after_searcher", ""), ("before_mine", ""), ("after_mine", "priming")):
+            tables = {}
+            for name, table in (("completions", completions), ("summary", summary)):
+                own = table[(table["seed"] == seed) & (table["arm"] == "after_searcher")].head(40)
+                tables[name] = own[[column.name for column in SCHEMAS[name]]]
+            write_run(root, f"countdown/behaviour_evaluation/{arm}/seed={seed}", tables, experiment=experiment)
+    write_run(root, "countdown/grpo/mine/seed=20", {}, state="failed", reason="out of memory", experiment="priming")
+    return root
+
+
+def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(runs: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    # Two seeds of two experiments: runs, summary and counts each, and completions of the headline's arm.
+    assert publish(runs, results) == 2 * 2 * 3 + 2
+    summary = read(results, "countdown", "summary")
+    assert list(summary.columns[:4]) == list(store.LEADING)
+    assert set(summary["experiment"]) == {"taste_test", "priming"} and set(summary["seed"]) == {20, 21}
+    assert set(read(results, "countdown", "summary", "priming")["arm"]) == {"after_mine"}
+    counts = read(results, "countdown", "counts")
+    assert set(counts["arm"]) == {"after_searcher", "before_mine", "after_mine"}
+    assert (counts["num_samples"] == 8).all() and counts["num_correct"].between(0, 8).all()
+    assert set(read(results, "countdown", "completions")["arm"]) == {"after_searcher"}
+    assert (results / "worked" / "behaviour_evaluation.ipynb").is_file()
+
+
+def test_runs_hold_what_manifests_held_and_why_a_run_failed(runs: Path, tmp_path: Path) -> None:
+    publish(runs, tmp_path / "results")
+    rows = read(tmp_path / "results", "countdown", "runs").set_index(["seed", "stage", "arm"])
+    good = rows.loc[(20, "behaviour_evaluation", "after_searcher")]
+    assert (good["state"], good["commit"], good["seconds"]) == ("ok", "abc1234def", 2.5)
+    assert json.loads(good["parameters"]) == {"learning_rate": 0.1} and json.loads(good["machine"])["cpu"] == "a cpu"
+    failed = rows.loc[(20, "grpo", "mine")]
+    assert (failed["state"], failed["reason"], failed["experiment"]) == ("failed", "out of memory", "priming")
+
+
+def test_own_runs_are_read_as_the_store_is(runs: Path, tmp_path: Path) -> None:
+    publish(runs, tmp_path / "results")
+    for name in ("summary", "counts", "runs"):
+        order = ["seed", "experiment", "stage", "arm"]
+        own, stored = (
+            read(root, "countdown", name).sort_values(order, kind="stable").reset_index(drop=True)
+            for root in (runs, tmp_path / "results")
+        )
+        pd.testing.assert_frame_equal(own, stored)
+    assert tasks_of(runs) == tasks_of(tmp_path / "results") == ["countdown"]
+    nothing = read("", "countdown", "summary")
+    assert nothing.empty and list(nothing.columns) == list(read(runs, "countdown", "summary").columns)
+
+
+def test_adding_the_same_again_changes_nothing(runs: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    publish(runs, results)
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert publish(runs, results) == 0
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+def other_content(runs: Path) -> None:
+    run = runs / "countdown/behaviour_evaluation/after_mine/seed=21"
+    summary = pd.read_parquet(run / "summary.parquet").assign(value=0.5)
+    shutil.rmtree(run)
+    write_run(runs, "countdown/behaviour_evaluation/after_mine/seed=21", {"summary": summary}, experiment="priming")
+
+
+def another_arm(runs: Path) -> None:
+    write_run(runs, "countdown/grpo/other/seed=21", {}, state="failed", experiment="priming")
+
+
+@pytest.mark.parametrize("change", [other_content, another_arm])
+def test_what_was_added_is_never_rewritten(change: Callable[[Path], None], runs: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    publish(runs, results)
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    change(runs)
+    with pytest.raises(StoreError, match=r"never rewritten|what was added stays") as error:
+        publish(runs, results)
+    assert "\n" not in str(error.value) and "seed=21" in str(error.value)
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+def test_a_planned_run_that_has_not_ended_keeps_all_out(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="1 of 2 runs have not ended: countdown/grpo/late/seed=1"):
+        publish(runs, tmp_path / "results", ["countdown/grpo/late/seed=1", "countdown/grpo/mine/seed=20"])
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("bound", ["MAX_FILES", "MAX_BYTES"])
+def test_a_store_stays_small_enough_to_be_committed(
+    bound: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, bound, 10)
+    with pytest.raises(StoreError, match="the store would have 14 files"):
+        publish(runs, tmp_path / "results")
+    assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == []
+
+
+def test_a_run_that_was_altered_is_no_run(runs: Path) -> None:
+    path = runs / "countdown/behaviour_evaluation/after_searcher/seed=20/summary.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert set(read(runs, "countdown", "summary", "taste_test").query("seed == 20")["arm"]) == {"before_mine"}
+
+
+def test_a_damaged_file_of_a_store_is_one_line(runs: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    publish(runs, results)
+    path = results / "countdown/seed=20/taste_test/summary.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(TableError, match=r"summary\.parquet is not readable"):
+        read(results, "countdown", "summary")
+
+
+# --- The published store ---------------------------------------------------------------------------------------
+
+
+def test_the_published_store_is_small_and_whole() -> None:
+    files = list(STORE.rglob("*.parquet"))
+    assert len(files) <= store.MAX_FILES and sum(path.stat().st_size for path in files) <= store.MAX_BYTES
+    runs = read(STORE, "countdown", "runs")
+    assert set(runs["stage"]) <= set(STAGES) and (runs["state"] == "ok").all() and not runs["dirty"].any()
+    evaluated = runs[runs["stage"] == "behaviour_evaluation"].groupby("arm")["seed"].nunique()
+    for name in ("summary", "counts", "pass_at_k"):
+        assert read(STORE, "countdown", name).groupby("arm")["seed"].nunique().equals(evaluated), name
+    completions, counts = read(STORE, "countdown", "completions"), read(STORE, "countdown", "counts")
+    again = completions.groupby(["seed", "arm"]).apply(count, include_groups=False).sort_index()
+    columns = list(again.columns)
+    same = counts[counts["arm"].isin(set(completions["arm"]))].set_index(["seed", "arm"])[columns]
+    assert again.reset_index(drop=True).equals(same.sort_index(kind="stable").reset_index(drop=True))
+
+
+@pytest.fixture(scope="module")
+def solved() -> dict[str, dict[int, dict[str, float]]]:
+    """The headline by an independent path: arm -> seed -> problem -> share of samples that are right.
+
+    Answers are judged again by the task's verifier, on the problems that were posed; no column of results is read.
+    """
+    task = load_task("countdown")
+    right: dict[str, dict[int, dict[str, list[bool]]]] = {}
+    for path in sorted(STORE.glob("countdown/seed=*/taste_test/completions.parquet")):
+        seed = int(path.parts[-3].split("=")[1])
+        for arm, problem, text in pd.read_parquet(path)[["arm", "problem", "completion"]].itertuples(index=False):
+            verdict = task.verify(text, task.read_problem(problem))
+            right.setdefault(arm, {}).setdefault(seed, {}).setdefault(problem, []).append(verdict.correct)
+    return {
+        arm: {seed: {p: sum(samples) / len(samples) for p, samples in own.items()} for seed, own in seeds.items()}
+        for arm, seeds in right.items()
+    }
+
+
+T_975 = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 9: 2.26216}  # Student's t, from a printed table
+
+
+@pytest.mark.parametrize("baseline", ["after_guesser", "after_silenced"])
+def test_the_headline_is_recomputed_by_an_independent_path(
+    baseline: str, solved: dict[str, dict[int, dict[str, float]]]
+) -> None:
+    searcher, other = solved["after_searcher"], solved[baseline]
+    by_seed = []
+    for seed, own in searcher.items():
+        assert own.keys() == other[seed].keys(), "a seed asks every arm the same problems"
+        by_seed.append([own[problem] - other[seed][problem] for problem in own])
+    means = [math.fsum(values) / len(values) for values in by_seed]
+    mean = math.fsum(means) / len(means)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in means) / (len(means) - 1))
+    half = T_975[len(means) - 1] * deviation / math.sqrt(len(means))
+    published = [
+        solved_difference(read(STORE, "countdown", "counts"), "after_searcher", baseline),
+        of_difference(read(STORE, "countdown", "summary"), "after_searcher", baseline),
+    ]
+    for found in published:
+        assert (found.value, found.lower, found.upper) == pytest.approx((mean, mean - half, mean + half), abs=1e-4)
+        assert found.num_seeds == len(means) >= 5
+    assert mean - half > 0.15
+    # Problems resampled within resampled seeds say the same.
+    resampled = over_seeds_and_problems(by_seed, np.random.default_rng(0))
+    assert resampled.lower > 0.15 and abs(resampled.upper - resampled.lower - 2 * half) < 0.05
+
+
+def test_no_arm_of_the_headline_solves_what_it_was_not_asked(solved: dict[str, dict[int, dict[str, float]]]) -> None:
+    task = load_task("countdown")
+    asked = {problem for seeds in solved.values() for own in seeds.values() for problem in own}
+    trained = {problem.identifier for problem in task.problems("train", 2_000, seed=20)}
+    assert len(asked) > 500 and not asked & trained
