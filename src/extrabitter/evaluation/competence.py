@@ -15,16 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from extrabitter.evaluation.evaluate import (
-    masked,
-    mean_interval,
-    sample_completions,
-    search_probability,
-    summary_table,
-)
-from extrabitter.evaluation.interventions import after_prompt, draw_words, next_word_probabilities
+from extrabitter.evaluation.evaluate import mean_interval, sample_completions, search_probability, summary_table
+from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene
 from extrabitter.models.rollouts import SamplingParameters
-from extrabitter.models.tiny import word_ids
 from extrabitter.params import BaseModelParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
@@ -81,53 +74,6 @@ VERDICT_BARS = (
 GAIN_BAR = Bar("success, search forced over direct", "", ">=", 2.0)
 
 
-def forced_search(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    wording: Wording,
-    problems: list[Any],
-    sampling: SamplingParameters,
-    seed: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return completions that hand in their first attempt, and completions that search on from the same attempt.
-
-    Two tables `completions`, row by row; the difference in success is what search adds. The search begins with a word
-    that the model chooses among the task's; a text without a finished attempt stays as it is in both.
-    """
-    ids = word_ids(tokenizer, task.search_words)
-    with masked(model, ids):
-        direct = sample_completions(
-            model, tokenizer, task, wording, problems, 1, sampling, derive_seed(seed, "direct")
-        )
-    prefixes, begun = [], []
-    for number, (problem, text) in enumerate(zip(problems, direct["completion"], strict=True)):
-        attempts = task.parse(text, problem).attempts
-        if attempts and attempts[0].finished:
-            begun.append(number)
-            prefixes.append(" ".join(text.split()[: attempts[0].end]))
-    chosen = [problems[number] for number in begun]
-    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(chosen, prefixes, strict=True)]
-    distribution = next_word_probabilities(model, tokenizer, texts)
-    drawn = draw_words(distribution, np.random.default_rng(derive_seed(seed, "words")), keep=ids)
-    words = [tokenizer.convert_ids_to_tokens(int(token if token >= 0 else ids[0])) for token in drawn]
-    searched = sample_completions(
-        model,
-        tokenizer,
-        task,
-        wording,
-        chosen,
-        1,
-        sampling,
-        derive_seed(seed, "search"),
-        prefixes=[f"{prefix} {word}" for prefix, word in zip(prefixes, words, strict=True)],
-    )
-    search = direct.copy()
-    if begun:
-        search = pd.concat([direct.drop(index=begun), searched.set_axis(begun)]).sort_index()
-    return direct, search
-
-
 def measure_bars(
     parameters: BaseModelParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
@@ -153,14 +99,16 @@ def _band_bars(
     rows = _measured(FORM_BARS, uncued, band)
     shown = parameters.habit if parameters.habit_share > 0 else ""
     if parameters.cued_share > 0 or shown == "search":
-        direct, search = forced_search(*asked, problems, sampling, derive_seed(seed, "forced"))
-        where, shows = "made to search: ", search
+        # Behind first attempts of its own: search on, or do what else the model would, mostly hand it in.
+        attempts = first_attempts(uncued, asked[2], NUM_SAMPLES)
+        made = intervene(*asked, SEARCH, attempts, sampling, derive_seed(seed, "forced"))
+        where, shows = "made to search: ", made.forced
         if parameters.cued_share > 0:
             where, own = "cued: ", derive_seed(seed, "cued")
             shows = sample_completions(*asked, problems, NUM_SAMPLES, sampling, own, cue=True)
         rows += _measured(FORM_BARS + VERDICT_BARS, shows, band, where)
-        pairs = np.stack([search["correct"], direct["correct"]], axis=1).astype(float)
         rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
+        pairs = made.successes()[["with", "without"]].to_numpy()
         rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, _ratio), band))
     if shown not in ("", *HABITS_OF_SEARCH_WORDS):
         return rows

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from extrabitter.behaviours.measures import MEASURES, Measure, measure_trace
 from extrabitter.models.hub import as_read, check_lengths, decode, encode_prompts, end_ids
 from extrabitter.models.rollouts import SamplingParameters, generate
-from extrabitter.models.tiny import (
-    CheckpointError,
-    mask_tokens,
-    masked_token_ids,
-    next_token_probabilities,
-    word_ids,
-)
+from extrabitter.models.tiny import mask_tokens, masked_token_ids, next_token_probabilities, word_ids
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
@@ -55,15 +49,14 @@ def sample_completions(
 
     `prefixes`, one per problem, is text that the completion has to begin with (an intervention); it is part of
     the completion that is measured. `forced_words` are likewise the first words, the same for all; both are for a
-    grammar's prompts, which are text. CheckpointError where prompt and cap are longer than the model reads, or a
-    token of the prompt is none of its own.
+    grammar's prompts, which are text. CheckpointError where prompt and cap are longer than the model reads.
     """
     given = list(prefixes) if prefixes is not None else [""] * len(problems)
     prompts = [wording.prompt(problem, cue) for problem in problems]
     shown = [as_read(tokenizer, prompt) for prompt in prompts]
     begun = [f"{prompt} {prefix}" if prefix else prompt for prompt, prefix in zip(prompts, given, strict=True)]
     prompt_ids = encode_prompts(tokenizer, begun)
-    check_prompts(model, prompt_ids, sampling.max_completion_length)
+    check_lengths(model, max(map(len, prompt_ids), default=0) + sampling.max_completion_length)
     ends = end_ids(model, tokenizer)
     rollouts = generate(
         model,
@@ -95,17 +88,6 @@ def sample_completions(
             }
         )
     return pd.DataFrame(rows)
-
-
-def check_prompts(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], cap: int) -> None:
-    """Raise CheckpointError where a prompt and `cap` tokens are too long for the model, or an id has no embedding."""
-    check_lengths(model, max(map(len, prompt_ids), default=0) + cap)
-    known = model.get_input_embeddings().weight.shape[0]
-    largest = max((max(ids) for ids in prompt_ids), default=0)
-    if largest >= known:
-        raise CheckpointError(
-            f"prompt: holds token {largest}, and the model has {known}; tokenizer and model do not fit each other"
-        )
 
 
 def evaluate(

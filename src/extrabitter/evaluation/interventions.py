@@ -43,6 +43,13 @@ class Intervention(NamedTuple):
     forced: pd.DataFrame
     other: pd.DataFrame
 
+    def successes(self) -> pd.DataFrame:
+        """Return the mean success of both arms by problem, columns with and without."""
+        if self.forced.empty:
+            return pd.DataFrame(columns=["with", "without"], dtype=float)
+        pairs = {"with": self.forced["correct"].astype(float), "without": self.other["correct"].astype(float)}
+        return pd.DataFrame(pairs).groupby(self.forced["problem"]).mean()
+
 
 def openings(task: Task) -> dict[str, Opening]:
     """Return how search as a whole and each of the task's behaviours begin.
@@ -175,36 +182,19 @@ def summarise_intervention(intervention: Intervention, seed: int) -> dict[str, f
     The advantage is the difference in success, averaged within a problem first.
     """
     seed = derive_seed(seed, "bootstrap", intervention.behaviour)
-    probability = intervention.probability.groupby(level=0).mean().to_numpy()
-    row: dict[str, float | int] = {
-        **_named("p0_forced", mean_interval(probability, seed)),
-        "success_with": np.nan,
-        "success_without": np.nan,
-        **_named("advantage", (np.nan, np.nan, np.nan)),
-        "num_problems": 0,
+    p0 = mean_interval(intervention.probability.groupby(level=0).mean().to_numpy(), seed)
+    means = intervention.successes()
+    gains = (means["with"] - means["without"]).to_numpy()
+    gain = mean_interval(gains, derive_seed(seed, "advantage"))
+    if len(gains) and np.ptp(gains) == 0:
+        # Where all problems agree a bootstrap sees no spread: as many may differ as none of so many excludes.
+        unseen = wilson_interval(0, len(gains)).upper
+        gain = gain._replace(lower=max(gain.lower - unseen, -1.0), upper=min(gain.upper + unseen, 1.0))
+    return {
+        **dict(zip(("p0_forced", "p0_forced_lower", "p0_forced_upper"), p0, strict=True)),
+        "success_with": float(means["with"].mean()),
+        "success_without": float(means["without"].mean()),
+        **dict(zip(("advantage", "advantage_lower", "advantage_upper"), gain, strict=True)),
+        "num_problems": len(means),
         "num_pairs": len(intervention.forced),
     }
-    if len(intervention.forced):
-        pairs = pd.DataFrame(
-            {
-                "problem": intervention.forced["problem"],
-                "with": intervention.forced["correct"].astype(float),
-                "without": intervention.other["correct"].astype(float),
-            }
-        )
-        means = pairs.groupby("problem").mean()
-        gains = (means["with"] - means["without"]).to_numpy()
-        gain = mean_interval(gains, derive_seed(seed, "advantage"))
-        # Where all problems agree a bootstrap sees no spread: as many may differ as none of so many excludes.
-        unseen = wilson_interval(0, len(gains)).upper if np.ptp(gains) == 0 else 0.0
-        row |= {
-            "success_with": float(means["with"].mean()),
-            "success_without": float(means["without"].mean()),
-            **_named("advantage", (gain.value, max(gain.lower - unseen, -1.0), min(gain.upper + unseen, 1.0))),
-            "num_problems": len(means),
-        }
-    return row
-
-
-def _named(name: str, interval: Sequence[float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_lower", f"{name}_upper"), interval, strict=True))

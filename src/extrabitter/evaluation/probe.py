@@ -2,9 +2,8 @@
 
 Measured are whether completions can be read, pass@k, how often a group of them carries signal, how often each
 behaviour does its work, and whether verdicts are true. In the grammar also how likely each behaviour's first word is
-where it may stand and what it changes (`interventions`), and what other decoders would draw (`decoding`). In English
-no one word begins a behaviour: none is forced, and what it changes is missing rather than guessed. What follows from
-it is for `report` to say.
+where it may stand, and what it changes (`interventions`). In English no one word begins a behaviour: none is forced,
+and what it changes is missing rather than guessed. What follows from it is for `report` to say.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import pandas as pd
 
 from extrabitter.behaviours.measures import MEASURES, Measure, constant, positive
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
-from extrabitter.evaluation.decoding import decoding_table
 from extrabitter.evaluation.evaluate import (
     counts_table,
     mean_interval,
@@ -98,20 +96,12 @@ class Probe:
     pass_at_k: pd.DataFrame
     informative_groups: pd.DataFrame
     probe_behaviours: pd.DataFrame
-    decoding: pd.DataFrame
     groups: Interval
     searches: Interval
     gain: Interval
     demonstration_tokens: float
 
-    TABLES: ClassVar = (
-        "completions",
-        "summary",
-        "pass_at_k",
-        "informative_groups",
-        "probe_behaviours",
-        "decoding",
-    )
+    TABLES: ClassVar = ("completions", "summary", "pass_at_k", "informative_groups", "probe_behaviours")
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return what a run of stage `will_it_choke` writes, by the tables' names."""
@@ -161,7 +151,6 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
         pass_at_k_table(counts, parameters.num_samples),
         informative_groups(counts, GROUP_SIZES),
         behaviours,
-        decoding_table(model, tokenizer, task, attempts, seed),
         times(informative_share(counts, size), COMPLETIONS_PER_STEP // GROUP_SIZE),
         times(searches, COMPLETIONS_PER_STEP),
         Interval(*(float(gain[name]) for name in ("advantage", "advantage_lower", "advantage_upper"))),

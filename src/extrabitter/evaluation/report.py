@@ -6,23 +6,37 @@ Both rules are of ours; neither is calibrated on outcomes of RL yet, and the rep
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from extrabitter.behaviours.measures import Measure, column
+from extrabitter.evaluation.evaluate import summary_table
 from extrabitter.evaluation.probe import COMPLETIONS_PER_STEP, NUM_STEPS, Probe
 from extrabitter.statistics import Interval
-from extrabitter.tasks import load_task
+from extrabitter.tasks import BEHAVIOURS, load_task
 
 WIDTH = 110
 COMPETENT = 0.98  # of steps and of completions, as the bars of a base ask for
 READABLE = 0.9  # of completions in English that hand in an answer
 TRUE_VERDICTS = 0.95  # as the bars ask for
 NUM_SHOTS = 4
-# A priming set as this book's bases get it: distinct documents, and how often each is seen.
-NUM_DOCUMENTS, NUM_EPOCHS = 1_000, 3
+NUM_DOCUMENTS, NUM_EPOCHS = 1_000, 3  # of a priming set: distinct documents, and how often each is seen
+NOT_CALIBRATED = "by a rule of ours (`extrabitter.evaluation.report.foresee`), not calibrated on outcomes of RL"
+READ = {
+    "frac_answered": "hand in an answer",
+    "frac_well_formed": "are read to their end",
+    "frac_truncated": "are cut at the cap",
+    "frac_sound": "state steps, half of them right",
+    "frac_right_steps": "steps that are right",
+}
+VERDICTS = {
+    "verdict_accuracy": "all",
+    "hit_verdict_accuracy": "on attempts that hit",
+    "miss_verdict_accuracy": "on attempts that miss",
+}
 
 
 class Outlook(NamedTuple):
@@ -33,7 +47,7 @@ class Outlook(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """One thing to do, why, and its cost in tokens that are generated or trained on."""
+    """One thing to do, why, and its cost in tokens that are generated or trained on; 0: not known."""
 
     what: str
     why: str
@@ -64,45 +78,43 @@ def foresee(groups: Interval, searches: Interval, gain: Interval) -> Outlook:
         return Outlook("takes off", f"{seen}, and {gains}")
     if gain.lower > 0 and (groups.upper < 1 or searches.upper < 1):
         return Outlook("lags", f"{seen}, and RL waits for them; {gains}")
-    return Outlook(
-        "cannot be told", f"{seen}; {gains or 'what searching changes is not measured in English'}"
-    )
+    return Outlook("cannot be told", f"{seen}; {gains or 'what searching changes was not measured'}")
 
 
 def advise(probe: Probe) -> list[Advice]:
     """Return what to do before RL, the first thing first, by the rule that each line's reason states.
 
-    Without a signal: examples in the prompt, an easier band, then priming. A weak form: form first. Steps that are
-    false: train the base. Search that is absent or does not pay: priming. Else RL itself, at what it costs.
+    Steps that are false: train the base. A weak form: form first. Without a signal: examples in the prompt, an easier
+    band, then priming. Search that is absent or does not pay: priming. Else RL itself, at what it costs.
     """
     parameters, cap = probe.parameters, probe.parameters.max_completion_length
     in_grammar = parameters.prompt == "grammar"
-    tokens = int(probe.completions["num_completion_tokens"].sum())
+    again = int(probe.completions["num_completion_tokens"].sum())
     priming = int(NUM_DOCUMENTS * NUM_EPOCHS * probe.demonstration_tokens)
     prime = f"prime with {NUM_DOCUMENTS:,} documents of condition search, {NUM_EPOCHS} times each"
-    form = probe.measured("frac_well_formed" if in_grammar else "frac_answered")
-    steps = probe.measured("frac_right_steps")
+    form = probe.measured("frac_well_formed" if in_grammar else "frac_answered").value
+    steps = probe.measured("frac_right_steps").value
     found = []
-    if in_grammar and steps.value < COMPETENT:
-        why = f"{percent(steps.value)} of its steps are right, of which a base's bars ask {percent(COMPETENT)}"
+    if in_grammar and steps < COMPETENT:
+        why = f"{percent(steps)} of its steps are right; a base's bars ask for {percent(COMPETENT)}"
         found.append(Advice("train the base further on drills", why, 0))
-    if form.value < (COMPETENT if in_grammar else READABLE):
-        what = f"teach the form first: {NUM_DOCUMENTS:,} documents of condition direct"
+    if form < (COMPETENT if in_grammar else READABLE):
         whose = "are read to their end" if in_grammar else "hand in an answer"
-        found.append(Advice(what, f"{percent(form.value)} of its completions {whose}", priming // NUM_EPOCHS))
+        what = f"teach the form first, by {NUM_DOCUMENTS:,} documents of condition direct"
+        found.append(Advice(what, f"{percent(form)} of its completions {whose}", priming // NUM_EPOCHS))
     if probe.groups.value < 1:
         why = f"a step holds {_count(probe.groups)} groups that carry a signal"
         if not in_grammar and not parameters.few_shot:
-            more = tokens + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.completions))
+            more = again + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.completions))
             found.append(Advice(f"give {NUM_SHOTS} worked examples in the prompt, and probe again", why, more))
-        bands = load_task(parameters.task).bands
-        others = ", ".join(band for band in bands if band != (parameters.band or next(iter(bands))))
-        found.append(Advice(f"probe an easier band (there are also {others})", why, tokens))
+        bands = list(load_task(parameters.task).bands)
+        others = ", ".join(band for band in bands if band != (parameters.band or bands[0]))
+        found.append(Advice(f"probe an easier band (there are also {others})", why, again))
         found.append(Advice(prime, why, priming))
     elif probe.searches.value < 1:
         why = f"a step holds {_count(probe.searches)} completions that search: too few to be found"
         found.append(Advice(prime, why, priming))
-    elif not probe.gain.lower > 0 and probe.gain.value == probe.gain.value:
+    elif probe.gain.lower <= 0:
         truth = min(probe.measured(f"{side}_verdict_accuracy").value for side in ("hit", "miss"))
         told = f"{percent(truth)} of its verdicts are true" if truth < TRUE_VERDICTS else "its verdicts are true"
         found.append(Advice(prime, f"searching on changes success by {points(probe.gain)}; {told}", priming))
@@ -114,110 +126,110 @@ def advise(probe: Probe) -> list[Advice]:
     return found
 
 
-def as_json(probe: Probe) -> dict[str, Any]:
+def judged_table(probe: Probe, judgements: pd.DataFrame) -> pd.DataFrame:
+    """Return by behaviour the share of judged completions that show it, by a judge and by the census.
+
+    `judgements` is of `judge.judge_completions`, in the order of the completions; what was not judged is in neither
+    share, which would differ by the choice of completions otherwise. Columns: behaviour, then value, lower, upper and
+    count of the judge, and census, the other's value.
+    """
+    judged = judgements["reason"].to_numpy() == "ok"
+    table = pd.DataFrame({"problem": probe.completions["problem"].to_numpy(), "judged": judged})
+    for name in BEHAVIOURS:
+        table[name] = judged & (judgements[name].fillna(0).to_numpy() > 0)
+        table[f"census {name}"] = judged & (probe.completions[f"{name}_count"].to_numpy() > 0)
+    measures = {name: Measure(column(name), column("judged")) for name in table.columns[2:]}
+    shares = summary_table(table, probe.parameters.seed, measures).set_index("measure")
+    by_judge = shares.loc[list(BEHAVIOURS)].rename_axis("behaviour").reset_index()
+    return by_judge.assign(census=shares.loc[[f"census {name}" for name in BEHAVIOURS], "value"].to_numpy())
+
+
+def as_json(probe: Probe, judged: pd.DataFrame | None = None) -> dict[str, Any]:
     """Return all but the completions as plain values; what is missing or infinite is None."""
-    tables = {name: _records(table) for name, table in probe.tables().items() if name != "completions"}
-    outlook = foresee(probe.groups, probe.searches, probe.gain)
+    a_step = {"groups_a_step": probe.groups, "searches_a_step": probe.searches, "gain_of_search": probe.gain}
+    tables = {name: table for name, table in probe.tables().items() if name != "completions"}
     return {
         "model": probe.model,
-        "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm"}),
-        "verdict": outlook._asdict(),
+        "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm", "overwrite"}),
+        "verdict": foresee(probe.groups, probe.searches, probe.gain)._asdict(),
         "advice": [advice._asdict() for advice in advise(probe)],
-        "groups_a_step": _plain(probe.groups._asdict()),
-        "searches_a_step": _plain(probe.searches._asdict()),
-        "gain_of_search": _plain(probe.gain._asdict()),
-        **tables,
+        **{name: _plain(interval._asdict()) for name, interval in a_step.items()},
+        **{name: [_plain(row) for row in table.to_dict(orient="records")] for name, table in tables.items()},
+        "judge": None if judged is None else [_plain(row) for row in judged.to_dict(orient="records")],
     }
 
 
-def describe(probe: Probe) -> str:
+def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
-    parameters, outlook = probe.parameters, foresee(probe.groups, probe.searches, probe.gain)
-    model, count = probe.model, len(probe.completions)
-    asked = f"{parameters.prompt} prompt"
-    if parameters.few_shot:
-        asked += f", {parameters.few_shot} examples ({parameters.shots_show})"
-    tokens = probe.measured("mean_completion_tokens").value
+    asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
+    examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
     blocks = [
         [
-            f"{parameters.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
-            f"{model['dtype']} on {model['device']}",
-            f"{parameters.task}: {parameters.num_problems} validation problems, {parameters.num_samples} completions "
-            f"each, {tokens:.1f} tokens on average; {asked}",
+            f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, {model['dtype']} on "
+            f"{model['device']}",
+            f"{asked.task}: {asked.num_problems} validation problems, {asked.num_samples} completions each, "
+            f"{probe.measured('mean_completion_tokens').value:.1f} tokens on average; {asked.prompt} prompt{examples}",
         ],
-        [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason, "  "), f"  {UNCALIBRATED}"],
+        [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
         ["advice", *(line for advice in advise(probe) for line in _advice_lines(advice))],
-        ["completions that", *_table(_measure_rows(probe.summary, _readable(parameters.prompt == "grammar")))],
-        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k")), *_rule_of_three(probe, count)],
+        ["completions that", *_table(_measure_rows(probe.summary, READ))],
+        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k")), *_rule_of_three(probe)],
         [
             "groups of G completions with signal (neither all right nor all wrong), first expected at step",
             *_table(_group_rows(probe.informative_groups)),
         ],
         [
-            "behaviours that do their work: share of completions; chance of its first word at its place; what that changes",
+            "behaviours at work: share of completions; chance of the first word at its place; points it changes",
             *_table(_behaviour_rows(probe.probe_behaviours)),
         ],
         ["verdicts that are true", *_table(_measure_rows(probe.summary, VERDICTS))],
     ]
-    if probe.decoding["value"].notna().any():
-        title = "chance to begin a search behind a first attempt, by how tokens are drawn; places where it is nought"
-        blocks.append([title, *_table(_decoding_rows(probe.decoding))])
+    if judged is not None:
+        title = f"{judged['count'].max()} completions that a judge read, whose errors were not measured: judge, census"
+        rows = zip(_interval_rows(judged, "behaviour"), judged["census"], strict=True)
+        blocks.append([title, *_table((*cells, percent(census)) for cells, census in rows)])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-UNCALIBRATED = "by a rule of ours (`extrabitter.evaluation.report.foresee`), not calibrated on outcomes of RL"
-VERDICTS = {
-    "verdict_accuracy": "all",
-    "hit_verdict_accuracy": "on attempts that hit",
-    "miss_verdict_accuracy": "on attempts that miss",
-}
-
-
-def _readable(in_grammar: bool) -> dict[str, str]:
-    rows = {"frac_answered": "hand in an answer", "frac_truncated": "are cut at the cap"}
-    if in_grammar:
-        rows["frac_well_formed"] = "are read to their end"
-    return rows | {"frac_sound": "state steps, half of them true", "frac_right_steps": "steps that are right"}
-
-
-def _rule_of_three(probe: Probe, count: int) -> list[str]:
+def _rule_of_three(probe: Probe) -> list[str]:
     """Say in words what none, or all, of so many allows; nothing where some are right and some are not."""
+    count, problems = len(probe.completions), probe.parameters.num_problems
     num_right = int(probe.completions["correct"].sum())
     if num_right not in (0, count):
         return []
-    problems = probe.parameters.num_problems
-    kind, other = ("none", "is right") if num_right == 0 else ("all", "fails")
+    kind, other = ("none", "right") if num_right == 0 else ("all", "wrong")
+    most = percent(min(1.0, 3 / problems))
     return _wrapped(
-        f"{kind} of {count:,} completions right: by the rule of three one of them {other} for at most "
-        f"{percent(min(1.0, 3 / problems))} of such problems (3/{problems})",
-        "  ",
+        f"{kind} of {count:,} is right: by the rule of three completions of at most {most} of such problems are "
+        f"{other} (3/{problems})"
     )
 
 
 def _advice_lines(advice: Advice) -> list[str]:
     cost = f": about {_tokens(advice.num_tokens)}" if advice.num_tokens else ""
-    return [*_wrapped(f"- {advice.what}{cost}", "  "), *_wrapped(f"because {advice.why}", "    ")]
+    return [*_wrapped(f"- {advice.what}{cost}"), *_wrapped(f"because {advice.why}", "    ")]
 
 
-def _measure_rows(summary: pd.DataFrame, labels: dict[str, str]) -> Iterable[Sequence[str]]:
-    table = summary.set_index("measure").loc[list(labels), ["value", "lower", "upper", "count"]]
-    for name, value, lower, upper, count in table.itertuples(name=None):
-        yield labels[name], percent(value), _spread(lower, upper), f"n = {count:,}"
+def _measure_rows(summary: pd.DataFrame, labels: Mapping[str, str]) -> Iterable[Sequence[str]]:
+    table = summary.set_index("measure").loc[list(labels)]
+    cells = _interval_rows(table.assign(label=list(labels.values())), "label")
+    for row, count in zip(cells, table["count"], strict=True):
+        yield *row, f"n = {count:,}"
 
 
 def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
-    for row in table.to_dict(orient="records"):
-        yield str(row[name]), percent(row["value"]), _spread(row["lower"], row["upper"])
+    for label, *interval in table[[name, *Interval._fields]].itertuples(index=False, name=None):
+        yield str(label), percent(interval[0]), _spread(*interval[1:])
 
 
 def _group_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    for row, cells in zip(table.to_dict(orient="records"), _interval_rows(table, "num_generations"), strict=True):
-        first, least = row["first_step"], row["first_step_lower"]
-        yield *cells, f"{first:.1f}" if np.isfinite(first) else f"none seen; perhaps at {least:.1f}"
+    cells = _interval_rows(table, "num_generations")
+    for row, first, least in zip(cells, table["first_step"], table["first_step_lower"], strict=True):
+        yield *row, f"{first:.1f}" if np.isfinite(first) else f"none seen; not before {least:.1f}"
 
 
 def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    yield "", "sampled", "interval", "chance", "points of success", "pairs", "place"
+    yield "", "at work", "interval", "chance", "points of success", "pairs", "place"
     for row in table.to_dict(orient="records"):
         gain = Interval(*(row[f"advantage{end}"] for end in ("", "_lower", "_upper")))
         yield (
@@ -231,21 +243,15 @@ def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
         )
 
 
-def _decoding_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    for name, value, lower, upper, unreachable in table.itertuples(index=False, name=None):
-        yield name, f"{value:.1e}", f"{lower:.1e} to {upper:.1e}", percent(unreachable)
-
-
 def percent(share: float) -> str:
     """Write a share; small ones in powers of ten, as 0.0 would hide what the probe is for.
 
     >>> percent(0.25), percent(2e-6), percent(float("nan"))
     ('25.0 %', '2e-06', '-')
     """
-    value = float(share)
-    if np.isnan(value):
+    if np.isnan(share):
         return "-"
-    return f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.001 else f"{value:.0e}"
+    return f"{100 * share:.1f} %" if share == 0 or abs(share) >= 0.001 else f"{share:.0e}"
 
 
 def points(gain: Interval) -> str:
@@ -255,20 +261,20 @@ def points(gain: Interval) -> str:
     return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
 
 
+def _count(of: Interval) -> str:
+    return f"{of.value:.2g} ({of.lower:.2g} to {of.upper:.2g})"
+
+
 def _tokens(count: float) -> str:
     """Write a number of tokens to three digits."""
     return f"{float(f'{count:.2e}'):,.0f} tokens"
-
-
-def _count(of: Interval) -> str:
-    return f"{of.value:.2g} ({of.lower:.2g} to {of.upper:.2g})"
 
 
 def _spread(lower: float, upper: float) -> str:
     return "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
@@ -276,17 +282,11 @@ def _table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Align columns to the left, two spaces apart."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    ]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return [f"  {row}".rstrip() for row in padded]
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [_plain(row) for row in table.to_dict(orient="records")]
-
-
-def _plain(values: dict[Any, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Return values that JSON has: it knows neither NaN nor infinity."""
     return {
         str(name): None if isinstance(value, float) and not np.isfinite(value) else value
