@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import warnings
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Collection
+from functools import partial, update_wrapper, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +36,14 @@ from extrabitter.tasks.wording import choose_wording
 from extrabitter.training.exploration import WeightedGRPOTrainer, explore
 from extrabitter.training.loss import ExactGRPOTrainer, TrimmedGRPOTrainer
 from extrabitter.training.rewards import correct_reward, format_reward
-from extrabitter.training.steps import RewardFunction, StepTable
+from extrabitter.training.steps import StepTable
 from extrabitter.training.trainers import common_arguments, lent_to_trl
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-REWARDS: dict[str, RewardFunction] = {"correct_reward": correct_reward, "format_reward": format_reward}
+RewardFunction = Callable[..., list[float]]
 
 
 def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
@@ -134,18 +132,13 @@ def train(
     """
     masked = masked_token_ids(model)
     if masked and parameters.rollouts == "vllm":
-        raise ValueError(
-            "masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
-        )
+        raise ValueError("masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'")
     ends = end_ids(model, tokenizer)
-    with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
-        # TRL uses names that transformers has deprecated.
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
-        with lent_to_trl(model, tokenizer, ends):
-            trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
-            if trainer.ref_model is not None and masked:
-                mask_tokens(trainer.ref_model, masked)
-            trainer.train()
+    with lent_to_trl(model, tokenizer, ends) as output_dir:
+        trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
+        if trainer.ref_model is not None and masked:
+            mask_tokens(trainer.ref_model, masked)
+        trainer.train()
     return table.dataframe()
 
 
@@ -160,22 +153,15 @@ def build_trainer(
     """Assemble TRL's trainer (problems, rewards, sampler, loss) and the table that listens to it."""
     task = load_task(parameters.task)
     wording = choose_wording(task, parameters)
-    prompts_per_step = parameters.completions_per_step // parameters.num_generations
-    problems = task.problems(
-        "train",
-        parameters.num_steps * prompts_per_step,
-        derive_seed(parameters.seed, "grpo", "problems"),
-        band_of(task, parameters.band),
-    )
+    count = parameters.num_steps * parameters.completions_per_step // parameters.num_generations
+    seed = derive_seed(parameters.seed, "grpo", "problems")
+    problems = task.problems("train", count, seed, band_of(task, parameters.band))
     prompts = [wording.prompt(problem) for problem in problems]
     longest = max(map(len, encode_prompts(tokenizer, prompts)))
     check_lengths(model, longest + parameters.max_completion_length)
     table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
-    rewards = {name: partial(REWARDS[name], task=task, wording=wording) for name in REWARDS}
-    if not parameters.format_weight:
-        del rewards["format_reward"]
-    if parameters.permute_rewards:
-        rewards = {name: permuted(reward, parameters) for name, reward in rewards.items()}
+    rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
+    rewards = [permuted(reward, parameters) for reward in rewards] if parameters.permute_rewards else rewards
     # Trimmed processes would come to TRL's gathers with rows of unlike number.
     stock = parameters.rollouts == "generate" or parameters.num_processes > 1
     trainer_class = ExactGRPOTrainer if stock else TrimmedGRPOTrainer
@@ -183,18 +169,14 @@ def build_trainer(
         trainer_class = WeightedGRPOTrainer
     trainer = trainer_class(
         model=model,
-        reward_funcs=[table.recorded(name, reward) for name, reward in rewards.items()],
+        reward_funcs=[update_wrapper(partial(reward, task=task, wording=wording), reward) for reward in rewards],
         args=build_config(parameters, output_dir),
-        train_dataset=Dataset.from_list(
-            [
-                {"prompt": prompt, "problem": problem.identifier}
-                for prompt, problem in zip(prompts, problems, strict=True)
-            ]
-        ),
+        train_dataset=Dataset.from_dict({"prompt": prompts, "problem": [p.identifier for p in problems]}),
         processing_class=tokenizer,
         callbacks=[table],
         rollout_func=batched_rollouts(parameters, task, ends) if parameters.rollouts == "batched" else None,
     )
+    trainer.table = table
     trainer.remove_callback(PrinterCallback)
     return trainer, table
 
@@ -236,12 +218,11 @@ def permuted(reward: RewardFunction, parameters: GrpoParameters) -> RewardFuncti
     """
     size = parameters.num_generations
 
-    def permuted_reward(completions: Sequence[Prompt], *, trainer_state: Any, **columns: Any) -> list[float]:
-        values = np.reshape(reward(completions, **columns), (-1, size))  # (B, G)
-        rng = np.random.default_rng(
-            derive_seed(parameters.seed, "permute_rewards", trainer_state.global_step)
-        )
-        order = rng.permuted(np.tile(np.arange(size), (len(values), 1)), axis=1)
+    @wraps(reward)
+    def permuted_reward(*args: Any, trainer_state: Any, **columns: Any) -> list[float]:
+        values = np.reshape(reward(*args, **columns), (-1, size))  # (B, G)
+        seed = derive_seed(parameters.seed, "permute_rewards", trainer_state.global_step)
+        order = np.random.default_rng(seed).permuted(np.tile(np.arange(size), (len(values), 1)), axis=1)
         return np.take_along_axis(values, order, axis=1).ravel().tolist()
 
     return permuted_reward

@@ -16,31 +16,35 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from extrabitter.training.trainers import batches_by_length
+from extrabitter.tasks import Prompt
+from extrabitter.training import batches_by_length
+from extrabitter.training.steps import StepTable
 
 TOKENS_PER_MICRO_BATCH = 4096  # measured on 0.87 M parameters: fewer cost overhead, more leave the cache
-COMPLETION_COLUMNS = (
-    "completion_ids",
-    "completion_mask",
-    "tool_mask",
-    "old_per_token_logps",
-    "ref_per_token_logps",
-    "sampling_per_token_logps",
-    "importance_sampling_ratio",
-)
+COMPLETION_COLUMNS = {"completion_ids", "completion_mask", "tool_mask", "importance_sampling_ratio"} | {
+    f"{policy}_per_token_logps" for policy in ("old", "ref", "sampling")
+}
 PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
 
 
 class ExactGRPOTrainer(GRPOTrainer):
-    """`GRPOTrainer` whose advantages are exactly 0 in a group of equal rewards.
+    """`GRPOTrainer` that lets its `table` read completions, and has exact advantages.
 
-    TRL subtracts a mean that float32 may round: with a format reward of weight .1, eight equal rewards leave 1e-9,
-    which Adam, dividing by the gradient's own size, turns into a step of a whole learning rate.
+    An advantage is 0 where the rewards of its group are equal. TRL subtracts a mean that float32 may round: with a
+    format reward of weight .1, eight equal rewards leave 1e-9, which Adam, dividing by the gradient's own size, turns
+    into a step of a whole learning rate.
     """
 
-    def _calculate_rewards(self, *args: Any) -> Tensor:
-        """Return TRL's rewards (B * G, components) of all processes, and keep which groups say nothing."""
-        rewards: Tensor = super()._calculate_rewards(*args)
+    table: StepTable
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[Prompt], completions: list[Any], ids: list[list[int]]
+    ) -> Tensor:
+        """Return TRL's rewards (B * G, components) of all processes; each reward is told the traces."""
+        traces = self.table.read(prompts, ids, [row["problem"] for row in inputs])
+        told = [{**row, "traces": trace} for row, trace in zip(inputs, traces, strict=True)]
+        rewards: Tensor = super()._calculate_rewards(told, prompts, completions, ids)
+        self.table.take_rewards(dict(zip(self.reward_func_names, rewards.double().T.cpu().numpy(), strict=True)))
         self._idle = idle_rows(rewards, self.reward_weights, self.num_generations)
         return rewards
 
@@ -122,10 +126,15 @@ def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def micro_batches(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of `inputs` in order of length, as many as fit in `max_tokens`, without common padding."""
-    prompt_lengths = inputs["prompt_mask"].sum(dim=1)
-    lengths = (prompt_lengths + inputs["completion_mask"].sum(dim=1)).tolist()
-    for rows in batches_by_length(lengths, max_tokens):
-        yield _trimmed(_select(inputs, torch.tensor(rows, device=prompt_lengths.device)))
+    prompts, completions = inputs["prompt_mask"].sum(dim=1), inputs["completion_mask"].sum(dim=1)
+    for chosen in batches_by_length((prompts + completions).tolist(), max_tokens):
+        rows = torch.tensor(chosen, device=prompts.device)
+        part = _select(inputs, rows)
+        for key in PROMPT_COLUMNS:  # padded on the left
+            part[key] = part[key][:, -int(prompts[rows].max()) :]
+        for key in COMPLETION_COLUMNS & part.keys():  # padded on the right
+            part[key] = part[key][:, : max(1, int(completions[rows].max()))]
+        yield part
 
 
 def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
@@ -133,15 +142,3 @@ def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
         key: value[rows] if isinstance(value, Tensor) and value.dim() else value
         for key, value in inputs.items()
     }
-
-
-def _trimmed(inputs: dict[str, Any]) -> dict[str, Any]:
-    prompt_length = int(inputs["prompt_mask"].sum(dim=1).max())
-    completion_length = max(1, int(inputs["completion_mask"].sum(dim=1).max()))
-    trimmed = dict(inputs)
-    for key in PROMPT_COLUMNS:
-        trimmed[key] = inputs[key][:, -prompt_length:]  # padded on the left
-    for key in COMPLETION_COLUMNS:
-        if key in inputs:  # padded on the right
-            trimmed[key] = inputs[key][:, :completion_length]
-    return trimmed

@@ -6,8 +6,8 @@ One loop serves both parts of a base model: the *trunk* (drills and direct answe
 What differs from a usual language-model run, and why:
 - The budget is counted in tokens, not in steps: bases whose documents are longer would otherwise see more.
 - The proportions of the mixture are counted, not drawn, so that all bases of one recipe get one dose.
-- Documents are neither packed nor truncated. Each step sorts its documents by length and feeds them in a few trimmed
-  chunks, so that positions start at 0 as they do at inference and almost no work goes to padding.
+- Documents are neither packed nor truncated. Each step sorts its documents by length and feeds them in batches
+  of like ones, so that positions start at 0 as they do at inference and almost no work goes to padding.
 - A prompt carries no loss (the model never has to write one), and of a drill only the words that its task names do:
   the rest of both is random, and a small model would spend capacity on learning to be uncertain about it.
 """
@@ -17,12 +17,11 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -32,13 +31,13 @@ from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import empty_table, read_table
 from extrabitter.tasks import Task, band_of, load_task
-from extrabitter.training import IGNORED_LABEL, check_finite
+from extrabitter.training import IGNORED_LABEL, batches_by_length, check_condition, check_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-CHUNKS_PER_STEP = 10  # trimmed passes a step: more of them save padding, fewer save overhead
+TOKENS_PER_PASS = 512  # fewer save padding, more save overhead
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
 CUED = "search"  # what the cue asks for
@@ -81,11 +80,7 @@ class Mixture:
 
     def __init__(self, parameters: BaseModelParameters, task: Task) -> None:
         self.task, self.solution_probability = task, parameters.solution_probability
-        if parameters.habit not in task.conditions:
-            raise ParameterError(
-                f"habit = {parameters.habit!r}: {task.name} has no such condition; must be one of "
-                f"{', '.join(task.conditions)}"
-            )
+        check_condition(task, "habit", parameters.habit)
         self.bands = band_shares(parameters.bands, task)
         self.drills = Quota({"drill": parameters.drill_share, "problem": 1 - parameters.drill_share})
         self.of_band = Quota(self.bands)
@@ -124,20 +119,16 @@ class Mixture:
 
 
 def band_shares(text: str, task: Task) -> dict[str, float]:
-    """Read parameter `bands`, 'common=0.3 four=0.7': band -> share; ParameterError with one line.
+    """Read parameter `bands`, 'common=0.3 four=0.7': band -> share; empty is the task's first band alone.
 
-    Empty text is the task's first band alone.
+    ParameterError with one line.
     """
-    if not text.strip():
-        return {band_of(task, ""): 1.0}
-    shares: dict[str, float] = {}
-    for part in text.split():
-        band, _, share = part.partition("=")
-        try:
-            shares[band_of(task, band)] = float(share)
-        except ValueError as error:
-            raise ParameterError(f"bands = {text!r}: {error}") from None
-    if len(shares) < len(text.split()) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+    parts = [part.partition("=") for part in text.split()] or [("", "=", "1")]
+    try:
+        shares = {band_of(task, band): float(share) for band, _, share in parts}
+    except ValueError as error:
+        raise ParameterError(f"bands = {text!r}: {error}") from None
+    if len(shares) < len(parts) or not min(shares.values()) >= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise ParameterError(f"bands = {text!r}: must name each band once, with shares that sum to 1")
     return shares
 
@@ -164,22 +155,13 @@ def encode(document: Document, vocabulary: dict[str, int]) -> tuple[list[int], l
     return prompt_ids + completion_ids, [IGNORED_LABEL] * len(prompt_ids) + labels
 
 
-def trimmed_chunks(
-    rows: list[tuple[list[int], list[int]]], num_chunks: int, pad_id: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (input_ids, labels), each (rows, T), of length-sorted chunks of about equally many tokens."""
-    rows = sorted(rows, key=lambda row: len(row[0]))
-    ends = np.cumsum([len(row[0]) for row in rows])
-    bounds = np.searchsorted(ends, np.linspace(0, ends[-1], num_chunks + 1)[1:-1]).tolist()
-    for start, stop in zip([0, *bounds], [*bounds, len(rows)], strict=True):
-        chunk = rows[start:stop]
-        if not chunk:
-            continue
-        width = len(chunk[-1][0])
-        # Padding on the right needs no attention mask: a causal model never looks there, the loss skips it.
-        input_ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in chunk])
-        labels = torch.tensor([lab + [IGNORED_LABEL] * (width - len(lab)) for _, lab in chunk])
-        yield input_ids, labels
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Return rows as a tensor (N, T), filled up on the right.
+
+    That needs no attention mask: a causal model never looks there, and the loss skips it.
+    """
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
 def starting_model(parameters: BaseModelParameters) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -228,7 +210,9 @@ def pretrain(
         rows = [encode(document, vocabulary) for document in documents]
         num_scored = sum(label != IGNORED_LABEL for _, labels in rows for label in labels)
         loss = 0.0
-        for input_ids, labels in trimmed_chunks(rows, CHUNKS_PER_STEP, vocabulary["<pad>"]):
+        for chosen in batches_by_length([len(ids) for ids, _ in rows], TOKENS_PER_PASS):
+            input_ids = padded([rows[index][0] for index in chosen], vocabulary["<pad>"])
+            labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
             logits = model(input_ids=input_ids, use_cache=False).logits  # (rows, T, V)
             total = torch.nn.functional.cross_entropy(
                 logits[:, :-1].flatten(0, 1),
@@ -265,7 +249,8 @@ def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) ->
 
     Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
     """
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "layers." in name else others).append(parameter)
     adamw = partial(torch.optim.AdamW, betas=ADAMW_BETAS, weight_decay=0.0)

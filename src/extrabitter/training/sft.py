@@ -9,9 +9,7 @@ is laid out beforehand, so that conditions can be given equal tokens; and no wor
 from __future__ import annotations
 
 import random
-import tempfile
 import time
-import warnings
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,13 +20,13 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from extrabitter.models.hub import check_lengths, encode_prompts, end_ids
-from extrabitter.params import ParameterError, SftPrimingParameters
+from extrabitter.params import SftPrimingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import validate_table
 from extrabitter.tasks import Prompt, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
-from extrabitter.training import IGNORED_LABEL, check_finite
-from extrabitter.training.trainers import batches_by_length, common_arguments, lent_to_trl
+from extrabitter.training import IGNORED_LABEL, batches_by_length, check_condition, check_finite
+from extrabitter.training.trainers import common_arguments, lent_to_trl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,11 +49,7 @@ def demonstrations(parameters: SftPrimingParameters) -> list[Demonstration]:
     """
     task = load_task(parameters.task)
     wording = choose_wording(task, parameters)
-    if parameters.condition not in task.conditions:
-        raise ParameterError(
-            f"condition = {parameters.condition!r}: {task.name} has none of this name; must be one of "
-            f"{', '.join(task.conditions)}"
-        )
+    check_condition(task, "condition", parameters.condition)
     seed, band = derive_seed(parameters.seed, "priming"), band_of(task, parameters.band)
     shown = []
     for index, problem in enumerate(task.problems("train", parameters.num_documents, seed, band)):
@@ -164,18 +158,15 @@ def prime(
     check_lengths(model, max(len(row["input_ids"]) for row in rows))
     order = lay_out([len(row["input_ids"]) for row in rows], parameters)
     num_steps = -(-len(order) // parameters.per_device_train_batch_size)
-    with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
-        # TRL reads a name that transformers has deprecated.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        with lent_to_trl(model, tokenizer, ends):
-            trainer = TrimmedSFTTrainer(
-                model=model,
-                args=build_config(parameters, num_steps, output_dir),
-                train_dataset=datasets.Dataset.from_list([rows[index] for index in order]),
-                processing_class=tokenizer,
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
+    with lent_to_trl(model, tokenizer, ends) as output_dir:
+        trainer = TrimmedSFTTrainer(
+            model=model,
+            args=build_config(parameters, num_steps, output_dir),
+            train_dataset=datasets.Dataset.from_list([rows[index] for index in order]),
+            processing_class=tokenizer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     losses = pd.DataFrame(trainer.losses).astype({"step": "int64", "num_tokens": "int64"})
     validate_table("losses", losses)
     return losses

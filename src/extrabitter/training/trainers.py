@@ -1,10 +1,14 @@
-"""What TRL's trainers of SFT and of GRPO share: what they are told, how they have a model, how they cut a batch."""
+"""What TRL's trainers of SFT and of GRPO share: what they are told, and how they have a model."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig
 
 from extrabitter.models.hub import trainer_arguments
 from extrabitter.params import LanguageParameters
@@ -39,41 +43,24 @@ def common_arguments(parameters: LanguageParameters) -> dict[str, Any]:
 @contextmanager
 def lent_to_trl(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]
-) -> Iterator[None]:
-    """Let a trainer of TRL have `model`, whose generation ends with `ends` meanwhile and knows no other setting.
+) -> Iterator[str]:
+    """Let a trainer of TRL have `model`, with a folder for its output; its generation ends with `ends` meanwhile.
 
     TRL samples with the settings that a checkpoint brings along, and writes its tokenizer's ids over those of the
     configuration. Afterwards both configurations are as they were, and the model is in evaluation mode.
     """
-    from transformers import GenerationConfig
-
     names = ("eos_token_id", "bos_token_id", "pad_token_id")
     settings, ids = model.generation_config, {name: getattr(model.config, name, None) for name in names}
     model.generation_config = GenerationConfig(
         eos_token_id=sorted(ends), bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    try:
-        yield
-    finally:
-        model.generation_config = settings
-        for name, value in ids.items():
-            setattr(model.config, name, value)
-        model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
-        model.eval()
-
-
-def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Yield the indices of rows in order of length, as many as fit in `max_tokens` when padded to their longest.
-
-    A row longer than `max_tokens` comes alone.
-
-    >>> list(batches_by_length([3, 9, 1, 4], max_tokens=8))
-    [[2, 0], [3], [1]]
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= max_tokens:
-            continue
-        yield order[start:stop]
-        start = stop
+    with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # a deprecated name that TRL uses
+        try:
+            yield output_dir
+        finally:
+            model.generation_config = settings
+            for name, value in ids.items():
+                setattr(model.config, name, value)
+            model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
+            model.eval()
