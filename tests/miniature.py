@@ -1,64 +1,68 @@
-"""A miniature of the repository: the real pipeline, with stub stage notebooks that finish in a second."""
+"""A miniature of the repository: the real pipeline, with stub notebooks and pages that finish in a second."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from extrabitter.params import STAGES, stage_parameters
+from extrabitter import digests
 from extrabitter.digests import PACKAGE, REPOSITORY
+from extrabitter.params import STAGES, stage_parameters
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "base_model": {},
-    "sft_priming": {"init_from": "models/absent", "condition": "direct"},
-    "grpo": {"init_from": "models/absent"},
-    "behaviour_evaluation": {"checkpoint": "models/absent"},
-    "will_it_choke": {"checkpoint": "models/absent"},
+    "sft_priming": {"init_from": "models/guesser", "condition": "direct"},
+    "grpo": {"init_from": "models/guesser"},
+    "behaviour_evaluation": {"checkpoint": "models/guesser"},
+    "will_it_choke": {"checkpoint": "models/guesser"},
 }
-
+STAGE_RUNS: dict[str, Any] = {
+    "base_model": {"estimate_s": 4, "defaults": {"num_tokens": 10}, "arms": {"guesser": None}},
+    "grpo": {
+        "estimate_s": 4,
+        "arms": {
+            "guesser": {"init_from": "base_model/guesser", "learning_rate": 0.001},
+            "broken": {"init_from": "base_model/guesser"},
+        },
+    },
+    "behaviour_evaluation": {
+        "estimate_s": 4,
+        "arms": {
+            "after_guesser": {"checkpoint": "grpo/guesser"},
+            "after_broken": {"checkpoint": "grpo/broken"},
+        },
+    },
+}
 PROFILE: dict[str, Any] = {
     "name": "mini",
     "description": "Stub runs for the tests.",
     "seeds": [0],
-    "stages": {
-        "base_model": {
-            "estimate_s": 4,
-            "defaults": {"num_tokens": 10},
-            "arms": {"absent": None},
-        },
-        "grpo": {
-            "estimate_s": 4,
-            "arms": {
-                "grpo_absent": {"init_from": "base_model/absent", "learning_rate": 0.001},
-                "grpo_broken": {"init_from": "base_model/absent"},
-            },
-        },
-        "behaviour_evaluation": {
-            "estimate_s": 4,
-            "arms": {
-                "grpo_absent": {"checkpoint": "grpo/grpo_absent"},
-                "grpo_broken": {"checkpoint": "grpo/grpo_broken"},
-            },
-        },
-    },
+    "tasks": {"countdown": {"stages": STAGE_RUNS}},
 }
+BASE, GRPO, BROKEN = (f"countdown/{name}/seed=0" for name in ("base_model/guesser", "grpo/guesser", "grpo/broken"))
+READERS = tuple(f"countdown/behaviour_evaluation/after_{arm}/seed=0" for arm in ("guesser", "broken"))
+JOBS = (BASE, GRPO, BROKEN, *READERS)
+CHAPTER = "what_came_out"
 
 _STAGE_CODE = """\
 import pandas as pd
-from extrabitter import runs as artifacts
+from extrabitter import runs
 from extrabitter.params import notebook_parameters
 
 parameters = notebook_parameters("{stage}", globals())
-run = artifacts.RunFolder.create("{stage}", parameters)
+run = runs.RunFolder.create("{stage}", parameters)
 """
 
 _WORK = """\
 print("step 1 of", parameters.arm)
-if parameters.arm == "grpo_broken" and parameters.stage == "grpo":
+if parameters.arm == "broken" and parameters.stage == "grpo":
     raise ValueError("it broke | on purpose\\nsecond line")
 if parameters.stage == "behaviour_evaluation":
     values = {"measure": ["pass@1"], "value": [0.5], "lower": [0.4], "upper": [0.6], "count": [10]}
@@ -67,44 +71,95 @@ else:
     run.checkpoint_dir.mkdir()
     (run.checkpoint_dir / "config.json").write_text("{}")
     (run.checkpoint_dir / "model.safetensors").write_bytes(parameters.arm.encode())
-    artifacts.write_checksums(run.checkpoint_dir)
+    runs.write_checksums(run.checkpoint_dir)
 run.finish()
 """
 
 _CHAPTER = """\
 from pathlib import Path
 
-from extrabitter import runs as artifacts
-from extrabitter.experiments import figures
+from extrabitter import runs
+from extrabitter.experiments import figure
 
 (Path(output_dir) / "figures").mkdir(parents=True, exist_ok=True)
 (Path(output_dir) / "figures" / "one.txt").write_text("a figure")
-print(figures.CAPTION, len(artifacts.find_runs(results_dir)), profile)
+print(figure.CAPTION, len(runs.find_runs(runs_dir)), runs_dir, results_dir)
+"""
+
+# The book is a copy of what its chapters printed: building the real one takes half a minute, and is tested elsewhere.
+_PAGES = """\
+import json
+
+class BookError(RuntimeError):
+    pass
+
+def stage_source(book):
+    pass
+
+def build_html(book):
+    cells = json.loads((book.root / book.output_dir / "what_came_out.ipynb").read_text())["cells"]
+    book.index.parent.mkdir(parents=True, exist_ok=True)
+    book.index.write_text("".join(cells[-1]["outputs"][0]["text"]))
+    return book.index
 """
 
 
-def make_miniature(root: Path) -> Path:
+def make_miniature(root: Path, profile: dict[str, Any] | None = None) -> Path:
     """Lay out a tree with its own copy of the package, so that tests may edit its code."""
     shutil.copytree(PACKAGE, root / "src" / "extrabitter", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "src" / "extrabitter" / "figures.py").write_text('CAPTION = "runs:"\n')
+    (root / "src" / "extrabitter" / "experiments" / "figure.py").write_text('CAPTION = "runs:"\n')
+    (root / "src" / "extrabitter" / "pages" / "build.py").write_text(_PAGES)
     shutil.copy(REPOSITORY / "Snakefile", root / "Snakefile")
+    shutil.copytree(REPOSITORY / "profiles" / "default", root / "profiles" / "default")
     for stage in STAGES:
-        cells = [_markdown(f"(the-stage)=\n# Stage {stage}\n\nA stub."), _parameters(stage)]
+        cells = [_markdown(f"# Stage {stage}\n\nA stub."), _parameters(stage)]
         cells += [_code(_STAGE_CODE.replace("{stage}", stage)), _code(_WORK)]
         write_notebook(root / "notebooks" / "stages" / f"{stage}.ipynb", cells)
-    literals = 'results_dir: str = "runs/mini"\noutput_dir: str = "out"\nprofile: str = "mini"\n'
+    literals = 'results_dir: str = "results"\nruns_dir: str = ""\noutput_dir: str = "out"\n'
     chapter = [_markdown("# What came out"), _code(literals, "parameters"), _code(_CHAPTER)]
-    write_notebook(root / "notebooks" / "chapters" / "what_came_out.ipynb", chapter)
+    write_notebook(root / "notebooks" / "chapters" / f"{CHAPTER}.ipynb", chapter)
     (root / "book").mkdir()
-    (root / "book" / "index.md").write_text("# A miniature book\n\nSee {doc}`what_came_out`.\n")
-    (root / "book" / "runs.md").write_text("# Runs\n\nOne page each.\n")
-    toc = {"format": "jb-book", "root": "index", "chapters": [{"file": "what_came_out"}, {"file": "runs"}]}
-    write_yaml(root / "_toc.yml", toc)
-    config = {"title": "Mini", "execute": {"execute_notebooks": "off"}, "only_build_toc_files": True}
-    config["sphinx"] = {"config": {"html_theme_options": {"home_page_in_toc": True}}}
-    write_yaml(root / "_config.yml", config)
-    write_yaml(root / "profiles" / "mini.yaml", PROFILE)
+    (root / "book" / "index.md").write_text("# A miniature book\n")
+    write_yaml(root / "profiles" / "mini.yaml", profile or PROFILE)
     return root
+
+
+def start(root: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `extrabitter` on a tree, with the tree's own code, as the leader of a process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "extrabitter.cli", *arguments, "--root", str(root)],
+        env=os.environ | {"PYTHONPATH": str(root / "src")} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(root: Path, *arguments: str, code: int | None = 0, **environment: str) -> str:
+    """Run `extrabitter` on a tree to its end and return what it said; `code` is the exit code that must come."""
+    process = start(root, *arguments, **environment)
+    output, _ = process.communicate(timeout=240)
+    assert code in (None, process.returncode), output
+    return output
+
+
+def to_run(root: Path) -> dict[str, str]:
+    """Say by job what `plan` says: why it has to be made, for those that have to."""
+    lines = (line.partition(": to run (") for line in run(root, "plan", "--profile", "mini").splitlines())
+    return {key: rest.rpartition("), about")[0] for key, _, rest in lines if rest}
+
+
+def results(root: Path, profile: str = "mini") -> dict[str, str]:
+    """Hash what a tree's runs hold but for clock times: tables and weights by file, by the manifests' own account."""
+    found = {}
+    for path in sorted((root / "runs" / profile).glob("*/*/*/seed=*/manifest.json")):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        name = path.parent.relative_to(root).as_posix()
+        found[name] = manifest["result_sha256"]
+        found |= {f"{name}/{file}": digests.file_sha256(path.parent / file) for file in manifest["files"]
+                  if not file.endswith(".parquet")}
+    return found
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -121,6 +176,14 @@ def write_notebook(path: Path, cells: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
+def edited(path: Path, old: str, new: str) -> Any:
+    """Replace text in a file; returns what undoes it."""
+    before = path.read_text(encoding="utf-8")
+    assert old in before
+    path.write_text(before.replace(old, new), encoding="utf-8")
+    return lambda: path.write_text(before, encoding="utf-8")
+
+
 def _parameters(stage: str) -> dict[str, Any]:
     values = {"run_dir": "runs/alone", "arm": "alone", "seed": 0, **REQUIRED[stage]}
     dump = stage_parameters(stage, values).model_dump()
@@ -133,11 +196,5 @@ def _markdown(source: str) -> dict[str, Any]:
 
 
 def _code(source: str, *tags: str) -> dict[str, Any]:
-    metadata = {"tags": list(tags)}
-    return {
-        "cell_type": "code",
-        "metadata": metadata,
-        "source": source,
-        "outputs": [],
-        "execution_count": None,
-    }
+    cell = {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": source}
+    return {**cell, "outputs": [], "execution_count": None}

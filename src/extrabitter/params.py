@@ -339,6 +339,14 @@ STAGES: dict[str, type[StageParameters]] = {
 
 Model = TypeVar("Model", bound=StrictModel)
 
+# What a pattern allows, in words.
+_ALLOWED = {
+    r"^[a-z0-9_]+$": "lower-case letters, digits and _",
+    r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
+    r"^(\d+( \d+)*)?$": "whole numbers with a space between them",
+    r"^https?://\S+$": "an address that begins with http:// or https://",
+}
+
 
 def completions_per_step(parameters: Mapping[str, Any]) -> int:
     """Return the completions of a GRPO step from its parameters, of a manifest too; old ones have a batch alone."""
@@ -389,6 +397,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         line = f"{field}: missing; it must be given"
     elif first["type"] == "value_error":
         line = str(first["ctx"]["error"])
+    elif first["type"] == "string_pattern_mismatch":
+        line = f"{field} = {first['input']!r}: must be {_ALLOWED.get(first['ctx']['pattern'], 'of another form')}"
     else:
         line = f"{field} = {first['input']!r}: {first['msg'].replace('Input should', 'must')}"
     return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")

@@ -244,7 +244,7 @@ def make_book(name: str, root: Path = REPOSITORY) -> Book:
         return Book(make_plan(name, root), results)
     # Not validated: a profile without tasks is no file that anyone could write.
     said = {"name": "published", "description": "The committed results, with no run of your own."}
-    profile = Profile.model_construct(**said, seeds=[], threads=1, tasks={})
+    profile = Profile.model_construct(None, **said, seeds=[], threads=1, tasks={})
     return Book(Plan(profile, root, Path("runs/published"), {}), results)
 
 
