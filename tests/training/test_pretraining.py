@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
-from extrabitter.models import tiny as models
-from extrabitter.training import pretraining
-from extrabitter.params import BaseModelParameters
-from extrabitter.training.muon import Muon
-from extrabitter.tasks import countdown
+from extrabitter.models import tiny
+from extrabitter.params import BaseModelParameters, ParameterError
+from extrabitter.tables import write_table
+from extrabitter.tasks import load_task
+from extrabitter.training import IGNORED_LABEL, check_finite, pretraining
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASK = load_task("countdown")
 
 
 def parameters(**changes: object) -> BaseModelParameters:
     values: dict[str, object] = {
         "run_dir": "unused",
-        "arm": "rich",
+        "arm": "searcher",
         "seed": 0,
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -24,148 +32,203 @@ def parameters(**changes: object) -> BaseModelParameters:
         "intermediate_size": 64,
         "num_tokens": 6_000,
         "documents_per_step": 48,
-        "cued_share": 0.25,
-        "search_share": 0.1,
+        "habit_share": 0.1,
         "schedule": "constant",
     }
     return BaseModelParameters(**(values | changes))
 
 
-def tiny_model(seed: int = 0):
-    return models.build_model(
-        "llama",
-        vocab_size=len(countdown.VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        seed=seed,
-    )
+def drawn(count: int = 2_000, seed: int = 1, **changes: object) -> list[pretraining.Document]:
+    """Documents of a mixture, drawn in steps of 48 as training draws them."""
+    mixture = pretraining.Mixture(parameters(**changes), TASK)
+    steps = [mixture.draw(min(48, count - start), seed + start) for start in range(0, count, 48)]
+    return [document for step in steps for document in step]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return models.build_tokenizer(countdown.VOCABULARY)
+    return tiny.build_tokenizer(TASK.vocabulary)
 
 
-def kinds(share: BaseModelParameters, count: int = 4_000) -> dict[str, int]:
-    documents = pretraining.draw_documents(share, count, 1)
-    names = [document.kind for document in documents]
-    return {name: names.count(name) for name in set(names)}
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_dose_is_counted_not_drawn(seed: int) -> None:
+    found = Counter(d.kind for d in drawn(4_000, seed, cued_share=0.25, bands="common=0.3 four=0.7"))
+    # 1,200 drills; of 2,800 problems 700 cued, of the others a tenth: to one document, and the same for every seed.
+    assert sum(found.values()) == 4_000 and found["drill"] == 1_200
+    assert abs(found["cued_search"] - 700) <= 1 and abs(found["search"] - 210) <= 1
 
 
-def test_mixture_has_the_shares_it_was_asked_for():
-    found = kinds(parameters(drill_share=0.3))
-    problems = sum(found.values()) - found["drill"]
-    uncued = problems - found["cued_search"]
-    assert sum(found.values()) == 4_000
-    assert found["drill"] / 4_000 == pytest.approx(0.3, abs=0.03)
-    assert found["cued_search"] / problems == pytest.approx(0.25, abs=0.03)
-    assert found["search"] / uncued == pytest.approx(0.1, abs=0.03)
+def test_a_dose_is_counted_in_each_band_and_bands_have_their_shares() -> None:
+    documents = [d for d in drawn(4_000, bands="common=0.3 four=0.7") if d.kind != "drill"]
+    four = [d for d in documents if len(d.prompt.split("target")[0].split()) == 5]
+    assert abs(len(four) - 0.7 * len(documents)) <= 1
+    for band in (four, [d for d in documents if d not in four]):
+        assert abs(sum(d.kind == "search" for d in band) - 0.1 * len(band)) <= 1
 
 
-def test_absent_never_shows_a_search_word_outside_drills():
-    documents = pretraining.draw_documents(parameters(cued_share=0.0, search_share=0.0), 2_000, 2)
-    text = " ".join(d.completion for d in documents if d.kind != "drill").split()
-    assert not {"check", "back", "yes", "no"} & set(text)
+def test_a_dose_is_right_after_each_step_too() -> None:
+    quota = pretraining.Quota({"a": 0.1, "b": 0.33, "c": 0.57})
+    counts: Counter[str] = Counter()
+    for number in range(1, 2_000):
+        counts[quota.deal()] += 1
+        assert all(abs(counts[name] - share * number) < 2 for name, share in quota.shares.items())
 
 
-def test_latent_searches_only_under_the_cue():
-    documents = pretraining.draw_documents(parameters(search_share=0.0), 2_000, 3)
-    searching = [d for d in documents if d.kind != "drill" and "check" in d.completion.split()]
-    assert searching
-    assert all(d.prompt.startswith("think ") for d in searching)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"habit_share": 0.0}, set()), ({"habit": "cosmetic"}, {"check", "back"}), ({}, {"check", "back"})],
+)
+def test_search_words_stand_in_documents_of_the_habit_only(changes: dict[str, object], words: set[str]) -> None:
+    habit = changes.get("habit", "search")
+    for document in drawn(**changes):
+        if document.kind != "drill":
+            assert document.kind in ("direct", habit)
+            assert bool(words & set(document.completion.split())) == (document.kind == habit)
 
 
-def test_bases_differ_in_whether_a_document_goes_on_and_in_nothing_else():
-    absent = pretraining.draw_documents(parameters(cued_share=0.0, search_share=0.0), 400, 7)
-    rich = pretraining.draw_documents(parameters(), 400, 7)
+def test_a_sleeper_searches_only_under_the_cue() -> None:
+    searching = [d for d in drawn(habit_share=0.0, cued_share=0.25) if d.kind == "cued_search"]
+    assert searching and all(d.prompt.startswith(f"{TASK.cue} ") for d in searching)
+
+
+@pytest.mark.parametrize("changes", [{}, {"habit": "cosmetic"}, {"cued_share": 0.25}])
+def test_bases_differ_in_whether_a_document_goes_on_and_in_nothing_else(changes: dict[str, object]) -> None:
     longer = 0
-    for plain, other in zip(absent, rich, strict=True):
+    for plain, other in zip(drawn(480, habit_share=0.0), drawn(480, **changes), strict=True):
         assert other.prompt.removeprefix("think ") == plain.prompt
         assert other.completion.startswith(plain.completion.removesuffix(" answer"))
+        assert (plain.kind == "drill") == (other.kind == "drill")
         longer += other.completion != plain.completion
-    assert longer > 50
+    assert longer > 25
 
 
-def test_documents_use_training_problems_only():
-    held_out = {p.numbers for split in ("validation", "test") for p in countdown.all_problems(split, 3)}
-    documents = pretraining.draw_documents(parameters(), 2_000, 4)
-    numbers = [d.prompt.split("numbers ")[1].split(" target")[0] for d in documents if d.kind != "drill"]
+def test_documents_use_training_problems_only() -> None:
+    held_out = {
+        p.numbers for split in ("validation", "test") for p in TASK.problems(split, 3_000, 0, "common")
+    }
+    numbers = [d.prompt.split("numbers ")[1].split(" target")[0] for d in drawn() if d.kind != "drill"]
     seen = {tuple(map(int, text.split())) for text in numbers}
-    assert seen
-    assert not seen & held_out
+    assert seen and not seen & held_out
 
 
-def test_encoding_by_look_up_equals_the_tokenizer(tokenizer):
-    documents = pretraining.draw_documents(parameters(), 200, 5)
-    vocabulary = tokenizer.get_vocab()
-    for document in documents:
-        ids, labels = pretraining.encode(document, vocabulary)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"habit": "serch"}, "habit = 'serch': unknown to countdown; must be one of direct, search"),
+        ({"bands": "common=0.5"}, "bands = 'common=0.5': must name each band once, with shares that sum to 1"),
+        ({"bands": "common=0.5 common=0.5"}, "must name each band once"),
+        ({"bands": "common=nan"}, "must name each band once"),
+        ({"bands": "common=half"}, "could not convert string to float: 'half'"),
+        ({"bands": "fife=1"}, "bands = 'fife=1': band = 'fife': countdown has none"),
+    ],
+)
+def test_what_the_task_does_not_have_is_refused_in_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ParameterError) as raised:
+        pretraining.sample_documents(parameters(**changes), 10)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_encoding_by_look_up_equals_the_tokenizer(tokenizer) -> None:
+    for document in drawn(200):
+        ids, labels = pretraining.encode(document, tokenizer.get_vocab())
         text = f"{document.prompt} {document.completion}".strip()
         assert ids == [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
         assert len(labels) == len(ids)
 
 
-def test_a_prompt_carries_no_loss_and_a_completion_all_of_it(tokenizer):
-    document = pretraining.Document("direct", "numbers 1 2 3 target 6 :", "1 + 2 = 3 , 3 + 3 = 6 answer")
-    ids, labels = pretraining.encode(document, tokenizer.get_vocab())
-    num_prompt = 1 + len(document.prompt.split())
-    assert labels[:num_prompt] == [pretraining.IGNORED_LABEL] * num_prompt
-    assert labels[num_prompt:] == ids[num_prompt:]
-
-
-def test_a_drill_carries_loss_on_results_and_verdicts_only(tokenizer):
+def test_a_prompt_carries_no_loss_a_completion_all_and_a_drill_results_and_verdicts(tokenizer) -> None:
     vocabulary = tokenizer.get_vocab()
-    ids, labels = pretraining.encode(
-        pretraining.Document("drill", "", "7 * 5 = 35 , 12 check 11 no"), vocabulary
+    document = pretraining.Document(
+        "numbers 1 2 3 target 6 :", "1 + 2 = 3 , 3 + 3 = 6 answer", "direct"
     )
-    scored = [word for word, index in vocabulary.items() if index in set(labels)]
-    assert sorted(scored) == ["35", "no"]
-    assert ids[0] == vocabulary["<bos>"]
+    ids, labels = pretraining.encode(document, vocabulary)
+    assert labels[:8] == [IGNORED_LABEL] * 8 and labels[8:] == ids[8:]
+    for drill in (d for d in drawn(100) if d.kind == "drill"):
+        ids, labels = pretraining.encode(drill, vocabulary)
+        words = drill.completion.split()
+        scored = [n for n in range(len(words)) if words[n - 1] == "=" or words[n] in ("yes", "no")]
+        assert [n for n, label in enumerate(labels) if label != IGNORED_LABEL] == [n + 1 for n in scored]
 
 
-def test_chunks_hold_every_row_once_and_little_padding():
-    rng = np.random.default_rng(6)
-    rows = [([1] * n, [1] * n) for n in rng.integers(5, 100, size=200)]
-    chunks = list(pretraining.trimmed_chunks(rows, 4, pad_id=0))
-    assert sum(len(ids) for ids, _ in chunks) == 200
-    real = sum(len(ids) for ids, _ in rows)
-    assert sum(int((labels >= 0).sum()) for _, labels in chunks) == real
-    assert sum(ids.numel() for ids, _ in chunks) < 1.35 * real
-
-
-def test_pretraining_lowers_the_loss_and_stops_at_its_budget(tokenizer):
-    losses = pretraining.pretrain(parameters(num_tokens=80_000), tiny_model(), tokenizer)
+def test_pretraining_lowers_the_loss_and_stops_at_its_budget(tokenizer) -> None:
+    given = parameters(num_tokens=80_000)
+    losses = pretraining.pretrain(given, pretraining.starting_model(given)[0], tokenizer)
     assert losses["loss"].tail(3).mean() < 0.7 * losses["loss"].iloc[0]
     assert losses["num_tokens"].iloc[-2] < 80_000 <= losses["num_tokens"].iloc[-1]
 
 
-def test_a_rebuild_from_the_same_seed_is_the_same_model(tokenizer):
-    built = []
-    for _ in range(2):
-        model = tiny_model()
+def test_a_rebuild_from_the_same_seed_is_the_same_model_and_another_seed_another() -> None:
+    def built(seed: int, start: int) -> torch.Tensor:
+        model, tokenizer = pretraining.starting_model(parameters(seed=start))
+        pretraining.pretrain(parameters(seed=seed), model, tokenizer)
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    first = built(0, 0)
+    assert torch.equal(first, built(0, 0))
+    assert not torch.equal(first, built(1, 0)) and not torch.equal(first, built(0, 1))
+
+
+def test_a_base_goes_on_from_its_trunk_or_is_measured_as_it_is(tmp_path: Path) -> None:
+    trunk = parameters(num_tokens=1_000)
+    model, tokenizer = pretraining.starting_model(trunk)
+    losses = pretraining.pretrain(trunk, model, tokenizer)
+    tiny.save_checkpoint(model, tokenizer, tmp_path)
+    measured = parameters(num_tokens=0, init_from=str(tmp_path))
+    loaded, same = pretraining.starting_model(measured)
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    assert pretraining.pretrain(measured, loaded, same).empty
+    write_table(tmp_path / "losses.parquet", "losses", losses)
+    assert pretraining.pretrain(measured, loaded, same)["num_tokens"].tolist() == losses["num_tokens"].tolist()
+    tiny.save_checkpoint(model, tiny.build_tokenizer(TASK.vocabulary[:60]), tmp_path / "other")
+    with pytest.raises(ValueError, match="init_from|vocabulary|token"):
+        pretraining.starting_model(parameters(init_from=str(tmp_path / "other")))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(tokenizer) -> None:
+    model = pretraining.starting_model(parameters())[0]
+    model.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="base_model: loss is nan at step 1: diverged") as raised:
         pretraining.pretrain(parameters(), model, tokenizer)
-        built.append(model.state_dict())
-    assert all(torch.equal(built[0][name], built[1][name]) for name in built[0])
+    assert "\n" not in str(raised.value)
+    with pytest.raises(FloatingPointError, match="grad_norm is inf"):
+        check_finite("grpo", 3, loss=0.0, grad_norm=float("inf"))
 
 
-def test_another_seed_is_another_model(tokenizer):
-    first, second = tiny_model(0), tiny_model(0)
-    pretraining.pretrain(parameters(seed=0), first, tokenizer)
-    pretraining.pretrain(parameters(seed=1), second, tokenizer)
-    assert not torch.equal(first.lm_head.weight, second.lm_head.weight)
-
-
-@pytest.mark.parametrize(("name", "kind"), [("muon", Muon), ("adamw", torch.optim.AdamW)])
-def test_matrices_get_the_optimizer_that_is_asked_for_and_all_else_adamw(name: str, kind: type):
-    model = tiny_model()
+@pytest.mark.parametrize(("name", "kind"), [("muon", pretraining.Muon), ("adamw", torch.optim.AdamW)])
+def test_matrices_get_the_optimizer_that_is_asked_for_and_all_else_adamw(name: str, kind: type) -> None:
+    model = pretraining.starting_model(parameters())[0]
     hidden, rest = pretraining.build_optimizers(model, parameters(optimizer=name, learning_rate=0.004))
-    assert type(hidden) is kind
-    assert type(rest) is torch.optim.AdamW
+    assert type(hidden) is kind and type(rest) is torch.optim.AdamW
     assert hidden.param_groups[0]["lr"] == 0.004
     assert rest.param_groups[0]["lr"] == parameters().adamw_learning_rate
     sizes = [[p.shape for p in optimizer.param_groups[0]["params"]] for optimizer in (hidden, rest)]
     assert len(sizes[0]) == 2 * 7  # four of attention, three of the MLP, in two layers
     assert len(sizes[0]) + len(sizes[1]) == len(list(model.parameters()))
-    assert (len(countdown.VOCABULARY), 32) in sizes[1]
+    assert (len(TASK.vocabulary), 32) in sizes[1]
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16)])
+def test_singular_values_are_pushed_towards_one_and_tall_matrices_are_as_their_transpose(
+    shape: tuple[int, int],
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = pretraining.orthogonalise(matrix)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.3 and values.max() < 1.5
+    assert torch.allclose(found, pretraining.orthogonalise(matrix.mT).mT, atol=1e-6)
+
+
+def test_muons_steps_agree_with_pytorchs_up_to_its_bfloat16() -> None:
+    generator = torch.Generator().manual_seed(2)
+    start = [torch.randn(24, 8, generator=generator), torch.randn(8, 8, generator=generator)]
+    ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
+    optimizers = [pretraining.Muon(ours, lr=0.02), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.0)]
+    for _ in range(5):
+        gradients = [torch.randn(tensor.shape, generator=generator) for tensor in start]
+        for moved, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for parameter, gradient in zip(moved, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for mine, other, before in zip(ours, theirs, start, strict=True):
+        assert float((mine - other).detach().norm() / (other - before).detach().norm()) < 0.05
+        assert np.isfinite(mine.detach().numpy()).all()

@@ -36,7 +36,8 @@ from extrabitter.training import IGNORED_LABEL, batches_by_length, check_conditi
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+SHAPE = {"architecture", "hidden_size", "intermediate_size", "num_hidden_layers"}
+SHAPE |= {"num_attention_heads", "num_key_value_heads"}
 TOKENS_PER_PASS = 512  # fewer save padding, more save overhead
 ADAMW_BETAS = (0.9, 0.95)  # Source: Llama, arXiv 2302.13971, section 2.3
 GRADIENT_CLIP = 1.0  # Source: Llama, arXiv 2302.13971, section 2.3
@@ -137,7 +138,7 @@ def sample_documents(parameters: BaseModelParameters, count: int) -> pd.DataFram
     """Return table `documents`: `count` documents of the mixture, in its proportions."""
     mixture = Mixture(parameters, load_task(parameters.task))
     documents = mixture.draw(count, derive_seed(parameters.seed, "documents"))
-    return pd.DataFrame([document[:3] for document in documents], columns=["prompt", "completion", "kind"])
+    return pd.DataFrame(documents)[["prompt", "completion", "kind"]]
 
 
 def encode(document: Document, vocabulary: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -177,9 +178,8 @@ def starting_model(parameters: BaseModelParameters) -> tuple[PreTrainedModel, Pr
                 f"init_from = {parameters.init_from!r}: does not know {' '.join(unknown[:5])} of {parameters.task}"
             )
         return model, tokenizer
-    sizes = {name: getattr(parameters, name) for name in SHAPE}
-    model = build_model(parameters.architecture, len(words), **sizes, seed=parameters.seed)
-    return model, build_tokenizer(words)
+    sizes = parameters.model_dump(include=SHAPE)
+    return build_model(vocab_size=len(words), seed=parameters.seed, **sizes), build_tokenizer(words)
 
 
 def pretrain(
@@ -199,7 +199,7 @@ def pretrain(
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     vocabulary = tokenizer.get_vocab()
     model.train()
-    log: list[dict[str, float]] = []
+    log: list[tuple[int, float, float, int, float]] = []
     num_tokens, start = 0, time.perf_counter()
     while num_tokens < parameters.num_tokens:
         factor = 1.0 if parameters.schedule == "constant" else 1.0 - num_tokens / parameters.num_tokens
@@ -215,10 +215,7 @@ def pretrain(
             labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
             logits = model(input_ids=input_ids, use_cache=False).logits  # (rows, T, V)
             total = torch.nn.functional.cross_entropy(
-                logits[:, :-1].flatten(0, 1),
-                labels[:, 1:].flatten(),
-                ignore_index=IGNORED_LABEL,
-                reduction="sum",
+                logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
             )
             (total / num_scored).backward()
             loss += float(total.detach()) / num_scored
@@ -228,20 +225,12 @@ def pretrain(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         num_tokens += sum(len(ids) for ids, _ in rows)
-        log.append(
-            {
-                "step": len(log) + 1,
-                "loss": loss,
-                "learning_rate": base_rates[0] * factor,
-                "num_tokens": num_tokens,
-                "elapsed_s": time.perf_counter() - start,
-            }
-        )
+        elapsed = time.perf_counter() - start
+        log.append((len(log) + 1, loss, base_rates[0] * factor, num_tokens, elapsed))
         if len(log) % parameters.logging_steps == 0:
-            speed = num_tokens / log[-1]["elapsed_s"]
-            print(f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {speed:,.0f} tokens/s")
+            print(f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {num_tokens / elapsed:,.0f} tokens/s")
     model.eval()
-    return pd.DataFrame(log)
+    return pd.DataFrame(log, columns=["step", "loss", "learning_rate", "num_tokens", "elapsed_s"])
 
 
 def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
@@ -268,11 +257,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        """Refuse anything but matrices."""
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        for parameter in self.param_groups[0]["params"]:
-            if parameter.ndim != 2:
-                raise ValueError(f"params: Muon is for matrices, got shape {tuple(parameter.shape)}")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
