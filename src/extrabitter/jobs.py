@@ -114,6 +114,7 @@ def run_chapter(book: Book, chapter: str) -> None:
     started = time.monotonic()
     partial = book.output_dir / f".{chapter}.partial"
     parameters = {"results_dir": str(book.results_dir), "runs_dir": book.runs_dir, "output_dir": str(partial)}
+    parameters["profile"] = book.name if book.runs_dir else ""
     unknown = papermill.inspect_notebook(str(root / notebook)).keys() ^ parameters.keys()
     if unknown:
         raise ParameterError(
