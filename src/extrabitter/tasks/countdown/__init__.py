@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from extrabitter.tasks import Opening, SupportsRandom, Trace, Verdict, Wording, band_of
-from extrabitter.tasks.countdown import verifier
 from extrabitter.tasks.countdown.english import REASONS, English
+from extrabitter.tasks.countdown.parser import parse
 from extrabitter.tasks.countdown.problems import (
     BANDS,
     MAX_VALUE,
@@ -93,15 +93,15 @@ class Countdown:
 
     def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
         """Read a completion in the grammar."""
-        return verifier.parse(text, problem, truncated)
+        return parse(text, problem, truncated)
 
     def verify(self, text: object, problem: Problem) -> Verdict:
         """Judge the attempt that a completion in the grammar hands in."""
-        return verifier.verify(text, problem)
+        return parse(text, problem).verdict
 
     def true_verdict(self, problem: Problem, prefix: str) -> str:
         """Return the true verdict behind a completion's last attempt, e.g. "check 8 no"."""
-        attempts = verifier.parse(prefix, problem).attempts
+        attempts = parse(prefix, problem).attempts
         hit = bool(attempts) and attempts[-1].outcome == "hit"
         return f"check {problem.target} {'yes' if hit else 'no'}"
 

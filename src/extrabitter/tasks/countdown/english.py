@@ -21,15 +21,16 @@ from typing import Literal
 from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Prompt, Trace, Use, Verdict, free_text
 from extrabitter.tasks.countdown.census import take_census
+from extrabitter.tasks.countdown.parser import FORMS
 from extrabitter.tasks.countdown.problems import Problem
 from extrabitter.tasks.countdown.spelling import read_answer
 from extrabitter.tasks.countdown.traces import Script
-from extrabitter.tasks.countdown.verifier import REASONS as GRAMMAR_REASONS
+from extrabitter.tasks.countdown.verifier import REASONS as RULES
 from extrabitter.tasks.countdown.verifier import verify_expression
 
 OPERATIONS = "+-*/"  # people divide, too
 QUESTION, SOLUTION = "Problem:", "Solution:"
-REASONS = {**GRAMMAR_REASONS, **free_text.REASONS}
+REASONS = {**RULES, **FORMS, **free_text.REASONS}
 _WORD = re.compile(r"\S+")
 
 

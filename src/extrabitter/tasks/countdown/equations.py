@@ -1,7 +1,7 @@
 """Equations and numbers that free text states: "3 × 7 = 21", "5 plus 9 is 14", "adding the 17 yields 38".
 
 The text is a model's, so it is hostile: it is read once, up to MAX_CHARACTERS, by patterns that repeat within bounds,
-and what is computed goes through `tasks.arithmetic`, which is exact and bounded. Nothing here raises on text.
+and what is computed goes through `arithmetic`, which is exact and bounded. Nothing here raises on text.
 
 Left out: powers, roots, percentages, decimals, and numbers in words below eleven ("two of our numbers" states
 no 2) but for those that are plainly operands ("six sevens", "plus three").
@@ -66,18 +66,8 @@ class Statements(NamedTuple):
 
 _SIGNS = str.maketrans({**SIGNS, "$": " "})
 _INFIX = {
-    "plus": "+",
-    "added to": "+",
-    "minus": "-",
-    "less": "-",
-    "take away": "-",
-    "times": "*",
-    "multiplied by": "*",
-    "divided by": "/",
-    "over": "/",
-    "multiply": "*",
-    "add": "+",
-    "take off": "-",
+    **{"plus": "+", "added to": "+", "add": "+", "minus": "-", "less": "-", "take away": "-", "take off": "-"},
+    **{"times": "*", "multiplied by": "*", "multiply": "*", "divided by": "/", "over": "/"},
 }
 # "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
 _PLURALS = {
@@ -87,16 +77,12 @@ _PLURALS = {
 
 
 def _number_word(match: re.Match[str]) -> str:
-    value = TEENS.get(match[0]) or TENS[match[1]] + UNITS.get(match[2] or "", 0)
-    return str(value)
+    return str(TEENS.get(match[0]) or TENS[match[1]] + UNITS.get(match[2] or "", 0))
 
 
 def _hundred(match: re.Match[str]) -> str:
-    rest = match[1] or ""
-    tens, unit = [*re.split("[- ]", rest), ""][:2]
-    return str(
-        100 + (TENS.get(tens) or TEENS.get(tens) or SMALL_NUMBERS.get(tens) or 0) + UNITS.get(unit, 0)
-    )
+    tens, unit = [*re.split("[- ]", match[1] or ""), ""][:2]
+    return str(100 + ({**TENS, **TEENS, **SMALL_NUMBERS}.get(tens, 0)) + UNITS.get(unit, 0))
 
 
 def _product(match: re.Match[str]) -> str:
@@ -108,6 +94,7 @@ def _small_operand(match: re.Match[str]) -> str:
     return f"{match[1]}{SMALL_NUMBERS[match[2]]}"
 
 
+_ANY_TENS, _ANY_TEENS, _ANY_UNIT, _ANY_SMALL = map("|".join, (TENS, TEENS, UNITS, SMALL_NUMBERS))
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
 _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), replacement)
@@ -117,36 +104,29 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\div(?![a-z])", "/"),
         (r"\\neq?(?![a-z])", "≠"),
         (r"\\checkmark(?![a-z])", "✓"),
-        (r"&(?==)|(?<==)&", ""),  # columns of aligned equations
+        (r"&(?==)|(?<==)&|\\(?:left|right)(?![a-z])", ""),  # columns of aligned equations
         (r"\\(?:boxed|text|textbf|emph|mathbf)\{|\\[()\[\],;! ]|[{}`]", ""),
         (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold; between digits it is a power, which no equation has
         (r"^ *(?:[-*•>]|\d{1,2}[.)]) (?=.{2})", ""),  # marks of a list
         (r"(?<=[\d)]) ?x ?(?=[\d(])", "*"),
-        (rf"\b(\d{{1,3}}|{'|'.join((*SMALL_NUMBERS, *TEENS))}) ({'|'.join(_PLURALS)})\b", _product),
-        (
-            # "two hundred" is no hundred
-            rf"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
-            rf"\b(?:(?:an?|one) )?hundred(?: and)?(?: ((?:{'|'.join(TENS)})(?:[- ](?:{'|'.join(UNITS)}))?"
-            rf"|{'|'.join((*TEENS, *SMALL_NUMBERS))}))?\b",
+        (rf"\b(\d{{1,3}}|{_ANY_SMALL}|{_ANY_TEENS}) ({'|'.join(_PLURALS)})\b", _product),
+        (  # "two hundred" is no hundred
+            r"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
+            rf"\b(?:(?:an?|one) )?hundred(?: and)?"
+            rf"(?: ((?:{_ANY_TENS})(?:[- ](?:{_ANY_UNIT}))?|{_ANY_TEENS}|{_ANY_SMALL}))?\b",
             _hundred,
         ),
-        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({'|'.join(SMALL_NUMBERS)})\b", _small_operand),
-        (rf"\b(?:{'|'.join(TEENS)})\b", _number_word),
-        (rf"\b({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?\b", _number_word),
-        (
-            rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?:the |my )?(?=[\d(])",
-            lambda match: f" {_INFIX[match[1]]} ",
-        ),
+        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({_ANY_SMALL})\b", _small_operand),
+        (rf"\b(?:{_ANY_TEENS})\b", _number_word),
+        (rf"\b({_ANY_TENS})(?:[- ]({_ANY_UNIT}))?\b", _number_word),
+        (rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?:the |my )?(?=[\d(])", lambda match: f" {_INFIX[match[1]]} "),
         (
             r"(?<![\d.])(?<!is )(?<!are )(?<!make )(?<!makes )(?<!= )(\d{1,6}) and "
             r"(?=\d{1,6}(?: and \d{1,6}){0,4} (?:make|is|are|give|equal|come|total|add))",
             r"\1 + ",
         ),
         # "multiply 4 and 9", "the sum of 3 and 8", "subtracting 15 from 50"
-        (
-            r"\b(?:multipl(?:y|ying)|(?:the )?product of) (\d{1,6}) {1,16}(?:and|by|with|times) {1,16}(?=\d)",
-            r"\1 * ",
-        ),
+        (r"\b(?:multipl(?:y|ying)|(?:the )?product of) (\d{1,6}) {1,16}(?:and|by|with|times) {1,16}(?=\d)", r"\1 * "),
         (r"\b(?:add(?:ing)?|(?:the )?sum of) (\d{1,6}) {1,16}(?:and|to|with|plus) {1,16}(?=\d)", r"\1 + "),
         (r"\bdivid(?:e|ing) (\d{1,6}) {1,16}by {1,16}(?=\d)", r"\1 / "),
         (r"\b(?:the )?difference (?:of|between) (\d{1,6}) {1,16}and {1,16}(?=\d)", r"\1 - "),
@@ -155,8 +135,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
             r"(\d{1,6})\b",
             r"\2 - \1",
         ),
-        # "15 * 6 -> 90 -> -24 -> 66" goes on from its result
-        (
+        (  # "15 * 6 -> 90 -> -24 -> 66" goes on from its result
             r"((?:->|=>|→|⇒|>>) {0,3}\d{1,6}) {0,3}(?:->|=>|→|⇒|>>) {0,3}([-+*/x]) {0,3}(?=\d)",
             lambda match: match[1] + match[2].replace("x", "*"),
         ),

@@ -1,20 +1,34 @@
 """The parser of Countdown completions: tolerant of where a text ends or breaks, exact in what it has read.
 
-Syntax only (the grammar is in `traces`): a false equation or a wrong verdict parses like a right one.
+The grammar is in `traces`. A false equation or a wrong verdict parses like a right one; what it amounts to, the rules
+say. When a use of a behaviour is functional:
+- *verification* ("check 8 no"): it names the problem's target and says "yes" behind an attempt that hits, "no" behind
+  one that does not; an attempt that breaks the rules does not hit.
+- *backtracking* ("back ..."): what follows is legal and new. Legal: it restates the target and either the given
+  numbers or numbers that legal steps of an earlier attempt had left, and its own steps follow the rules to the end.
+  New: no earlier attempt made the same computation, order of operands and of independent steps aside.
+- *subgoal setting* ("aim 16"): a step of that attempt other than its last reaches it, by legal steps.
+- *backward chaining* ("need 8 - 6 = 2"): the equation is true, one operand is the target, the other a number that the
+  attempt starts from.
+
+An attempt is finished when a verdict, "back" or "answer" follows, or when it has used up its numbers by the rules.
 """
 
 from __future__ import annotations
 
-from extrabitter.tasks import SPECIAL_WORDS
-from extrabitter.tasks.countdown.problems import MAX_VALUE, Problem, Step
-from extrabitter.tasks.countdown.traces import VOCABULARY, Check, Script, ScriptAttempt
+from dataclasses import dataclass, field
+from typing import Literal
+
+from extrabitter.tasks import SPECIAL_WORDS, Attempt, Trace, Use, Verdict
+from extrabitter.tasks.countdown.problems import MAX_VALUE, TRUE_EQUATIONS, Problem, Step
+from extrabitter.tasks.countdown.traces import VOCABULARY
+from extrabitter.tasks.countdown.verifier import Paths, Replay, replay
 
 MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 
 FORMS = {
-    "ok": "the completion parses to its end",
     "not_text": "the completion is not a string",
-    "too_long": f"over {MAX_CHARACTERS} characters",
+    "too_long": "longer than the verifier reads",
     "unfinished": "the text ends before the word 'answer'",
     "unknown_word": "a word outside the vocabulary",
     "unexpected_word": "a word the grammar does not allow at its place",
@@ -24,21 +38,79 @@ FORMS = {
 _NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
 _WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
 _OPERATIONS = frozenset("+-*/")
+_EQUATION = (_NUMBERS, _OPERATIONS, _NUMBERS, ("=",), _NUMBERS)
+
+
+def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
+    """Read a completion as far as the grammar goes; what was read before a break is kept. Never raises.
+
+    A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored.
+
+    >>> parse("9 - 7 = 2 , 6 + 2 = 8 answer", Problem((6, 7, 9), 8)).verdict
+    Verdict(correct=True, reason='correct', value='8')
+    """
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
+        form = "too_long" if isinstance(text, str) else "not_text"
+        return Trace((), (), Verdict(False, form), form, answered=False)
+    words = text.split()
+    while words and words[-1] in ("<eos>", "<pad>"):
+        words.pop()
+    reader = _Reader(words, problem)
+    num_filler = reader.position
+    form = "ok"
+    try:
+        reader.completion()
+        if reader.words[reader.position]:
+            form = "trailing_words"
+    except _Broken:
+        word = reader.words[reader.position]
+        form = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
+    if form == "ok":
+        reason, value, _ = reader.last
+        verdict = Verdict(reason == "correct", reason, "" if value is None else str(value))
+    else:
+        verdict = Verdict(False, "truncated" if truncated and form == "unfinished" else form)
+    answered = form in ("ok", "trailing_words")
+    return Trace(tuple(reader.attempts), tuple(reader.uses), verdict, form, answered, num_filler)
 
 
 class _Broken(Exception):
-    """The text leaves the grammar at a word; caught inside `parse_script`."""
+    """The text leaves the grammar at a word; caught inside `parse`."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An attempt as far as it was read; `begun` is where its "back" stands, `target` the one restated there."""
+
+    numbers: list[int]
+    begun: int | None = None
+    target: int | None = None
+    start: int = 0
+    end: int = 0
+    need: Step | None = None
+    aim: int | None = None
+    steps: list[Step] = field(default_factory=list)
+    compared: int = 0
+    said: Literal["yes", "no", ""] = ""
+    is_followed: bool = False
 
 
 class _Reader:
-    """Words under a cursor; an empty word stands at the end for good."""
+    """Words under a cursor, an empty word at the end for good, and what was read."""
 
-    __slots__ = ("position", "words")
+    __slots__ = ("attempts", "last", "paths", "position", "problem", "seen", "uses", "words")
 
-    def __init__(self, words: list[str]) -> None:
-        # An equation looks five words ahead.
-        self.words = [*words, "", "", "", "", ""]
+    def __init__(self, words: list[str], problem: Problem) -> None:
+        self.problem = problem
         self.position = 0
+        while self.position < len(words) and words[self.position] == ".":
+            self.position += 1
+        self.words = [*words, "", "", "", "", ""]  # an equation looks five words ahead
+        self.attempts: list[Attempt] = []
+        self.uses: list[Use] = []
+        self.paths: Paths = {problem.numbers: ()}
+        self.seen: set[tuple[Step, ...]] = set()
+        self.last = Replay("", None, ())
 
     def number(self) -> int:
         value = _NUMBERS.get(self.words[self.position])
@@ -47,14 +119,15 @@ class _Reader:
         self.position += 1
         return value
 
-    def word(self, expected: str) -> None:
-        if self.words[self.position] != expected:
+    def word(self, *expected: str) -> str:
+        word = self.words[self.position]
+        if word not in expected:
             raise _Broken
         self.position += 1
+        return word
 
     def equation(self) -> Step:
-        position = self.position
-        left, operation, right, equals, result = self.words[position : position + 5]
+        left, operation, right, equals, result = self.words[self.position : self.position + 5]
         if operation in _OPERATIONS and equals == "=":
             try:
                 step = Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
@@ -63,87 +136,84 @@ class _Reader:
             else:
                 self.position += 5
                 return step
-        self._find_break()
+        for fitting in _EQUATION:  # move to the first word that does not belong into an equation
+            if self.words[self.position] not in fitting:
+                break
+            self.position += 1
         raise _Broken
 
-    def _find_break(self) -> None:
-        """Move to the first word that does not belong into an equation."""
-        for place in range(5):
-            word = self.words[self.position]
-            fits = word in _OPERATIONS if place == 1 else word == "=" if place == 3 else word in _NUMBERS
-            if not fits:
-                return
+    def completion(self) -> None:
+        self.attempt(_Draft(list(self.problem.numbers)))
+        while self.words[self.position] == "back":
+            self.attempt(_Draft([], self.position))
+        self.word("answer")
+
+    def attempt(self, draft: _Draft) -> None:
+        try:
+            self.read(draft)
+        finally:
+            self.judge(draft)
+
+    def read(self, draft: _Draft) -> None:
+        if draft.begun is not None:
+            draft.start = draft.end = self.position = draft.begun + 1
+            draft.numbers.append(self.number())
+            while self.words[self.position] in _NUMBERS:
+                draft.numbers.append(self.number())
+            self.word("target")
+            draft.target = self.number()
+            self.word(":")
+        draft.start = draft.end = self.position
+        if self.words[self.position] == "need":
             self.position += 1
+            draft.need = self.equation()
+            self.word(",")
+        if self.words[self.position] == "aim":
+            self.position += 1
+            draft.aim = self.number()
+            self.word(",")
+        draft.steps.append(self.equation())
+        draft.end = self.position
+        while self.words[self.position] == ",":
+            self.position += 1
+            draft.steps.append(self.equation())
+            draft.end = self.position
+        if self.words[self.position] == "check":
+            self.position += 1
+            draft.compared = self.number()
+            draft.said = self.word("yes", "no")  # type: ignore[assignment]
+        draft.is_followed = self.words[self.position] in ("back", "answer")
 
-
-def parse_script(text: object, problem: Problem) -> Script:
-    """Read a completion as far as the grammar goes; what was read before a break is kept.
-
-    A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored.
-    Never raises.
-    """
-    if not isinstance(text, str):
-        return Script((), reason="not_text")
-    if len(text) > MAX_CHARACTERS:
-        return Script((), reason="too_long")
-    words = text.split()
-    while words and words[-1] in ("<eos>", "<pad>"):
-        words.pop()
-    num_filler = 0
-    while num_filler < len(words) and words[num_filler] == ".":
-        num_filler += 1
-    reader = _Reader(words)
-    reader.position = num_filler
-    words = reader.words
-    attempts: list[ScriptAttempt] = []
-    numbers: tuple[int, ...] = problem.numbers
-    restated: list[int] = []
-    steps: list[Step] = []
-    target: int | None = None
-    need: Step | None = None
-    aim: int | None = None
-    check: Check | None = None
-    reason = "ok"
-    try:
-        while True:
-            if words[reader.position] == "need":
-                reader.position += 1
-                need = reader.equation()
-                reader.word(",")
-            if words[reader.position] == "aim":
-                reader.position += 1
-                aim = reader.number()
-                reader.word(",")
-            steps.append(reader.equation())
-            while words[reader.position] == ",":
-                reader.position += 1
-                steps.append(reader.equation())
-            if words[reader.position] == "check":
-                reader.position += 1
-                compared = reader.number()
-                says = words[reader.position]
-                if says != "yes" and says != "no":
-                    raise _Broken
-                reader.position += 1
-                check = Check(compared, says == "yes")
-            if words[reader.position] != "back":
-                reader.word("answer")
-                break
-            attempts.append(ScriptAttempt(numbers, tuple(steps), target, need, aim, check))
-            reader.position += 1
-            numbers, restated, steps, target, need, aim, check = (), [], [], None, None, None, None
-            restated.append(reader.number())
-            while words[reader.position] in _NUMBERS:
-                restated.append(reader.number())
-            reader.word("target")
-            target = reader.number()
-            reader.word(":")
-            numbers = tuple(restated)
-        if words[reader.position]:
-            reason = "trailing_words"
-    except _Broken:
-        word = words[reader.position]
-        reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
-    if attempts or steps or need is not None or aim is not None:
-        attempts.append(ScriptAttempt(numbers or tuple(restated), tuple(steps), target, need, aim, check))
-    return Script(tuple(attempts), num_filler, reason, reader.position)
+    def judge(self, draft: _Draft) -> None:
+        """Carry an attempt out by the rules; enter it, and its uses of behaviours."""
+        steps, need, said = draft.steps, draft.need, draft.said
+        if not steps and need is None and draft.aim is None and draft.begun is None:
+            return
+        self.last = replay(draft.numbers, steps, self.problem, self.paths)
+        reason, value, key = self.last
+        legal, hits, repeated, target = value is not None, reason == "correct", key in self.seen, self.problem.target
+        finished = legal or (bool(steps) and (draft.is_followed or said != ""))
+        if finished:
+            self.seen.add(key)
+        if draft.begun is not None:
+            functional = legal and not repeated and draft.target == target
+            self.uses.append(Use("backtracking", draft.begun, draft.start, functional))
+        at = draft.start
+        if need is not None:
+            names = (need.left == target and need.right in draft.numbers) or (
+                need.right == target and need.left in draft.numbers
+            )
+            self.uses.append(Use("backward_chaining", at, at + 6, names and need in TRUE_EQUATIONS))
+            at += 7
+        if draft.aim is not None:
+            reached = legal and any(step.result == draft.aim for step in steps[:-1])
+            self.uses.append(Use("subgoal_setting", at, at + 2, reached))
+        is_true = said != "" and draft.compared == target and (said == "yes") == hits
+        if said:
+            self.uses.append(Use("verification", draft.end, draft.end + 3, is_true))
+        right = sum([step in TRUE_EQUATIONS for step in steps])
+        outcome: Literal["hit", "miss", "illegal"] = "hit" if hits else "miss" if legal else "illegal"
+        span = (draft.start, draft.end)
+        self.attempts.append(
+            Attempt(*span, outcome, finished, finished and repeated, said, is_true, len(steps), right)
+        )

@@ -76,7 +76,7 @@ _BEHIND_GROUPS = tuple(
         (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
         (r"\bequals\b|\bis equal to\b|,? which (?:is|makes|gives|equals)\b", "="),
         (r"[-=]>|={2,3}", "="),
-        (r"^\s*(?:[*•>]|\d{1,2}[.)])\s+", ""),  # mark of a list; a minus is a sign
+        (r"^\s*(?:[*•>]|\d{1,2}[.)])\s+(?=\S)", ""),  # mark of a list; a minus is a sign
         (r"/\s*(?:\d+|\([^()]*\))\s*\(", _ILLEGAL),  # 6 / 2 (3): one, or nine
         (r"(?<=[\d)])\s*(?=\()", "*"),  # 3(8)
     )

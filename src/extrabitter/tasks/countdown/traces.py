@@ -110,11 +110,7 @@ class Check(NamedTuple):
 
 
 class ScriptAttempt(NamedTuple):
-    """One attempt as written.
-
-    `numbers` are those it starts from: the given ones, or those after "back", in the order written. `target` is the
-    one restated after "back"; None for the first attempt, or where the text ends before it.
-    """
+    """One attempt: the numbers it starts from, given or after "back"; the target is restated after "back" only."""
 
     numbers: tuple[int, ...]
     steps: Attempt
@@ -126,17 +122,10 @@ class ScriptAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A completion's structure, as far as it was read; `reason` is a key of the parser's FORMS."""
+    """What a written completion says: attempts behind filler words, the last of them handed in."""
 
     attempts: tuple[ScriptAttempt, ...]
     num_filler: int = 0
-    reason: str = "ok"
-    num_words: int = 0  # read from a text: words up to where it ends or breaks
-
-    @property
-    def answered(self) -> bool:
-        """Return whether the completion hands in an attempt."""
-        return self.reason in ("ok", "trailing_words")
 
 
 def write_script(
