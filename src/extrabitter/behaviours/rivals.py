@@ -44,9 +44,9 @@ def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Metho
     that more samples might do better.
     """
     rows = []
-    groups = dict(list(completions.groupby("problem")))
+    groups = {str(problem): group for problem, group in completions.groupby("problem")}
     for problem, budget in budgets.items():
-        group = groups[problem]
+        group = groups[str(problem)]
         rng = np.random.default_rng(derive_seed(seed, "rival", method, str(problem)))
         tokens = group["num_completion_tokens"].to_numpy(float)
         orders = rng.random((NUM_ORDERS, len(group))).argsort(axis=1)
@@ -154,11 +154,11 @@ def rivals_table(
     weights = np.full(len(budgets), len(searcher) / len(budgets))
     value = clustered_share(own * weights, weights)
     rows = [_row("searcher", "one completion", value, own - own, budgets.mean(), 0.0)]
-    for (arm, method), table in found.items():
+    for (arm, how), table in found.items():
         by_problem = table.set_index("problem").loc[budgets.index]
         value = clustered_share(by_problem["success"] * weights, weights)
         gap = own - by_problem["success"]
-        rows.append(_row(arm, method, value, gap, table["num_tokens"].mean(), table["is_short"].mean()))
+        rows.append(_row(arm, how, value, gap, table["num_tokens"].mean(), table["is_short"].mean()))
     return pd.DataFrame(rows)
 
 

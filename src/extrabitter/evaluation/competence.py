@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from extrabitter.evaluation.evaluate import mean_interval, sample_completions, search_probability, summary_table
+from extrabitter.evaluation.evaluate import (
+    Subject,
+    mean_interval,
+    sample_completions,
+    search_probability,
+    summary_table,
+)
 from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.params import BaseModelParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
-from extrabitter.tasks import Task, Wording, load_task
+from extrabitter.tasks import load_task
 from extrabitter.tasks.wording import Grammar
 from extrabitter.training.pretraining import band_shares
 
@@ -79,40 +85,33 @@ def measure_bars(
 ) -> pd.DataFrame:
     """Return table `bars`: each bar with its value, 95 % interval, threshold and whether it was cleared."""
     task = load_task(parameters.task)
-    asked = (model, tokenizer, task, Grammar(task))
-    rows: list[dict[str, Any]] = []
-    for band in band_shares(parameters.bands, task):
-        rows += _band_bars(parameters, asked, band)
-    return pd.DataFrame(rows)
+    subject, bands = Subject(model, tokenizer, task, Grammar(task)), band_shares(parameters.bands, task)
+    return pd.DataFrame([row for band in bands for row in _band_bars(parameters, subject, band)])
 
 
-def _band_bars(
-    parameters: BaseModelParameters,
-    asked: tuple[PreTrainedModel, PreTrainedTokenizerBase, Task, Wording],
-    band: str,
-) -> list[dict[str, Any]]:
+def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> list[dict[str, Any]]:
     seed = derive_seed(parameters.seed, "bars", band)
-    problems = asked[2].problems("validation", parameters.num_bar_problems, seed, band, distinct=True)
+    problems = subject.task.problems("validation", parameters.num_bar_problems, seed, band, distinct=True)
     cap = parameters.max_completion_length
     sampling = SamplingParameters(cap)
-    uncued = sample_completions(*asked, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
+    uncued = sample_completions(subject, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
     rows = _measured(FORM_BARS, uncued, band)
     shown = parameters.habit if parameters.habit_share > 0 else ""
     if parameters.cued_share > 0 or shown == "search":
         # Behind first attempts of its own: search on, or do what else the model would, mostly hand it in.
-        attempts = first_attempts(uncued, asked[2], NUM_SAMPLES)
-        made = intervene(*asked, SEARCH, attempts, sampling, derive_seed(seed, "forced"))
+        attempts = first_attempts(uncued, subject.task, NUM_SAMPLES)
+        made = intervene(subject, SEARCH, attempts, sampling, derive_seed(seed, "forced"))
         where, shows = "made to search: ", made.forced
         if parameters.cued_share > 0:
             where, own = "cued: ", derive_seed(seed, "cued")
-            shows = sample_completions(*asked, problems, NUM_SAMPLES, sampling, own, cue=True)
+            shows = sample_completions(subject, problems, NUM_SAMPLES, sampling, own, cue=True)
         rows += _measured(FORM_BARS + VERDICT_BARS, shows, band, where)
         rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
         pairs = made.successes()[["with", "without"]].to_numpy()
         rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, _ratio), band))
     if shown not in ("", *HABITS_OF_SEARCH_WORDS):
         return rows
-    each = search_probability(*asked, problems, derive_seed(seed, "p0"), cap)
+    each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
     share = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
     name = "uncued search, teacher-forced"
     if shown and parameters.habit_share >= LEAST_SHARE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+class Subject(NamedTuple):
+    """Who is asked, what, and in which words."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    wording: Wording
+
 
 def sample_completions(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    wording: Wording,
+    subject: Subject,
     problems: Sequence[Any],
     num_samples: int,
     sampling: SamplingParameters,
@@ -47,17 +52,17 @@ def sample_completions(
 ) -> pd.DataFrame:
     """Sample `num_samples` completions of each problem; return table `completions`, one row a completion.
 
-    `prefixes`, one per problem, is text that the completion has to begin with (an intervention); it is part of
-    the completion that is measured. `forced_words` are likewise the first words, the same for all; both are for a
+    `prefixes`, one per problem, is text that the completion has to begin with (an intervention); it is part of the
+    completion that is measured. `forced_words` are likewise the first words, the same for all; both are for a
     grammar's prompts, which are text. CheckpointError where prompt and cap are longer than the model reads.
     """
+    model, tokenizer, task, wording = subject
     given = list(prefixes) if prefixes is not None else [""] * len(problems)
     prompts = [wording.prompt(problem, cue) for problem in problems]
     shown = [as_read(tokenizer, prompt) for prompt in prompts]
-    begun = [f"{prompt} {prefix}" if prefix else prompt for prompt, prefix in zip(prompts, given, strict=True)]
-    prompt_ids = encode_prompts(tokenizer, begun)
+    begun = [f"{prompt} {start}" if start else prompt for prompt, start in zip(prompts, given, strict=True)]
+    prompt_ids, ends = encode_prompts(tokenizer, begun), end_ids(model, tokenizer)
     check_lengths(model, max(map(len, prompt_ids), default=0) + sampling.max_completion_length)
-    ends = end_ids(model, tokenizer)
     rollouts = generate(
         model,
         prompt_ids,
@@ -69,12 +74,12 @@ def sample_completions(
         with_logprobs=False,
     )
     rows = []
-    for index, (ids, truncated) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
+    for index, (ids, was_cut) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
         place, sample = divmod(index, num_samples)
         problem, prefix = problems[place], given[place]
         written = decode(tokenizer, ids, ends)
-        text = f"{prefix} {written}".strip() if prefix else written
-        text, trace, truncated = read_completion(wording, problem, text, shown[place], bool(truncated))
+        written = f"{prefix} {written}".strip() if prefix else written
+        text, trace, truncated = read_completion(wording, problem, written, shown[place], bool(was_cut))
         rows.append(
             {
                 "problem": problem.identifier,
@@ -93,26 +98,13 @@ def sample_completions(
 def evaluate(
     parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
-    """Return table `completions` of a run of stage `behaviour_evaluation`.
-
-    The problems depend on the seed's label only, never on the arm: all arms of a seed answer the same ones.
-    """
-    sampling = SamplingParameters(
-        temperature=parameters.temperature,
-        top_k=parameters.top_k,
-        top_p=parameters.top_p,
-        min_p=parameters.min_p,
-        max_completion_length=parameters.max_completion_length,
-    )
-    task = load_task(parameters.task)
+    """Return table `completions` of a run of stage `behaviour_evaluation`."""
+    names = ("temperature", "top_k", "top_p", "min_p", "max_completion_length")
     return sample_completions(
-        model,
-        tokenizer,
-        task,
-        choose_wording(task, parameters),
+        subject_of(parameters, model, tokenizer),
         evaluation_problems(parameters),
         parameters.num_samples,
-        sampling,
+        SamplingParameters(**{name: getattr(parameters, name) for name in names}),
         derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
         band=parameters.band,
         cue=parameters.cue,
@@ -120,8 +112,16 @@ def evaluate(
     )
 
 
+def subject_of(
+    parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Subject:
+    """Return whom a stage asks; ParameterError where the task has none of the words."""
+    task = load_task(parameters.task)
+    return Subject(model, tokenizer, task, choose_wording(task, parameters))
+
+
 def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Any]:
-    """Return the held-out problems of an evaluation, each once."""
+    """Return the held-out problems of an evaluation, each once: the same ones for all arms of a seed."""
     task = load_task(parameters.task)
     band = band_of(task, parameters.band)
     seed = derive_seed(parameters.seed, "evaluation", parameters.split, band)
@@ -138,16 +138,15 @@ def summary_table(
     that of any other measure a bootstrap. A measure without denominator (the verdict accuracy of a model that gives
     none) is missing, not zero.
     """
-    problems = completions["problem"].to_numpy()
-    rows = []
+    problems, rows = completions["problem"].to_numpy(), []
     for name, measure in measures.items():
-        parts = pd.DataFrame({"top": measure.numerator(completions), "bottom": measure.denominator(completions)})
-        is_share = bool(((parts["top"] >= 0) & (parts["top"] <= parts["bottom"])).all())
+        parts = pd.DataFrame({"top": measure.numerator(completions), "all": measure.denominator(completions)})
+        is_share = bool(((parts["top"] >= 0) & (parts["top"] <= parts["all"])).all())
         sums = parts.groupby(problems, sort=True).sum().to_numpy(float)  # (B, 2)
         sums = sums[sums[:, 1] > 0]
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", name))
         found = clustered_share(*sums.T) if is_share else bootstrap_interval(sums, rng, _ratio)
-        rows.append({"measure": name, **found._asdict(), "count": int(parts["bottom"].sum())})
+        rows.append({"measure": name, **found._asdict(), "count": int(parts["all"].sum())})
     return pd.DataFrame(rows)
 
 
@@ -158,22 +157,22 @@ def _ratio(sums: NDArray[np.float64]) -> float:
 
 def counts_table(completions: pd.DataFrame) -> pd.DataFrame:
     """Return table `counts`: of each problem its completions, how many are right, and their tokens."""
-    groups = completions.groupby("problem", sort=True)
-    table = groups.agg(
-        num_samples=("correct", "size"), num_correct=("correct", "sum"), num_tokens=("num_completion_tokens", "sum")
-    )
-    return table.astype("int64").reset_index()
+    columns = {
+        "num_samples": ("correct", "size"),
+        "num_correct": ("correct", "sum"),
+        "num_tokens": ("num_completion_tokens", "sum"),
+    }
+    return completions.groupby("problem", sort=True).agg(**columns).astype("int64").reset_index()
 
 
 def pass_at_k_table(counts: pd.DataFrame, max_k: int) -> pd.DataFrame:
     """Return table `pass_at_k` for k = 1, 2, 4 … `max_k`: unbiased, with an interval over problems."""
-    rows = []
-    k = 1
+    rows, k = [], 1
     while k <= min(max_k, counts["num_samples"].min()):
         each = [pass_at_k(n, c, k) for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)]
         rows.append({"k": k, **share_of(each, counts)._asdict()})
         k *= 2
-    return pd.DataFrame(rows, columns=["k", "value", "lower", "upper"])
+    return pd.DataFrame(rows, columns=["k", *Interval._fields])
 
 
 def share_of(each: Sequence[float], counts: pd.DataFrame) -> Interval:
@@ -182,47 +181,38 @@ def share_of(each: Sequence[float], counts: pd.DataFrame) -> Interval:
     return clustered_share(np.clip(each, 0, 1) * weights, weights)
 
 
+def mean_interval(each: NDArray[np.float64], seed: int) -> Interval:
+    """Return a mean over problems and its bootstrap interval, for values that are no shares of samples."""
+    return bootstrap_interval(each, np.random.default_rng(seed))
+
+
 def search_probability_row(
     parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
-    """Return one more row of table `summary`, measure `search_probability`, of a model that speaks the grammar."""
-    task = load_task(parameters.task)
-    asked = (model, tokenizer, task, choose_wording(task, parameters))
+    """Return one more row of table `summary`, measure `search_probability`, of who speaks the grammar."""
     seed = derive_seed(parameters.seed, "search probability", parameters.arm)
-    problems, cap = evaluation_problems(parameters), parameters.max_completion_length
-    each = search_probability(*asked, problems, seed, cap, cue=parameters.cue)
+    subject, problems = subject_of(parameters, model, tokenizer), evaluation_problems(parameters)
+    each = search_probability(subject, problems, seed, parameters.max_completion_length, cue=parameters.cue)
     found = mean_interval(each, derive_seed(seed, "bootstrap"))
     return pd.DataFrame([{"measure": "search_probability", **found._asdict(), "count": len(each)}])
 
 
-def mean_interval(each: NDArray[np.float64], seed: int) -> Interval:
-    """Return a mean over problems and its bootstrap interval."""
-    return bootstrap_interval(each, np.random.default_rng(seed))
-
-
 def search_probability(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    wording: Wording,
-    problems: Sequence[Any],
-    seed: int,
-    max_completion_length: int,
-    *,
-    cue: bool = False,
+    subject: Subject, problems: Sequence[Any], seed: int, max_completion_length: int, *, cue: bool = False
 ) -> NDArray[np.float64]:
-    """Return, per problem, the probability that a completion begins to search, from one completion that does not; (B,).
+    """Return, per problem, the probability that a completion begins to search, from one that does not; shape (B,).
 
     A completion is drawn with the search words masked; with s_t the unmasked model's chance of one behind its finished
     attempts, where they may stand, it is 1 - prod(1 - s_t): without bias, and so fine that it resolves what no sample
     would ever show, the p0 of a base that never searches.
     """
-    ids = word_ids(tokenizer, task.search_words)
-    sampling = SamplingParameters(max_completion_length)
+    model, tokenizer, task, _ = subject
+    ids, sampling = word_ids(tokenizer, task.search_words), SamplingParameters(max_completion_length)
     with masked(model, ids):
-        plain = sample_completions(model, tokenizer, task, wording, problems, 1, sampling, seed, cue=cue)
+        plain = sample_completions(subject, problems, 1, sampling, seed, cue=cue)
     rows, texts = [], []
-    for row, (problem, prompt, text) in enumerate(zip(problems, plain["prompt"], plain["completion"], strict=True)):
+    written = zip(problems, plain["prompt"], plain["completion"], strict=True)
+    for row, (problem, prompt, text) in enumerate(written):
         for attempt in task.parse(text, problem).attempts:
             if attempt.finished:
                 rows.append(row)

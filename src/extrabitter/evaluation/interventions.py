@@ -11,21 +11,23 @@ back is then the success of searching on from a miss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extrabitter.evaluation.evaluate import mean_interval, next_word_probabilities, sample_completions
+from extrabitter.evaluation.evaluate import (
+    Subject,
+    mean_interval,
+    next_word_probabilities,
+    sample_completions,
+)
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import wilson_interval
-from extrabitter.tasks import Opening, Task, Wording
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from extrabitter.tasks import Opening, Task
 
 SEARCH = "search"  # any of the task's search words behind the first attempt: the mode as a whole
 PLACES = {
@@ -77,10 +79,7 @@ def first_attempts(completions: pd.DataFrame, task: Task, per_problem: int) -> p
 
 
 def intervene(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    wording: Wording,
+    subject: Subject,
     behaviour: str,
     attempts: pd.DataFrame,
     sampling: SamplingParameters,
@@ -92,13 +91,15 @@ def intervene(
     `attempts` are `first_attempts`. Texts at which the model knows no other word are left out, and all of them
     where the words' mean probability is below `least_probability`.
     """
+    model, tokenizer, task, _ = subject
     words, place = openings(task)[behaviour]
     ids = word_ids(tokenizer, words)
-    chosen = attempts[~attempts["hit"].astype(bool)] if place == "after_miss" else attempts
-    problems = [task.read_problem(identifier) for identifier in chosen["problem"]]
-    prefixes = [""] * len(problems) if place == "start" else chosen["prefix"].tolist()
     if place == "after_miss":
-        prefixes = with_verdicts(model, tokenizer, task, problems, prefixes, words)
+        attempts = attempts[~attempts["hit"].astype(bool)]
+    problems = [task.read_problem(identifier) for identifier in attempts["problem"]]
+    prefixes = [""] * len(problems) if place == "start" else attempts["prefix"].tolist()
+    if place == "after_miss":
+        prefixes = with_verdicts(subject, problems, prefixes, words)
     texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
     distribution = next_word_probabilities(model, tokenizer, texts)  # (N, V)
     probability = distribution[:, ids].sum(axis=1)
@@ -111,22 +112,11 @@ def intervene(
     rows = np.flatnonzero((drawn["forced"] >= 0) & (drawn["other"] >= 0))
     if len(rows) and probability.mean() < least_probability:
         rows = rows[:0]
-    arms = [
-        sample_completions(
-            model,
-            tokenizer,
-            task,
-            wording,
-            [problems[row] for row in rows],
-            1,
-            sampling,
-            derive_seed(seed, arm, behaviour),
-            prefixes=[
-                f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(ids[row]))}".strip() for row in rows
-            ],
-        )
-        for arm, ids in drawn.items()
-    ]
+    arms = []
+    for arm, tokens in drawn.items():
+        begun = [f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(tokens[row]))}".strip() for row in rows]
+        own, chosen = derive_seed(seed, arm, behaviour), [problems[row] for row in rows]
+        arms.append(sample_completions(subject, chosen, 1, sampling, own, prefixes=begun))
     index = [problem.identifier for problem in problems]
     return Intervention(behaviour, pd.Series(probability, index=index, dtype=float), *arms)
 
@@ -137,14 +127,10 @@ def after_prompt(task: Task, problem: Any, prefix: str) -> str:
 
 
 def with_verdicts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    problems: Sequence[Any],
-    prefixes: Sequence[str],
-    words: Sequence[str],
+    subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], words: Sequence[str]
 ) -> list[str]:
     """Put the true verdict behind attempts that missed, if the model rather begins one there than says `words`."""
+    model, tokenizer, task, _ = subject
     verdicts = [task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
     begins = word_ids(tokenizer, [verdict.split()[0] for verdict in verdicts])
     texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]

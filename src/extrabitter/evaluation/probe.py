@@ -9,7 +9,6 @@ and what it changes is missing rather than guessed. What follows from it is for 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +18,7 @@ import pandas as pd
 from extrabitter.behaviours.measures import MEASURES, Measure, constant, positive
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
 from extrabitter.evaluation.evaluate import (
+    Subject,
     counts_table,
     mean_interval,
     pass_at_k_table,
@@ -40,18 +40,15 @@ from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import GrpoParameters, WillItChokeParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, pass_at_k
-from extrabitter.tasks import BEHAVIOURS, Task, Wording, band_of, load_task
-from extrabitter.tasks.wording import choose_wording
+from extrabitter.tasks import BEHAVIOURS, Task, band_of, load_task
+from extrabitter.tasks.wording import choose_wording, spoken
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from extrabitter.models.hub import Pretrained
 
-GROUP_SIZES = (8, 16, 32, 64)
+GROUP_SIZES = (8, 16, 32, 64)  # the first is GRPO's by default
 # GRPO as it is set by default: what a step draws, and how long a run is.
 COMPLETIONS_PER_STEP: int = GrpoParameters.model_fields["per_device_train_batch_size"].default
-GROUP_SIZE: int = GrpoParameters.model_fields["num_generations"].default
 NUM_STEPS: int = GrpoParameters.model_fields["num_steps"].default
 # What is drawn of a model in English, unless told otherwise: those are a hundred times as large as ours.
 ENGLISH_SIZES = {"num_problems": 20, "num_samples": 8, "max_completion_length": 512}
@@ -119,72 +116,59 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     """
     model, tokenizer, record = pretrained
     task, seed, cap = load_task(parameters.task), parameters.seed, parameters.max_completion_length
-    asked = (model, tokenizer, task, choose_wording(task, parameters))
-    in_grammar = parameters.prompt == "grammar"
-    if in_grammar:
-        _check_words(parameters, tokenizer, task)
-    band = band_of(task, parameters.band)
+    subject = Subject(model, tokenizer, task, choose_wording(task, parameters))
+    in_grammar, known = parameters.prompt == "grammar", tokenizer.get_vocab()
+    if in_grammar and (missing := [word for word in task.vocabulary if word not in known]):
+        raise CheckpointError(
+            f"checkpoint {parameters.checkpoint}: lacks words of {task.name}'s grammar ({', '.join(missing[:5])}); "
+            "a model of another kind is asked in English: give --prompt plain or chat"
+        )
+    band, sampling = band_of(task, parameters.band), SamplingParameters(cap)
     own = derive_seed(seed, "probe", band)
     problems = task.problems("validation", parameters.num_problems, own, band, distinct=True)
-    sampling = SamplingParameters(cap)
     own = derive_seed(seed, "probe sampling")
-    completions = sample_completions(*asked, problems, parameters.num_samples, sampling, own, band=band)
-    counts = counts_table(completions)
-    summary = summary_table(completions, seed, {**MEASURES, **SOUND})
-    attempts = first_attempts(completions, task, parameters.num_attempts if in_grammar else 0)
-    behaviours = behaviour_table(summary, task)
-    searches = interval_of(summary, f"frac_works_{SEARCH}")
+    completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, band=band)
+    counts, summary = counts_table(completions), summary_table(completions, seed, {**MEASURES, **SOUND})
+    behaviours, searches = behaviour_table(summary, task), interval_of(summary, f"frac_works_{SEARCH}")
     if in_grammar:
-        own = derive_seed(seed, "intervention")
-        rows = [intervene(*asked, name, attempts, sampling, own, ZERO_PROBABILITY) for name in openings(task)]
-        measured = pd.DataFrame([summarise_intervention(row, seed) for row in rows])
-        behaviours = behaviours.assign(**{name: measured[name] for name in measured})
-        each = search_probability(*asked, problems, derive_seed(seed, "p0"), cap)
+        attempts, own = first_attempts(completions, task, parameters.num_attempts), derive_seed(seed, "forced")
+        made = [intervene(subject, name, attempts, sampling, own, ZERO_PROBABILITY) for name in openings(task)]
+        measured = pd.DataFrame([summarise_intervention(each, seed) for each in made])
+        behaviours[measured.columns] = measured
+        each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
         searches = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
-    gain = behaviours.set_index("behaviour").loc[SEARCH]
-    size = min(GROUP_SIZE, parameters.num_samples)
+    groups = informative_groups(counts)
+    size = int(groups["num_generations"].min())
     return Probe(
         parameters,
         record,
         completions,
         summary,
         pass_at_k_table(counts, parameters.num_samples),
-        informative_groups(counts, GROUP_SIZES),
+        groups,
         behaviours,
-        times(informative_share(counts, size), COMPLETIONS_PER_STEP // GROUP_SIZE),
+        times(interval_of(groups, size), COMPLETIONS_PER_STEP // size),
         times(searches, COMPLETIONS_PER_STEP),
-        Interval(*(float(gain[name]) for name in ("advantage", "advantage_lower", "advantage_upper"))),
-        demonstration_tokens(tokenizer, task, asked[3], band),
+        interval_of(behaviours, SEARCH, "advantage"),
+        demonstration_tokens(subject, band),
     )
 
 
-def _check_words(parameters: WillItChokeParameters, tokenizer: PreTrainedTokenizerBase, task: Task) -> None:
-    known = tokenizer.get_vocab()
-    missing = [word for word in task.vocabulary if word not in known]
-    if missing:
-        raise CheckpointError(
-            f"checkpoint {parameters.checkpoint}: lacks words of {task.name}'s grammar ({', '.join(missing[:5])}); "
-            "a model of another kind is asked in English: give --prompt plain or chat"
-        )
-
-
-def demonstration_tokens(
-    tokenizer: PreTrainedTokenizerBase, task: Task, wording: Wording, band: str, count: int = 50
-) -> float:
+def demonstration_tokens(subject: Subject, band: str, count: int = 50) -> float:
     """Return the mean tokens of answers that search, as priming would show them; the same ones for any model."""
     lengths = []
-    for number, problem in enumerate(task.problems("train", count, 0, band)):
-        script = task.write_trace(problem, "search", random.Random(number))
-        shown = wording.demonstration(script, problem)
-        text = shown if isinstance(shown, str) else " ".join(turn["content"] for turn in shown)
-        lengths.append(len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1)
+    for number, problem in enumerate(subject.task.problems("train", count, 0, band)):
+        script = subject.task.write_trace(problem, "search", random.Random(number))
+        text = spoken(subject.wording.demonstration(script, problem))
+        lengths.append(len(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1)
     return float(np.mean(lengths))
 
 
-def interval_of(summary: pd.DataFrame, name: str) -> Interval:
-    """Return a measure of table `summary` with its interval."""
-    row = summary.set_index("measure").loc[name]
-    return Interval(*(float(row[end]) for end in Interval._fields))
+def interval_of(table: pd.DataFrame, row: object, name: str = "") -> Interval:
+    """Return an interval of the row whose first column says `row`: of column `name`, or the table's only one."""
+    found = table[table.iloc[:, 0] == row].iloc[0]
+    ends = (name, f"{name}_lower", f"{name}_upper") if name else Interval._fields
+    return Interval(*(float(found[end]) for end in ends))
 
 
 def times(interval: Interval, factor: float) -> Interval:
@@ -192,29 +176,19 @@ def times(interval: Interval, factor: float) -> Interval:
     return Interval(*(factor * end for end in interval))
 
 
-def informative_share(counts: pd.DataFrame, size: int) -> Interval:
-    """Return the share of groups of `size` completions that are neither all right nor all wrong, over problems.
+def informative_groups(counts: pd.DataFrame) -> pd.DataFrame:
+    """Return table `informative_groups`: the share of groups of G completions that are neither all right nor all wrong.
 
     Unbiased for each problem's own chance of success, from its n samples: 1 - (C(c, G) + C(n - c, G)) / C(n, G).
-    """
-    each = [
-        pass_at_k(n, c, size) + pass_at_k(n, n - c, size) - 1
-        for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)
-    ]
-    return share_of(each, counts)
-
-
-def informative_groups(counts: pd.DataFrame, group_sizes: Sequence[int]) -> pd.DataFrame:
-    """Return table `informative_groups`, of `counts_table`; sizes above the samples of a problem are left out.
-
     `first_step` is the step at which the first such group is to be expected, of as many groups a step as its
-    completions make; `first_step_lower` the same at the upper end of the share. Where none was seen it is infinite.
+    completions make (infinite where none was seen); `first_step_lower` the same at the upper end of the share.
     """
-    rows = []
-    for size in (size for size in group_sizes if size <= counts["num_samples"].min()):
-        share, draws = informative_share(counts, size), COMPLETIONS_PER_STEP // size
-        steps = {"first_step": first_step(share.value, draws), "first_step_lower": first_step(share.upper, draws)}
-        rows.append({"num_generations": size, **share._asdict(), **steps})
+    fewest, rows = int(counts["num_samples"].min()), []
+    for size in [size for size in GROUP_SIZES if size <= fewest] or [fewest]:
+        samples = zip(counts["num_samples"], counts["num_correct"], strict=True)
+        share = share_of([pass_at_k(n, c, size) + pass_at_k(n, n - c, size) - 1 for n, c in samples], counts)
+        steps = [first_step(chance, COMPLETIONS_PER_STEP // size) for chance in (share.value, share.upper)]
+        rows.append((size, *share, *steps))
     names = ("num_generations", *Interval._fields, "first_step", "first_step_lower")
     return pd.DataFrame(rows, columns=names)
 
@@ -231,15 +205,11 @@ def first_step(share: float, draws: int) -> float:
 
 def behaviour_table(summary: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return table `probe_behaviours` as far as completions tell: how often each does its work; the rest is missing."""
-    values = summary.set_index("measure")["value"]
     rows = []
     for name, opening in openings(task).items():
         share = interval_of(summary, f"frac_works_{name}")
-        functional = np.nan if name == SEARCH else float(values[f"frac_functional_{name}"])
-        ends = {"p0_sampled": share.value, "p0_sampled_lower": share.lower, "p0_sampled_upper": share.upper}
-        rows.append(
-            {"behaviour": name, "place": PLACES[opening.place], **ends, "frac_functional": functional}
-            | dict.fromkeys(NOT_FORCED, np.nan)
-            | {"num_problems": 0, "num_pairs": 0}
-        )
+        row = {"behaviour": name, "place": PLACES[opening.place], "num_problems": 0, "num_pairs": 0}
+        row |= dict(zip(("p0_sampled", "p0_sampled_lower", "p0_sampled_upper"), share, strict=True))
+        row["frac_functional"] = np.nan if name == SEARCH else interval_of(summary, f"frac_functional_{name}").value
+        rows.append(row | dict.fromkeys(NOT_FORCED, np.nan))
     return pd.DataFrame(rows)

@@ -37,6 +37,8 @@ VERDICTS = {
     "hit_verdict_accuracy": "on attempts that hit",
     "miss_verdict_accuracy": "on attempts that miss",
 }
+BEHAVIOUR_TITLES = ("", "at work", "interval", "chance", "points of success", "pairs", "place")
+ENDS = ("", "_lower", "_upper")
 
 
 class Outlook(NamedTuple):
@@ -148,14 +150,15 @@ def as_json(probe: Probe, judged: pd.DataFrame | None = None) -> dict[str, Any]:
     """Return all but the completions as plain values; what is missing or infinite is None."""
     a_step = {"groups_a_step": probe.groups, "searches_a_step": probe.searches, "gain_of_search": probe.gain}
     tables = {name: table for name, table in probe.tables().items() if name != "completions"}
+    if judged is not None:
+        tables["judge"] = judged
     return {
         "model": probe.model,
         "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm", "overwrite"}),
         "verdict": foresee(probe.groups, probe.searches, probe.gain)._asdict(),
         "advice": [advice._asdict() for advice in advise(probe)],
         **{name: _plain(interval._asdict()) for name, interval in a_step.items()},
-        **{name: [_plain(row) for row in table.to_dict(orient="records")] for name, table in tables.items()},
-        "judge": None if judged is None else [_plain(row) for row in judged.to_dict(orient="records")],
+        **{name: [_plain(row) for row in _records(table)] for name, table in tables.items()},
     }
 
 
@@ -163,31 +166,32 @@ def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
     asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
     examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
+    length = probe.measured("mean_completion_tokens").value
     blocks = [
         [
-            f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, {model['dtype']} on "
-            f"{model['device']}",
+            f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
+            f"{model['dtype']} on {model['device']}",
             f"{asked.task}: {asked.num_problems} validation problems, {asked.num_samples} completions each, "
-            f"{probe.measured('mean_completion_tokens').value:.1f} tokens on average; {asked.prompt} prompt{examples}",
+            f"{length:.1f} tokens on average; {asked.prompt} prompt{examples}",
         ],
         [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
         ["advice", *(line for advice in advise(probe) for line in _advice_lines(advice))],
-        ["completions that", *_table(_measure_rows(probe.summary, READ))],
-        ["pass@k", *_table(_interval_rows(probe.pass_at_k, "k")), *_rule_of_three(probe)],
+        ["completions that", *_measures(probe, READ)],
+        ["pass@k", *_table(map(_pass_cells, _records(probe.pass_at_k))), *_rule_of_three(probe)],
         [
             "groups of G completions with signal (neither all right nor all wrong), first expected at step",
-            *_table(_group_rows(probe.informative_groups)),
+            *_table(map(_group_cells, _records(probe.informative_groups))),
         ],
         [
             "behaviours at work: share of completions; chance of the first word at its place; points it changes",
-            *_table(_behaviour_rows(probe.probe_behaviours)),
+            *_table([BEHAVIOUR_TITLES, *map(_behaviour_cells, _records(probe.probe_behaviours))]),
         ],
-        ["verdicts that are true", *_table(_measure_rows(probe.summary, VERDICTS))],
+        ["verdicts that are true", *_measures(probe, VERDICTS)],
     ]
     if judged is not None:
-        title = f"{judged['count'].max()} completions that a judge read, whose errors were not measured: judge, census"
-        rows = zip(_interval_rows(judged, "behaviour"), judged["census"], strict=True)
-        blocks.append([title, *_table((*cells, percent(census)) for cells, census in rows)])
+        title = f"completions by a judge, whose errors were not measured, of {judged['count'].max()}; by the census"
+        rows = [(row["behaviour"], *_share(row), percent(row["census"])) for row in _records(judged)]
+        blocks.append([title, *_table(rows)])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -198,11 +202,8 @@ def _rule_of_three(probe: Probe) -> list[str]:
     if num_right not in (0, count):
         return []
     kind, other = ("none", "right") if num_right == 0 else ("all", "wrong")
-    most = percent(min(1.0, 3 / problems))
-    return _wrapped(
-        f"{kind} of {count:,} is right: by the rule of three completions of at most {most} of such problems are "
-        f"{other} (3/{problems})"
-    )
+    most = f"at most {percent(min(1.0, 3 / problems))} of such problems have one that is {other} (3/{problems})"
+    return _wrapped(f"{kind} of {count:,} is right: by the rule of three, {most}")
 
 
 def _advice_lines(advice: Advice) -> list[str]:
@@ -210,37 +211,26 @@ def _advice_lines(advice: Advice) -> list[str]:
     return [*_wrapped(f"- {advice.what}{cost}"), *_wrapped(f"because {advice.why}", "    ")]
 
 
-def _measure_rows(summary: pd.DataFrame, labels: Mapping[str, str]) -> Iterable[Sequence[str]]:
-    table = summary.set_index("measure").loc[list(labels)]
-    cells = _interval_rows(table.assign(label=list(labels.values())), "label")
-    for row, count in zip(cells, table["count"], strict=True):
-        yield *row, f"n = {count:,}"
+def _measures(probe: Probe, labels: Mapping[str, str]) -> list[str]:
+    rows = _records(probe.summary.set_index("measure").loc[list(labels)])
+    cells = zip(labels.values(), rows, strict=True)
+    return _table((label, *_share(row), f"n = {row['count']:,}") for label, row in cells)
 
 
-def _interval_rows(table: pd.DataFrame, name: str) -> Iterable[Sequence[str]]:
-    for label, *interval in table[[name, *Interval._fields]].itertuples(index=False, name=None):
-        yield str(label), percent(interval[0]), _spread(*interval[1:])
+def _pass_cells(row: Mapping[str, Any]) -> Sequence[str]:
+    return str(row["k"]), *_share(row)
 
 
-def _group_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    cells = _interval_rows(table, "num_generations")
-    for row, first, least in zip(cells, table["first_step"], table["first_step_lower"], strict=True):
-        yield *row, f"{first:.1f}" if np.isfinite(first) else f"none seen; not before {least:.1f}"
+def _group_cells(row: Mapping[str, Any]) -> Sequence[str]:
+    first, least = row["first_step"], row["first_step_lower"]
+    step = f"{first:.1f}" if np.isfinite(first) else f"none seen; not before {least:.1f}"
+    return str(row["num_generations"]), *_share(row), step
 
 
-def _behaviour_rows(table: pd.DataFrame) -> Iterable[Sequence[str]]:
-    yield "", "at work", "interval", "chance", "points of success", "pairs", "place"
-    for row in table.to_dict(orient="records"):
-        gain = Interval(*(row[f"advantage{end}"] for end in ("", "_lower", "_upper")))
-        yield (
-            row["behaviour"],
-            percent(row["p0_sampled"]),
-            _spread(row["p0_sampled_lower"], row["p0_sampled_upper"]),
-            percent(row["p0_forced"]),
-            points(gain).replace(" points", ""),
-            str(row["num_pairs"]),
-            row["place"],
-        )
+def _behaviour_cells(row: Mapping[str, Any]) -> Sequence[str]:
+    gain = points(Interval(*(row[f"advantage{end}"] for end in ENDS))).replace(" points", "")
+    shares = (*_share(row, "p0_sampled"), percent(row["p0_forced"]))
+    return row["behaviour"], *shares, gain, str(row["num_pairs"]), row["place"]
 
 
 def percent(share: float) -> str:
@@ -261,6 +251,12 @@ def points(gain: Interval) -> str:
     return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
 
 
+def _share(row: Mapping[str, Any], name: str = "") -> tuple[str, str]:
+    """Return a share and its interval, of the columns value, lower and upper, or of those called `name`."""
+    value, lower, upper = (row[f"{name}{end}"] for end in ENDS) if name else (row[end] for end in Interval._fields)
+    return percent(value), "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
+
+
 def _count(of: Interval) -> str:
     return f"{of.value:.2g} ({of.lower:.2g} to {of.upper:.2g})"
 
@@ -268,10 +264,6 @@ def _count(of: Interval) -> str:
 def _tokens(count: float) -> str:
     """Write a number of tokens to three digits."""
     return f"{float(f'{count:.2e}'):,.0f} tokens"
-
-
-def _spread(lower: float, upper: float) -> str:
-    return "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
@@ -286,9 +278,11 @@ def _table(rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"  {row}".rstrip() for row in padded]
 
 
-def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that JSON has: it knows neither NaN nor infinity."""
-    return {
-        str(name): None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in values.items()
-    }
+    bad = {name for name, value in values.items() if isinstance(value, float) and not np.isfinite(value)}
+    return {name: None if name in bad else value for name, value in values.items()}
