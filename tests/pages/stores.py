@@ -13,7 +13,7 @@ from extrabitter.plan import CHAPTER_NOTEBOOKS
 from extrabitter.store import EXPERIMENT
 
 CHAPTERS = sorted((REPOSITORY / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
-_REFERENCE = "guesser"  # whose results all arms have where nothing has an effect
+_REFERENCE = "searcher"  # whose results all arms have where nothing has an effect
 
 
 def permuted(source: Path, target: Path) -> Path:

@@ -92,13 +92,16 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     if not executed.is_file():
         raise BookError(f"chapter {target.stem} has not been run: no {executed.name}")
     try:
-        cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
         errors = [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+        # The values that papermill gave say nothing to a reader.
+        notebook["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BookError(f"chapter {target.stem} is damaged: {executed.name} is no notebook") from None
     for error in errors:
         raise BookError(f"chapter {target.stem} holds an error: {error['ename']}: {error['evalue']}")
-    shutil.copy(executed, target)
+    target.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def _write_worked_runs(book: Book, source: Path) -> list[str]:

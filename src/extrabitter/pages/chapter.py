@@ -48,9 +48,9 @@ from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-EDITIONS = {  # folder of results -> what its runs are
-    "edition": "the edition’s series",
-    "interim": "five clean seeds of the first edition, until the edition’s own series has run",
+EDITIONS = {  # folder of results -> what its seeds are, where they are not the edition's own
+    "edition": "",
+    "interim": " of the first edition",
 }
 
 
@@ -196,8 +196,8 @@ class Chapter:
         line = ""
         if len(runs):
             commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
-            what = EDITIONS.get(self.results_dir.name, self.results_dir.name)
-            line = f"{spell(runs['seed'].nunique(), 'seed')} ({what}), commit {', '.join(commits)}"
+            whose = EDITIONS.get(self.results_dir.name, "")
+            line = f"{spell(runs['seed'].nunique(), 'seed')}{whose}, commit {', '.join(commits)}"
             line = html.escape(line[0].upper() + line[1:])
         links = []
         if table is not None:
