@@ -127,6 +127,7 @@ class Task(Protocol):
     cue: str  # word in front of a prompt that asks for search
     answer_word: str  # hands in what was attempted last
     search_words: tuple[str, ...]  # what may follow an attempt in place of `answer_word`
+    search_opening: Opening  # how a search as a whole begins, where a direct answer goes on otherwise
     openings: Mapping[str, Opening]  # behaviour -> how it begins
     bands: Mapping[str, str]  # range of difficulty -> one sentence; the first is the default
     conditions: Mapping[str, str]  # what a written trace can show -> one sentence; "direct" and "search" at least

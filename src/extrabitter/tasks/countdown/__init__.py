@@ -33,6 +33,7 @@ class Countdown:
     cue = "think"
     answer_word = "answer"
     search_words = ("check", "back")
+    search_opening = Opening(search_words, "after_attempt")
     openings: Mapping[str, Opening] = {
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),

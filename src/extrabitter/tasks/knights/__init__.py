@@ -23,6 +23,7 @@ class Knights:
     cue: str = traces.CUE
     answer_word: str = traces.ANSWER_WORD
     search_words: tuple[str, ...] = ("check", "back")
+    search_opening: Opening = Opening(("assume",), "start")
     openings: Mapping[str, Opening] = {
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),
