@@ -17,27 +17,19 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from chromium import Page
-from page_checks import SETTLED, findings, reported
+from page_checks import NARROW, SETTLED, findings, reported
 
-from extrabitter import plan as pipeline
 from extrabitter.digests import REPOSITORY
 
 BOOKS = REPOSITORY / "_build" / "html"
 
 
 def chosen_pages(book: str) -> list[str]:
-    """Every page of the table of contents, and of the runs' pages one of each stage."""
+    """Every page of the table of contents, worked runs too, and those that the theme makes."""
     toc = yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8"))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
-    first: dict[str, str] = {}
-    for job in pipeline.make_plan(book, REPOSITORY).jobs.values():
-        page = f"run_pages/{job.stage}/{job.arm}-seed-{job.seed}"
-        # A published book may lack some of its profile's runs.
-        if (BOOKS / book / f"{page}.html").is_file():
-            first.setdefault(job.stage, page)
-    for stage, page in first.items():
-        pages += [f"run_pages/{stage}", page]
-    return [*pages, "search", "genindex"]
+    worked = sorted(f"worked/{path.stem}" for path in (BOOKS / book / "worked").glob("*.html"))
+    return [*pages, *worked, "search", "genindex"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,6 +61,7 @@ class Anatomy(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.images: list[dict[str, str | None]] = []
+        self.figures: list[dict[str, str | None]] = []
         self.feed(text)
         self.close()
 
@@ -83,6 +76,8 @@ class Anatomy(HTMLParser):
             self.loads.append(given["src"] or "")
         if tag == "img":
             self.images.append(given)
+        if tag == "svg" and given.get("class") == "eb-plot":
+            self.figures.append(given)
 
 
 @cache
@@ -128,15 +123,23 @@ def test_no_link_inside_the_book_leads_nowhere_and_nothing_is_loaded_from_elsewh
     book = request.config.getoption("--book")
     pages, chosen = book_pages(html), chosen_pages(book)
     assert {f"{page}.html" for page in chosen} <= {path.relative_to(html).as_posix() for path in pages}
-    stages = {job.stage for job in pipeline.make_plan(book, REPOSITORY).jobs.values()}
-    assert {f"run_pages/{stage}" for stage in stages} <= set(chosen), "a stage has no page of a run"
+    assert any(page.startswith("worked/") for page in chosen), "no stage has a page of a worked run"
     assert {path.name: found for path in pages if (found := broken_links(path))} == {}
 
 
-def test_every_image_says_what_it_shows(html: Path) -> None:
+def test_every_image_and_figure_says_what_it_shows(html: Path) -> None:
     pages = book_pages(html)
-    assert sum(len(anatomy(path).images) for path in pages) > 10
     assert {path.name: found for path in pages if (found := images_without_text(path))} == {}
+    figures = [figure for path in pages for figure in anatomy(path).figures]
+    assert len(figures) > 5 and all(len(figure.get("aria-label") or "") > 30 for figure in figures)
+    assert all(figure.get("role") == "img" for figure in figures)
+
+
+def test_no_page_says_that_something_was_not_run_or_warns(html: Path) -> None:
+    for path in book_pages(html):
+        text = path.read_text(encoding="utf-8")
+        assert not any(words in text for words in ("-dirty", "not in this profile", "admonition warning")), path.name
+        assert "bd-header-announcement" not in text or "announcement" not in text.split("bd-header-announcement")[1][:200]
 
 
 # --- What a browser shows --------------------------------------------------------------------------------------
@@ -148,6 +151,30 @@ def test_a_page_is_whole_legible_and_accessible_without_a_network(
 ) -> None:
     found = findings(browser, (html / f"{name}.html").as_uri(), axe)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.browser
+def test_figures_are_drawn_in_the_pages_colours_and_large_enough_for_a_telephone(html: Path, browser: Page) -> None:
+    browser.resize(NARROW)
+    browser.open((html / "taste_test.html").as_uri())
+    browser.evaluate(SETTLED)
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('.eb-plot text')].map((node) => parseFloat(getComputedStyle(node).fontSize)"
+        " * node.ownerSVGElement.getBoundingClientRect().width / node.ownerSVGElement.viewBox.baseVal.width)"
+    )
+    assert len(sizes) > 20 and min(sizes) >= 9
+    seen = {}
+    for theme in ("light", "dark"):
+        browser.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        browser.evaluate(SETTLED)
+        colours = "(style) => [style.fill, style.stroke]"
+        seen[theme] = browser.evaluate(
+            f"[...document.querySelectorAll('.eb-plot text, .eb-plot path')].map((n) => getComputedStyle(n)).map({colours})"
+        )
+    ink = {theme: {fill for fill, _ in found} for theme, found in seen.items()}
+    assert "rgb(34, 34, 34)" in ink["light"] and "rgb(34, 34, 34)" not in ink["dark"]
+    assert "rgb(0, 0, 0)" not in {colour for pair in seen["dark"] for colour in pair}
+    assert "rgb(255, 255, 255)" not in ink["dark"], "no box"
 
 
 @pytest.mark.browser
