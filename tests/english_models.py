@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extrabitter.tasks.countdown import english as natural
-from extrabitter.tasks.countdown import Problem
+from extrabitter.tasks import load_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +28,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet)
-    inner.train_from_iterator([natural.plain_prompt(Problem((3, 8, 9), 33))] * 3, trainer)
+    task = load_task("countdown")
+    wording = task.english("plain")
+    assert wording is not None
+    inner.train_from_iterator([str(wording.prompt(task.read_problem("3-8-9:33")))] * 3, trainer)
     built = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", padding_side="left")
     built.chat_template = TEMPLATE
     return built

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from extrabitter.training import distributed
-from extrabitter.params import ParameterError, stage_parameters
-from extrabitter.models.tiny import load_checkpoint
 from extrabitter.digests import REPOSITORY
+from extrabitter.models.tiny import load_checkpoint
+from extrabitter.params import ParameterError, stage_parameters
+from extrabitter.training import distributed
+
+SHIPPED = str(REPOSITORY / "models" / "countdown" / "searcher")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +48,14 @@ def test_the_launcher_is_pytorchs_own_or_accelerates(
     ],
 )
 def test_what_cannot_be_shared_is_refused(changes: dict[str, object], message: str) -> None:
-    values = {"run_dir": "unused", "arm": "arm", "seed": 0, "init_from": "models/absent"}
+    values = {"run_dir": "unused", "arm": "arm", "seed": 0, "init_from": "unused"}
     with pytest.raises(ParameterError, match=message):
         stage_parameters("grpo", values | changes)
 
 
 def test_two_processes_share_a_step(tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters]) -> None:
     parameters = grpo_parameters(
-        init_from=str(REPOSITORY / "models" / "rich"),  # some completions are right, and groups carry signal
+        init_from=SHIPPED,  # some completions are right, and groups carry signal
         num_processes=2,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
@@ -62,7 +64,7 @@ def test_two_processes_share_a_step(tmp_path: Path, grpo_parameters: Callable[..
         num_steps=4,
     )
     assert parameters.completions_per_step == 16
-    steps, record = distributed.train(parameters, tmp_path / "checkpoint")
+    steps, record = distributed.run_stage(parameters, tmp_path)
     assert steps["step"].tolist() == [1, 2, 3, 4] and record["architecture"] == "LlamaForCausalLM"
     assert (steps["frac_informative_groups"] > 0).all() and (steps["grad_norm"] > 0).all()
     # A mean over 16 completions: over the eight of one process, eight times it would be a whole number.
@@ -76,9 +78,9 @@ def test_sharded_weights_are_refused(
     tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    parameters = grpo_parameters(init_from=str(REPOSITORY / "models" / "rich"), num_processes=2)
+    parameters = grpo_parameters(init_from=SHIPPED, num_processes=2)
     with pytest.raises(RuntimeError, match="must be plain data parallel; ACCELERATE_USE_FSDP"):
-        distributed.train(parameters, tmp_path / "checkpoint")
+        distributed.run_stage(parameters, tmp_path)
 
 
 def test_a_process_that_fails_is_one_line_and_leaves_nothing(
@@ -86,6 +88,6 @@ def test_a_process_that_fails_is_one_line_and_leaves_nothing(
 ) -> None:
     parameters = grpo_parameters(init_from=str(tmp_path / "nowhere"), num_processes=2)
     with pytest.raises(RuntimeError, match="the training processes failed") as raised:
-        distributed.train(parameters, tmp_path / "checkpoint")
+        distributed.run_stage(parameters, tmp_path)
     assert "\n" not in str(raised.value)
     assert not any(tmp_path.iterdir())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from extrabitter.tasks import load_task
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from extrabitter.params import GrpoParameters
 
+TASK = load_task("countdown")
 CAP = 24
 PREFIX = "1 + 2 = 3"
 
@@ -36,35 +39,32 @@ def drawn(setting: Any, words: str, count: int) -> Any:
     )
 
 
+def explore(setting: Any, rollouts: Any, share: float, generator: Any) -> Any:
+    """What exploration makes of a prompt's rollouts."""
+    from extrabitter.models.hub import end_ids
+    from extrabitter.models.sampling import SamplingParameters
+    from extrabitter.training import exploration
+
+    model, tokenizer, prompt = setting
+    prompts, sampling = [prompt] * len(rollouts.completion_ids), SamplingParameters(CAP)
+    ends = end_ids(model, tokenizer)
+    return exploration.explore(model, tokenizer, TASK, prompts, rollouts, sampling, share, ends, generator)
+
+
 def explored(setting: Any, words: str, count: int, share: float, seed: int = 0) -> Any:
     import torch
 
-    from extrabitter.training.exploration import explore
-    from extrabitter.models.sampling import SamplingParameters
-
-    model, tokenizer, prompt = setting
-    generator = torch.Generator().manual_seed(seed)
-    return explore(
-        model,
-        tokenizer,
-        [prompt] * count,
-        drawn(setting, words, count),
-        SamplingParameters(CAP),
-        share,
-        generator,
-    )
+    return explore(setting, drawn(setting, words, count), share, torch.Generator().manual_seed(seed))
 
 
-def chance_to_search(setting: Any, words: str) -> tuple[float, float, float]:
+def chance_to_search(setting: Any, words: str) -> list[float]:
     """The model's probability of "check", "back" and "answer" behind the prompt and these words."""
-    from extrabitter.evaluation.evaluate import next_word_probabilities
-    from extrabitter.models.tiny import word_ids
+    from extrabitter.models.tiny import next_token_probabilities, word_ids
 
     model, tokenizer, prompt = setting
-    text = f"{tokenizer.decode(prompt[1:])} {words}"
-    row = next_word_probabilities(model, tokenizer, [text])[0]
-    check, back, answer = row[word_ids(tokenizer, ("check", "back", "answer"))]
-    return float(check), float(back), float(answer)
+    ids = prompt + tokenizer(words, add_special_tokens=False)["input_ids"]
+    row = next_token_probabilities(model, [ids], tokenizer.pad_token_id)[0]
+    return row[word_ids(tokenizer, ("check", "back", "answer"))].tolist()
 
 
 def test_search_is_forced_as_often_as_asked_in_the_models_own_proportion(setting: Any) -> None:
@@ -104,20 +104,16 @@ def test_weights_are_policy_over_mixture_at_a_choice(setting: Any) -> None:
 def test_weights_take_the_forcing_back_over_rollouts_of_the_model_itself(setting: Any) -> None:
     import torch
 
-    from extrabitter.training.exploration import explore
-    from extrabitter.models.rollouts import generate
-    from extrabitter.models.sampling import SamplingParameters
-    from extrabitter.tasks.countdown import SEARCH_WORDS, SUBMIT_WORD
+    from extrabitter.models.hub import end_ids
+    from extrabitter.models.rollouts import SamplingParameters, generate
 
     model, tokenizer, prompt = setting
-    count, share, sampling = 6000, 0.4, SamplingParameters(CAP)
+    count, share, ends = 6000, 0.4, end_ids(model, tokenizer)
     generator = torch.Generator().manual_seed(5)
-    rollouts = generate(
-        model, [prompt], count, sampling, eos_token_id=tokenizer.eos_token_id, generator=generator
-    )
-    found = explore(model, tokenizer, [prompt] * count, rollouts, sampling, share, generator)
-    search = tokenizer.convert_tokens_to_ids(list(SEARCH_WORDS))
-    choices = {*search, tokenizer.convert_tokens_to_ids(SUBMIT_WORD)}
+    rollouts = generate(model, [prompt], count, SamplingParameters(CAP), end_ids=ends, generator=generator)
+    found = explore(setting, rollouts, share, generator)
+    search = tokenizer.convert_tokens_to_ids(list(TASK.search_words))
+    choices = {*search, tokenizer.convert_tokens_to_ids(TASK.answer_word)}
 
     def searched(completions: list[list[int]]) -> np.ndarray:
         first = [next((token for token in ids if token in choices), -1) for ids in completions]
@@ -159,22 +155,27 @@ def test_two_explorations_with_one_seed_are_identical_and_another_differs(settin
     assert first == same and first.completion_ids != other.completion_ids
 
 
+def reward_of(monkeypatch: pytest.MonkeyPatch, pay: Callable[[str], float]) -> None:
+    """Let GRPO pay for a text."""
+    from extrabitter.training import grpo
+
+    def correct_reward(completions: list[str], **columns: Any) -> list[float]:
+        return [float(pay(text)) for text in completions]
+
+    monkeypatch.setattr(grpo, "correct_reward", correct_reward)
+
+
 def test_each_rows_advantage_is_multiplied_by_its_own_weight(
     setting: Any,
     grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> None:
-    from extrabitter.training import exploration
-    from extrabitter.training import grpo
+    from extrabitter.models.hub import end_ids
+    from extrabitter.training import exploration, grpo
 
     model, tokenizer, _ = setting
-
-    def reward(completions: list[str], **columns: Any) -> list[float]:
-        return [float(len(text) % 7) for text in completions]
-
-    reward.__name__ = "correct_reward"
-    monkeypatch.setattr(grpo, "correct_reward", reward)
+    reward_of(monkeypatch, lambda text: len(text) % 7)
     explore = exploration.explore
 
     def telling(*arguments: Any) -> exploration.Explored:
@@ -184,23 +185,20 @@ def test_each_rows_advantage_is_multiplied_by_its_own_weight(
 
     monkeypatch.setattr(grpo, "explore", telling)
     parameters = grpo_parameters(forced_search_share=0.5)
-    table = grpo.StepTable(parameters)
-    trainer = grpo.build_trainer(parameters, model, tokenizer, table, str(tmp_path))
-    table.eos_token_id = tokenizer.eos_token_id  # known when training begins
+    trainer, _ = grpo.build_trainer(parameters, model, tokenizer, end_ids(model, tokenizer), str(tmp_path))
     trainer.model.train()
     rows = [row for row in trainer.train_dataset for _ in range(4)]
     batch = trainer._generate_and_score_completions(rows[:16])
-    lengths = batch["completion_mask"].sum(dim=1)
+    lengths = batch["completion_mask"].sum(dim=1).tolist()
     texts = [
         tokenizer.decode(ids[:length], skip_special_tokens=True)
-        for ids, length in zip(batch["completion_ids"], lengths.tolist(), strict=True)
+        for ids, length in zip(batch["completion_ids"], lengths, strict=True)
     ]
-    rewards = np.array(reward(texts)).reshape(-1, 4)
+    rewards = np.array([len(text) % 7 for text in texts]).reshape(-1, 4)
     advantages = (rewards - rewards.mean(axis=1, keepdims=True)).ravel()
-    assert len(set(lengths.tolist())) > 3 and np.abs(advantages).max() > 0
-    assert batch["advantages"].tolist() == pytest.approx(
-        (advantages * (1 + lengths.numpy())).tolist(), abs=1e-4
-    )
+    assert len(set(lengths)) > 3 and np.abs(advantages).max() > 0
+    expected = (advantages * (1 + np.array(lengths))).tolist()
+    assert batch["advantages"].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("weighted", "name"), [(True, "WeightedGRPOTrainer"), (False, "TrimmedGRPOTrainer")])
@@ -214,17 +212,13 @@ def test_a_run_explores_learns_and_repeats(
 ) -> None:
     from extrabitter.training import grpo
 
-    def reward(completions: list[str], **columns: Any) -> list[float]:
-        return [float("check" in text or "back" in text) for text in completions]
-
-    reward.__name__ = "correct_reward"
-    monkeypatch.setattr(grpo, "correct_reward", reward)
+    reward_of(monkeypatch, lambda text: "check" in text or "back" in text)
     trainers: list[Any] = []
     build = grpo.build_trainer
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: trainers.append(build(*args)) or trainers[-1])
     parameters = grpo_parameters(forced_search_share=0.5, forced_search_weighted=weighted)
     first, same = (grpo.train(parameters, build_tiny_model(), setting[1]) for _ in range(2))
-    assert {type(trainer).__name__ for trainer in trainers} == {name}
+    assert {type(trainer).__name__ for trainer, _ in trainers} == {name}
     assert first["reward"].tolist() == same["reward"].tolist()
     assert first["loss"].notna().all() and (first["grad_norm"] > 0).any()
 

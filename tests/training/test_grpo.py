@@ -61,6 +61,21 @@ def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
     return batch
 
 
+def assemble(parameters: GrpoParameters, model: PreTrainedModel, tokenizer: Any, folder: Path) -> Any:
+    """TRL's trainer as a run assembles it."""
+    from extrabitter.models.hub import end_ids
+    from extrabitter.training import grpo
+
+    return grpo.build_trainer(parameters, model, tokenizer, end_ids(model, tokenizer), str(folder))[0]
+
+
+def flat(model: PreTrainedModel) -> Any:
+    """All of a model's weights in one row."""
+    import torch
+
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
 def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
     import torch
 
@@ -93,9 +108,8 @@ def test_gradients_and_losses_are_those_of_stock_trl(
     grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from extrabitter.training import grpo
-    from extrabitter.training import loss as grpo_loss
     from extrabitter.models.tiny import mask_tokens
+    from extrabitter.training import loss as grpo_loss
 
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 200)
     batch = _batch(tiny_tokenizer, variant)
@@ -105,13 +119,9 @@ def test_gradients_and_losses_are_those_of_stock_trl(
         if variant == "masked":
             mask_tokens(model, [3])
         parameters = grpo_parameters(loss_type=loss_type, rollouts=rollouts, max_completion_length=40)
-        trainer = grpo.build_trainer(
-            parameters, model, tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
-        )
-        if (
-            variant == "kl"
-        ):  # as if made with it: TRL would look for the reference's folder, which is not read here
-            trainer.beta = 0.1
+        trainer = assemble(parameters, model, tiny_tokenizer, tmp_path)
+        # As if made with it: TRL would look for the reference's folder, which is not read here.
+        trainer.beta = 0.1 if variant == "kl" else trainer.beta
         results.append(_gradient(trainer, batch))
     (stock_loss, stock), (loss, ours) = results
     assert stock.norm() > 1e-3
@@ -126,21 +136,19 @@ def test_accumulated_batches_train_like_stock_trl(
     easy_reward: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import torch
-
     from extrabitter.training import grpo
     from extrabitter.training import loss as grpo_loss
 
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 100)
     parameters = grpo_parameters(per_device_train_batch_size=8, gradient_accumulation_steps=2)
     weights = []
-    for trainer_class in (grpo.GRPOTrainer, grpo.TrimmedGRPOTrainer):
+    for trainer_class in (grpo.ExactGRPOTrainer, grpo.TrimmedGRPOTrainer):
         monkeypatch.setattr(grpo, "TrimmedGRPOTrainer", trainer_class)
         model = build_tiny_model()
-        start = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+        start = flat(model)
         steps = grpo.train(parameters, model, tiny_tokenizer)
         assert len(steps) == parameters.num_steps and steps["frac_informative_groups"].gt(0).all()
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]) - start)
+        weights.append(flat(model) - start)
     stock, ours = weights
     # Adam divides by the gradient's own size, so that where it is all rounding error the sign is too.
     assert (ours - stock).norm() <= 1e-3 * stock.norm()
@@ -198,12 +206,9 @@ def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
     build_tiny_model: Callable[..., PreTrainedModel],
     grpo_parameters: Callable[..., GrpoParameters],
 ) -> None:
-    from extrabitter.training import grpo
 
     parameters, seen = grpo_parameters(num_steps=1), []
-    trainer = grpo.build_trainer(
-        parameters, build_tiny_model(), tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
-    )
+    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
     rollout = trainer.rollout_func
     trainer.rollout_func = lambda prompts, trainer: seen.append(list(prompts)) or rollout(prompts, trainer)
     trainer.train()
@@ -282,7 +287,9 @@ def test_reward_parts_are_logged_apart_and_weighed(
     assert (steps["format_reward"] > 0).all()
 
 
-def test_permuted_rewards_keep_what_a_group_earns_and_move_together() -> None:
+def test_permuted_rewards_keep_what_a_group_earns_and_move_together(
+    grpo_parameters: Callable[..., GrpoParameters],
+) -> None:
     from types import SimpleNamespace
 
     from extrabitter.training.grpo import permuted
@@ -290,18 +297,20 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together() -> None:
     def reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(text) for text in completions]
 
-    state = SimpleNamespace(global_step=5)
+    def shuffled(texts: list[str], seed: int = 0, step: int = 5) -> list[float]:
+        control = permuted(reward, grpo_parameters(num_generations=8, seed=seed))
+        assert control.__name__ == reward.__name__
+        return control(completions=texts, trainer_state=SimpleNamespace(global_step=step))
+
     texts = [str(number) for number in range(400)]
-    first = permuted(reward, 0, 8)(texts, trainer_state=state)
-    second = permuted(reward, 0, 8)([str(-int(text)) for text in texts], trainer_state=state)
+    first = shuffled(texts)
     groups = [first[start : start + 8] for start in range(0, 400, 8)]
     assert [sorted(group) for group in groups] == [
         list(range(start, start + 8)) for start in range(0, 400, 8)
     ]
     assert sum(group == sorted(group) for group in groups) <= 2
-    assert [-value for value in second] == first
-    assert permuted(reward, 0, 8)(texts, trainer_state=SimpleNamespace(global_step=6)) != first
-    assert permuted(reward, 1, 8)(texts, trainer_state=state) != first
+    assert [-value for value in shuffled([str(-int(text)) for text in texts])] == first
+    assert first not in (shuffled(texts, step=6), shuffled(texts, seed=1))
 
 
 def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_then(
@@ -328,7 +337,9 @@ def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_t
     assert [line.split("  ")[0] for line in lines] == ["step 2/5", "step 4/5", "step 5/5"]
 
 
+@pytest.mark.parametrize("words", ["check back", "7", "check back need aim yes no"])
 def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_model_is_masked_too(
+    words: str,
     easy_reward: None,
     tmp_path: Path,
     tiny_tokenizer: PreTrainedTokenizerFast,
@@ -336,11 +347,13 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
     grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from extrabitter.models.hub import load_for_stage
+    from extrabitter.models.tiny import masked_token_ids, save_checkpoint, word_ids
     from extrabitter.training import grpo
-    from extrabitter.models.tiny import load_checkpoint, masked_token_ids, save_checkpoint, word_ids
 
     save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
-    model, tokenizer = load_checkpoint(tmp_path, masked_words=("check", "7"))
+    parameters = grpo_parameters(beta=0.04, masked_words=words, init_from=str(tmp_path))
+    model, tokenizer, _ = load_for_stage(parameters, parameters.init_from, training=True)
     seen: list[str] = []
 
     def spying_reward(completions: list[str], **columns: Any) -> list[float]:
@@ -349,12 +362,12 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
 
     spying_reward.__name__ = "correct_reward"
     monkeypatch.setattr(grpo, "correct_reward", spying_reward)
-    trainers = []
+    built: list[Any] = []
     build = grpo.build_trainer
-    monkeypatch.setattr(grpo, "build_trainer", lambda *args: trainers.append(build(*args)) or trainers[0])
-    steps = grpo.train(grpo_parameters(beta=0.04), model, tokenizer)
-    assert not {"check", "7"} & {word for text in seen for word in text.split()}
-    assert masked_token_ids(trainers[0].ref_model) == sorted(word_ids(tokenizer, ("check", "7")))
+    monkeypatch.setattr(grpo, "build_trainer", lambda *args: built.append(build(*args)) or built[0])
+    steps = grpo.train(parameters, model, tokenizer)
+    assert len(seen) == 32 and not set(words.split()) & {word for text in seen for word in text.split()}
+    assert masked_token_ids(built[0][0].ref_model) == sorted(word_ids(tokenizer, words.split()))
     assert steps[["loss", "grad_norm", "entropy"]].notna().all(axis=None)
     with pytest.raises(ValueError, match="vLLM does not see the mask"):
         grpo.train(grpo_parameters(rollouts="vllm"), model, tokenizer)
@@ -391,13 +404,10 @@ def test_torch_compile_is_passed_on_where_there_is_a_compiler_and_else_switched_
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from extrabitter.training import grpo
 
     monkeypatch.setenv("CXX", compiler)  # any program will do: nothing is compiled before the first step
     parameters = grpo_parameters(torch_compile=asked)
-    trainer = grpo.build_trainer(
-        parameters, build_tiny_model(), tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
-    )
+    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
     assert trainer.args.torch_compile is compiled
     assert trainer.accelerator.state.dynamo_plugin.backend == ("INDUCTOR" if compiled else "NO")
     assert trainer.args.tf32 is False
@@ -410,7 +420,6 @@ def test_a_batch_without_any_signal_gives_a_gradient_of_zero(
     build_tiny_model: Callable[..., PreTrainedModel],
     grpo_parameters: Callable[..., GrpoParameters],
 ) -> None:
-    from extrabitter.training import grpo
     from extrabitter.training.loss import micro_batches, without_idle_rows
 
     batch = _batch(tiny_tokenizer, "plain")
@@ -422,9 +431,145 @@ def test_a_batch_without_any_signal_gives_a_gradient_of_zero(
     batch["advantages"] = batch["advantages"] * 0
     assert len(without_idle_rows(batch)["advantages"]) == 1
     parameters = grpo_parameters(max_completion_length=40)
-    trainer = grpo.build_trainer(
-        parameters, build_tiny_model(), tiny_tokenizer, grpo.StepTable(parameters), str(tmp_path)
-    )
+    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
     loss, gradient = _gradient(trainer, batch)
     assert loss == 0.0
     assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("rollouts", ["batched", "generate"])
+@pytest.mark.parametrize(("num_generations", "scale_rewards"), [(7, "none"), (8, "group"), (12, "batch")])
+def test_a_group_of_equal_rewards_moves_no_weight(
+    num_generations: int,
+    scale_rewards: str,
+    rollouts: str,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from extrabitter.training import grpo
+
+    def format_reward(completions: list[str], **columns: Any) -> list[float]:
+        return [1.0] * len(completions)
+
+    monkeypatch.setattr(grpo, "format_reward", format_reward)
+    parameters = grpo_parameters(
+        num_steps=3,
+        num_generations=num_generations,
+        per_device_train_batch_size=2 * num_generations,
+        scale_rewards=scale_rewards,
+        rollouts=rollouts,
+        format_weight=0.1,
+        learning_rate=1e-2,
+        max_completion_length=8,
+    )
+    model = build_tiny_model()
+    before = flat(model)
+    steps = grpo.train(parameters, model, tiny_tokenizer)
+    assert steps["reward"].tolist() == pytest.approx([0.1] * 3) and (steps["frac_informative_groups"] == 0).all()
+    assert (steps["loss"] == 0).all() and (steps["grad_norm"] == 0).all()
+    assert (flat(model) == before).all()
+
+
+def test_rows_are_idle_where_their_groups_sums_are_equal_on_paper() -> None:
+    import torch
+
+    from extrabitter.training.loss import idle_rows
+
+    rewards = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]] * 2 + [[1.0, 0.0, 0.0], [1.0, 0.0, 1e-4]] * 2)
+    weights = torch.tensor([0.3, 0.1, 0.2])  # .1 + .2 is not .3 in floating point
+    assert idle_rows(rewards, weights, 4).tolist() == [True] * 4 + [False] * 4
+
+
+def test_completions_are_read_up_to_any_end_and_with_special_tokens(
+    grpo_parameters: Callable[..., GrpoParameters],
+) -> None:
+    from extrabitter.models.tiny import build_tokenizer
+    from extrabitter.tasks import load_task
+    from extrabitter.tasks.wording import choose_wording
+    from extrabitter.training.rewards import correct_reward
+    from extrabitter.training.steps import StepTable
+
+    words = ("<answer>", "</answer>", "<turn_end>", "so", *"389*+")
+    tokenizer = build_tokenizer(("<pad>", "<bos>", "<eos>", "<unk>", *words))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<answer>", "</answer>", "<turn_end>"]})
+    tokenizer.chat_template = "{{ messages[-1].content }}"
+    parameters, task = grpo_parameters(prompt="chat"), load_task("countdown")
+    wording = choose_wording(task, parameters)
+    ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn_end>")}
+    table = StepTable(parameters, task, wording, tokenizer, ends)
+    texts = ["so <answer> 3 * 8 + 9 </answer> <turn_end>", "so <answer> 3 * 8 + 9 </answer>", "so 3 * 8 + 9 <eos>"]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    prompt = [{"role": "user", "content": "so"}]
+    traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
+    assert correct_reward([], [], task=task, wording=wording, traces=traces) == [1.0, 1.0, 0.0]
+    assert table.row["frac_truncated"] == pytest.approx(1 / 3)
+    assert table.row["num_tokens"] == sum(map(len, ids)) == table.num_tokens
+    table.read([prompt], ids[:1], ["3-8-9:33"])
+    assert table.row["num_tokens"] == sum(map(len, ids)) + len(ids[0])
+
+
+def test_tokens_generated_are_counted_over_the_run(
+    easy_reward: None,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+) -> None:
+    from extrabitter.training import grpo
+
+    model = build_tiny_model()
+    settings, ids = model.generation_config, model.config.eos_token_id
+    steps = grpo.train(grpo_parameters(num_steps=4), model, tiny_tokenizer)
+    expected = (steps["mean_completion_tokens"] * 16).cumsum()
+    assert steps["num_tokens"].tolist() == pytest.approx(expected.tolist())
+    # What TRL wraps and writes while it trains is undone.
+    assert "forward" not in model.__dict__ and not model.training
+    assert model.generation_config is settings and model.config.eos_token_id == ids
+
+
+def test_prompts_beyond_the_models_positions_are_refused(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+) -> None:
+    from extrabitter.models.tiny import CheckpointError
+    from extrabitter.training import grpo
+
+    model = build_tiny_model()
+    model.config.max_position_embeddings = 30
+    with pytest.raises(CheckpointError, match="32 tokens are more than the model's 30"):
+        grpo.train(grpo_parameters(), model, tiny_tokenizer)
+
+
+@pytest.mark.parametrize("rollouts", ["batched", "generate"])
+def test_a_run_that_diverges_stops_in_one_line(
+    rollouts: str,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+    grpo_parameters: Callable[..., GrpoParameters],
+    easy_reward: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from extrabitter.training import grpo
+
+    stock = grpo.GRPOTrainer._compute_loss
+    monkeypatch.setattr(grpo.GRPOTrainer, "_compute_loss", lambda *args: stock(*args) * float("nan"))
+    with pytest.raises(FloatingPointError, match="grpo: loss is nan at step 1: diverged") as raised:
+        grpo.train(grpo_parameters(rollouts=rollouts), build_tiny_model(), tiny_tokenizer)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+def test_any_model_is_trained_in_english(
+    prompt: str, tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters]
+) -> None:
+    from english_models import build_tokenizer, save_model
+    from extrabitter.training import grpo
+
+    source = save_model(tmp_path / "source", build_tokenizer())
+    parameters = grpo_parameters(prompt=prompt, few_shot=1, init_from=str(source), format_weight=0.5, save_steps="1")
+    steps, record = grpo.run_stage(parameters, tmp_path)
+    assert len(steps) == 2 and record["architecture"] == "Qwen2ForCausalLM"
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()

@@ -180,7 +180,7 @@ def test_a_base_goes_on_from_its_trunk_or_is_measured_as_it_is(tmp_path: Path) -
     write_table(tmp_path / "losses.parquet", "losses", losses)
     assert pretraining.pretrain(measured, loaded, same)["num_tokens"].tolist() == losses["num_tokens"].tolist()
     tiny.save_checkpoint(model, tiny.build_tokenizer(TASK.vocabulary[:60]), tmp_path / "other")
-    with pytest.raises(ValueError, match="init_from|vocabulary|token"):
+    with pytest.raises(ValueError, match=r"init_from|vocabulary"):
         pretraining.starting_model(parameters(init_from=str(tmp_path / "other")))
 
 

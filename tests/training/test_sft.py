@@ -1,10 +1,16 @@
-"""SFT priming: what is learnt, what is not, and that a run repeats."""
+"""SFT priming: what is learnt, what is not, what is refused, and that a run repeats."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
+
+from extrabitter.models.tiny import CheckpointError
+from extrabitter.params import ParameterError, SftPrimingParameters
+from extrabitter.tables import validate_table
+from extrabitter.tasks import load_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,135 +18,267 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from extrabitter.params import SftPrimingParameters
+    from extrabitter.training.sft import Demonstration
 
-DOCUMENTS = [
-    {
-        "prompt": f"numbers 6 7 {number} target 8 :",
-        "completion": f"{number} - 7 = 2 , 6 + 2 = 8 check 8 yes answer",
-        "numbers": [6, 7, number],
-        "target": 8,
-    }
-    for number in range(1, 16)
-]
+ASKED = "numbers 6 7 9 target 8 :"
+TURNS = [{"role": "user", "content": "asked"}]
+ANSWER = [{"role": "assistant", "content": "9 - 7"}]
+TEMPLATE = (
+    "{% for message in messages %}<turn> {{ message.role }} {% if message.role == 'assistant' %}OPENS{% endif %}"
+    "{{ message.content }} ENDS\n{% endfor %}{% if add_generation_prompt %}<turn> assistant ASKS{% endif %}"
+)
 
 
-@pytest.fixture
-def sft_parameters() -> Callable[..., SftPrimingParameters]:
+def sft_parameters(**changes: Any) -> SftPrimingParameters:
     """Runs of a few steps."""
-    from extrabitter.params import SftPrimingParameters
+    values = {"num_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_length": 64}
+    identity = {"run_dir": "unused", "arm": "test", "seed": 0, "init_from": "unused", "condition": "verification"}
+    return SftPrimingParameters(**{**identity, **values, **changes})
 
-    def build(**changes: Any) -> SftPrimingParameters:
-        values = {"num_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_length": 64}
-        identity = {
-            "run_dir": "unused",
-            "arm": "test",
-            "seed": 0,
-            "init_from": "unused",
-            "condition": "verification",
-        }
-        return SftPrimingParameters(**{**identity, **values, **changes})
 
-    return build
+@pytest.fixture(scope="module")
+def shown() -> list[Demonstration]:
+    """Fifteen demonstrations in the grammar, of one prompt's length."""
+    from extrabitter.training.sft import Demonstration
+
+    return [
+        Demonstration(f"numbers 6 7 {number} target 8 :", f"{number} - 7 = 2 , 6 + 2 = 8 check 8 yes answer")
+        for number in range(1, 16)
+    ]
+
+
+def chat_tokenizer(opens: str = "", asks: str = "", ends: str = "<end>") -> PreTrainedTokenizerFast:
+    """A word-level tokenizer with a chat template: how a written turn opens, how one is asked for, how it ends."""
+    from extrabitter.models.tiny import SPECIAL_WORDS, build_tokenizer
+
+    words = ("<turn>", "<end>", "user", "assistant", "asked", "9", "-", "7", "<think>", "</think>", "ENDS")
+    built = build_tokenizer((*SPECIAL_WORDS, *words))
+    built.add_special_tokens({"additional_special_tokens": ["<turn>", "<end>"]})
+    built.chat_template = TEMPLATE.replace("OPENS", opens).replace("ASKS", asks).replace("ENDS", ends)
+    return built
+
+
+def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condition() -> None:
+    from extrabitter.training import sft
+
+    task, found = load_task("countdown"), {}
+    for condition in ("direct", "search", "wrong", "filler"):
+        documents = sft.demonstrations(sft_parameters(condition=condition, num_documents=60))
+        table = sft.documents_table(condition, documents[:10])
+        validate_table("documents", table)
+        assert set(table["kind"]) == {condition}
+        found[condition] = documents
+        assert documents == sft.demonstrations(sft_parameters(condition=condition, num_documents=60))
+    prompts = {tuple(prompt for prompt, _ in documents) for documents in found.values()}
+    assert len(prompts) == 1
+    words = {condition: " ".join(text for _, text in documents).split() for condition, documents in found.items()}
+    assert "check" in words["search"] and "check" not in words["direct"] and "." in words["filler"]
+    problems = task.problems("train", 60, sft.derive_seed(0, "priming"))
+    assert not any(
+        task.verify(text, problem).correct
+        for (_, text), problem in zip(found["wrong"], problems, strict=True)
+    )
+    with pytest.raises(ParameterError, match="condition = 'aha': unknown to countdown; must be one of direct"):
+        sft.demonstrations(sft_parameters(condition="aha"))
+
+
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+def test_demonstrations_in_english_are_of_the_prompts_kind(prompt: str) -> None:
+    from extrabitter.training import sft
+
+    documents = sft.demonstrations(sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1))
+    assert all(isinstance(asked, str) == isinstance(said, str) == (prompt == "plain") for asked, said in documents)
+    assert sft.documents_table("search", documents)["completion"].str.contains("<answer>").all()
 
 
 def test_priming_teaches_the_completions_and_ends_them(
+    shown: list[Demonstration],
     tiny_tokenizer: PreTrainedTokenizerFast,
     build_tiny_model: Callable[..., PreTrainedModel],
-    sft_parameters: Callable[..., SftPrimingParameters],
 ) -> None:
-    from extrabitter.training import sft
+    from extrabitter.models.hub import end_ids
     from extrabitter.models.rollouts import SamplingParameters, generate
+    from extrabitter.training import sft
 
     model = build_tiny_model()
-    losses = sft.prime(sft_parameters(num_steps=60), model, tiny_tokenizer, DOCUMENTS)
+    settings, ids = model.generation_config, model.config.eos_token_id
+    losses = sft.prime(sft_parameters(num_steps=60), model, tiny_tokenizer, shown)
     assert losses["step"].tolist() == list(range(1, 61))
     assert losses["loss"].iloc[-1] < 0.5 * losses["loss"].iloc[0]
     assert losses["learning_rate"].is_monotonic_decreasing
-    prompt = tiny_tokenizer(DOCUMENTS[0]["prompt"])["input_ids"]
-    rollouts = generate(
-        model, [prompt], 1, SamplingParameters(40, temperature=0), eos_token_id=tiny_tokenizer.eos_token_id
-    )
+    prompt = tiny_tokenizer(shown[0].prompt)["input_ids"]
+    greedy, ends = SamplingParameters(40, temperature=0), end_ids(model, tiny_tokenizer)
+    rollouts = generate(model, [prompt], 1, greedy, end_ids=ends)
     words = tiny_tokenizer.decode(rollouts.completion_ids[0], skip_special_tokens=True).split()
     assert words[-4:] == ["check", "8", "yes", "answer"]
     assert rollouts.truncated == [False]
+    # What TRL wraps and writes while it trains is undone.
+    assert "forward" not in model.__dict__ and not model.training
+    assert model.generation_config is settings and model.config.eos_token_id == ids
+
+
+@pytest.mark.parametrize("condition", ["direct", "all_behaviours"])
+def test_a_budget_in_tokens_is_kept_to_one_demonstration_whatever_their_length(
+    condition: str, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+) -> None:
+    from extrabitter.training import sft
+
+    parameters = sft_parameters(condition=condition, num_documents=50, num_tokens=4_000, max_length=400)
+    documents = sft.demonstrations(parameters)
+    losses = sft.prime(parameters, build_tiny_model(), tiny_tokenizer, documents)
+    longest = max(len(f"{asked} {said}".split()) + 2 for asked, said in documents)
+    assert 4_000 <= losses["num_tokens"].iloc[-1] < 4_000 + longest
+
+
+def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
+    from extrabitter.training.sft import lay_out
+
+    order = lay_out([5] * 10, sft_parameters(num_steps=3, per_device_train_batch_size=8))
+    assert len(order) == 24 and order != lay_out([5] * 10, sft_parameters(num_steps=3, seed=1))
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10)) and order[:10] != order[10:20]
+    assert order == lay_out([9] * 10, sft_parameters(num_steps=3)), "conditions of a seed go through problems alike"
+    budget = sft_parameters(num_tokens=101)
+    assert len(lay_out([5] * 10, budget)) == 21 and len(lay_out([50] * 10, budget)) == 3
+
+
+@pytest.mark.parametrize(("max_length", "repeats", "said"), [
+    (64, 5, "1 of 16 demonstrations are longer (the longest has 88 tokens)"),
+    (23, 5, "16 of 16 demonstrations are longer (the longest has 88 tokens)"),
+    (23, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
+    (8, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
+])  # fmt: skip
+def test_demonstrations_that_would_be_cut_are_counted_and_refused(
+    max_length: int,
+    repeats: int,
+    said: str,
+    shown: list[Demonstration],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> None:
+    from extrabitter.training import sft
+
+    model = build_tiny_model()
+    before = model.lm_head.weight.detach().clone()
+    long = shown[0]._replace(completion=" , ".join([str(shown[0].completion)] * repeats))
+    with pytest.raises(ValueError) as raised:
+        sft.prime(sft_parameters(max_length=max_length), model, tiny_tokenizer, [*shown, long])
+    assert str(raised.value) == f"max_length = {max_length}: {said} and would be cut; raise it"
+    assert (model.lm_head.weight == before).all()
+    sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny_tokenizer, [*shown, long])
+
+
+def test_demonstrations_beyond_the_models_positions_are_refused(
+    shown: list[Demonstration],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> None:
+    from extrabitter.training import sft
+
+    model = build_tiny_model()
+    model.config.max_position_embeddings = 20
+    with pytest.raises(CheckpointError, match="24 tokens are more than the model's 20"):
+        sft.prime(sft_parameters(), model, tiny_tokenizer, shown)
+
+
+@pytest.mark.parametrize(
+    ("template", "trained"),
+    [
+        ({}, "9 - 7 <end>"),
+        ({"ends": "<end> <turn>"}, "9 - 7 <end>"),  # what stands behind the end of a turn is not trained on
+        ({"opens": "<think> </think> ", "asks": " <think> </think>"}, "9 - 7 <end>"),
+        ({"opens": "<think> </think> ", "asks": " <think>"}, "</think> 9 - 7 <end>"),
+        ({"asks": " <think>"}, "the chat template writes an answer otherwise than it asks for one"),
+        ({"asks": " <think> </think>"}, "the chat template writes an answer otherwise than it asks for one"),
+        ({"ends": ""}, "ends an answer with no id at which sampling stops"),
+        ({"ends": "ENDS"}, "ends an answer with no id at which sampling stops"),
+    ],
+)
+def test_a_chat_template_must_ask_as_it_writes_and_end_where_sampling_ends(
+    template: dict[str, str], trained: str
+) -> None:
+    from extrabitter.training import sft
+
+    tokenizer = chat_tokenizer(**template)
+    ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end>")}
+    demonstrations = [sft.Demonstration(TURNS, ANSWER)]
+    if not trained.startswith(("9", "<")):
+        with pytest.raises(ValueError, match=trained) as raised:
+            sft.encode(demonstrations, tokenizer, ends, 64)
+        assert "\n" not in str(raised.value)
+        return
+    (row,) = sft.encode(demonstrations, tokenizer, ends, 64)
+    asked = sft.encode_prompts(tokenizer, [TURNS])[0]
+    assert row["input_ids"][: len(asked)] == asked
+    scored = [label for label in row["labels"] if label != sft.IGNORED_LABEL]
+    assert tokenizer.decode(scored).split() == trained.split()
 
 
 def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    sft_parameters: Callable[..., SftPrimingParameters],
-    monkeypatch: pytest.MonkeyPatch,
+    shown: list[Demonstration], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     from extrabitter.training import sft
 
-    seen = []
-    compute_loss = sft.SFTTrainer.compute_loss
-
-    def spy(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        seen.append({key: value.clone() for key, value in inputs.items() if hasattr(value, "clone")})
-        return compute_loss(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(sft.SFTTrainer, "compute_loss", spy)
-    parameters = sft_parameters(num_steps=1, per_device_train_batch_size=len(DOCUMENTS))
-    sft.prime(parameters, build_tiny_model(), tiny_tokenizer, DOCUMENTS)
-    expected = set()
-    for document in DOCUMENTS:
-        prompt = tiny_tokenizer(document["prompt"])["input_ids"]
-        completion = tiny_tokenizer(document["completion"], add_special_tokens=False)["input_ids"]
-        expected.add((*prompt, *completion, tiny_tokenizer.eos_token_id))
-        assert tiny_tokenizer.unk_token_id not in prompt + completion
-    rows = seen[0]
-    found = {
-        tuple(ids[mask.bool()].tolist())
-        for ids, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True)
-    }
-    assert found == expected
-    scored = {tuple(labels[labels != -100].tolist()) for labels in rows["labels"]}
-    assert scored == {row[len(tiny_tokenizer(DOCUMENTS[0]["prompt"])["input_ids"]) :] for row in expected}
+    rows = sft.encode(shown, tiny_tokenizer, {tiny_tokenizer.eos_token_id}, 64)
+    for row, (prompt, completion) in zip(rows, shown, strict=True):
+        given = tiny_tokenizer(prompt)["input_ids"]
+        said = [*tiny_tokenizer(completion, add_special_tokens=False)["input_ids"], tiny_tokenizer.eos_token_id]
+        assert tiny_tokenizer.unk_token_id not in given + said
+        assert row == {"input_ids": given + said, "labels": [sft.IGNORED_LABEL] * len(given) + said}
 
 
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
+    shown: list[Demonstration],
     tiny_tokenizer: PreTrainedTokenizerFast,
     build_tiny_model: Callable[..., PreTrainedModel],
-    sft_parameters: Callable[..., SftPrimingParameters],
 ) -> None:
     from extrabitter.training import sft
 
-    runs = [
-        sft.prime(sft_parameters(num_steps=4, seed=seed), build_tiny_model(), tiny_tokenizer, DOCUMENTS)
+    first, same, other = (
+        sft.prime(sft_parameters(num_steps=4, seed=seed), build_tiny_model(), tiny_tokenizer, shown)
         for seed in (0, 0, 1)
-    ]
+    )
     columns = ["step", "loss", "learning_rate", "num_tokens"]
-    assert runs[0][columns].equals(runs[1][columns])
-    assert not runs[0][columns].equals(runs[2][columns])
+    pd.testing.assert_frame_equal(first[columns], same[columns], check_exact=True)
+    assert not first[columns].equals(other[columns])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(
+    shown: list[Demonstration],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    build_tiny_model: Callable[..., PreTrainedModel],
+) -> None:
+    from extrabitter.training import sft
+
+    model = build_tiny_model()
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="sft_priming: loss is nan at step 1: diverged"):
+        sft.prime(sft_parameters(), model, tiny_tokenizer, shown)
 
 
 def test_the_checkpoint_of_a_primed_model_is_that_of_a_plain_model(
     tmp_path: Path,
+    shown: list[Demonstration],
     tiny_tokenizer: PreTrainedTokenizerFast,
     build_tiny_model: Callable[..., PreTrainedModel],
-    sft_parameters: Callable[..., SftPrimingParameters],
 ) -> None:
     import torch
 
-    from extrabitter.training import sft
     from extrabitter.models.tiny import load_checkpoint, save_checkpoint
+    from extrabitter.training import sft
 
     model = build_tiny_model()
-    sft.prime(sft_parameters(num_steps=2), model, tiny_tokenizer, DOCUMENTS)
+    sft.prime(sft_parameters(num_steps=2), model, tiny_tokenizer, shown)
     save_checkpoint(model, tiny_tokenizer, tmp_path)
     loaded, tokenizer = load_checkpoint(tmp_path)
     assert type(model).forward is type(loaded).forward
-    assert "forward" not in model.__dict__
-    ids = torch.tensor([tokenizer(DOCUMENTS[0]["prompt"])["input_ids"]])
+    ids = torch.tensor([tokenizer(ASKED)["input_ids"]])
     assert torch.equal(model(ids).logits, loaded(ids).logits)
 
 
 def test_trimmed_batches_have_the_gradients_of_trls_own(
+    shown: list[Demonstration],
     tiny_tokenizer: PreTrainedTokenizerFast,
     build_tiny_model: Callable[..., PreTrainedModel],
-    sft_parameters: Callable[..., SftPrimingParameters],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -152,20 +290,22 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
 
     monkeypatch.setattr(sft, "TOKENS_PER_MICRO_BATCH", 40)
     repeats = [1, 1, 3, 1, 2, 4, 1, 1]
-    records = [
-        {"prompt": document["prompt"], "completion": " " + " , ".join([document["completion"]] * repeat)}
-        for document, repeat in zip(DOCUMENTS, repeats, strict=False)
+    longer = [
+        each._replace(completion=" , ".join([each.completion] * repeat))
+        for each, repeat in zip(shown, repeats, strict=False)
     ]
+    rows = sft.encode(longer, tiny_tokenizer, {tiny_tokenizer.eos_token_id}, 256)
     gradients, losses, num_calls = [], [], []
     for trainer_class in (SFTTrainer, sft.TrimmedSFTTrainer):
         model = build_tiny_model()
         trainer = trainer_class(
             model=model,
-            args=sft.build_config(sft_parameters(num_steps=1, max_length=256), str(tmp_path)),
-            train_dataset=datasets.Dataset.from_list(records),
+            args=sft.build_config(sft_parameters(max_length=256), 1, str(tmp_path)),
+            train_dataset=datasets.Dataset.from_list(rows),
             processing_class=tiny_tokenizer,
         )
         batch = next(iter(trainer.get_train_dataloader()))
+        assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows], "in the order laid out"
         num_items = (batch["labels"] != sft.IGNORED_LABEL).sum()
         model.train()
         loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)
@@ -173,23 +313,6 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
         losses.append(float(loss.detach()))
         num_calls.append(len(trainer._metrics["train"]["entropy"]))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    assert num_calls[0] == 1
-    assert num_calls[1] > 3
+    assert num_calls[0] == 1 and num_calls[1] > 3
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 1e-5
-
-
-def test_micro_batches_hold_every_row_once_without_common_padding() -> None:
-    import torch
-
-    from extrabitter.training import sft
-
-    lengths = torch.tensor([3, 9, 1, 9, 4, 2])
-    mask = (torch.arange(9) < lengths[:, None]).long()
-    inputs = {"input_ids": mask * torch.arange(1, 7)[:, None], "attention_mask": mask}
-    batches = list(sft.micro_batches(inputs, max_tokens=10))
-    assert sorted(int(row[0]) for batch in batches for row in batch["input_ids"]) == [1, 2, 3, 4, 5, 6]
-    assert all(
-        int(batch["attention_mask"].sum(dim=1).max()) == batch["input_ids"].shape[1] for batch in batches
-    )
-    assert all(batch["input_ids"].numel() <= 10 for batch in batches)

@@ -80,8 +80,9 @@ def encode(
     rows = []
     prompts = encode_prompts(tokenizer, [prompt for prompt, _ in shown])
     for given, (prompt, completion) in zip(prompts, shown, strict=True):
-        if isinstance(prompt, str):  # parted by a space, or the last word of the one and the first of the other join
-            ids = [*tokenizer(f"{prompt} {completion}")["input_ids"], tokenizer.eos_token_id]
+        if isinstance(prompt, str) and isinstance(completion, str):
+            # Parted by a space, or the last word of the one and the first of the other join.
+            ids = [*tokenizer(f"{prompt} {completion.lstrip()}")["input_ids"], tokenizer.eos_token_id]
         else:
             text = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
             ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
