@@ -1,139 +1,135 @@
-"""The predictions page is data: every entry is whole, judged by one rule, and each claim of the book has one."""
+"""The predictions are data: strict, judged by one rule for every interval, and those of the first series unchanged."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from extrabitter import claims
-from extrabitter.claims import collect_claims
-from extrabitter.params import ParameterError
-from extrabitter.estimates import MISSING, Estimate
-from extrabitter.experiments.predictions import MAX_PRIMARY, PAGE, Prediction, Region, read_predictions
 from extrabitter.digests import REPOSITORY
-from extrabitter.pages.chapter import points
-from synthetic_results import write_results
+from extrabitter.experiments.predictions import FILE, MAX_PRIMARY, Prediction, Region, read_predictions
+from extrabitter.params import ParameterError
+from extrabitter.statistics import MISSING, Estimate
 
-ENTRY = """# Predictions
-
-```yaml
+ENTRY = """
 - key: a
+  series: first
   primary: true
+  claim: X beats y.
   effect: x minus y
-  predicted: {low: 0.1}
-  falsifier: [{high: 0.0}]
+  measure: pass@1
+  arm: after_x
+  minus: after_y
+  predicted: {low: 0.15}
+  falsifier: [{high: 0.05}]
   seeds: 5
-```
 """
+# Of key, primary, regions and seeds of the first series, as they were committed before its first run.
+FIRST_SERIES = "291c11069984d26cfb4fff44abc3640bc7444651a77f0f6d5e541f6a3d47110d"
 
 
-def test_the_page_has_few_primary_entries_and_no_region_that_is_both() -> None:
-    predictions = read_predictions()
-    assert len(predictions) >= 15
-    assert 1 <= sum(entry.primary for entry in predictions.values()) <= MAX_PRIMARY
-    for entry in predictions.values():
+def written(folder: Path, text: str) -> Path:
+    file = folder / "predictions.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> None:
+    entries = yaml.safe_load((REPOSITORY / FILE).read_text(encoding="utf-8"))
+    regions = sorted(
+        (
+            entry["key"],
+            entry["primary"],
+            sorted(entry["predicted"].items()),
+            [sorted(region.items()) for region in entry["falsifier"]],
+            entry["seeds"],
+        )
+        for entry in entries
+        if entry["series"] == "first"
+    )
+    assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
+
+
+def test_no_value_is_both_predicted_and_overturned() -> None:
+    for entry in read_predictions().values():
         for region in entry.falsifier:
             for value in (entry.predicted.low, entry.predicted.high):
                 inside = value is not None and region.holds(Estimate(value, value, value, 5))
-                # A bound may be shared; a value strictly inside both would make a claim hold and fail.
-                assert not inside or value in (region.low, region.high), entry.key
+                assert not inside or value in (region.low, region.high), entry.key  # a bound may be shared
 
 
-def test_every_claim_is_judged_by_its_entry(tmp_path: Path) -> None:
-    claims = collect_claims(write_results(tmp_path, num_problems=6))
-    predictions = read_predictions()
-    assert {claim.key for claim in claims} <= set(predictions)
-    assert all(claim.prediction is predictions[claim.key] for claim in claims)
-
-
-def test_fenced_blocks_are_all_read() -> None:
-    text = (REPOSITORY / PAGE).read_text(encoding="utf-8")
-    assert text.count("- key: ") == len(read_predictions())
+def test_primaries_are_few_and_all_that_is_computed_names_its_arms() -> None:
+    first = read_predictions(series="first")
+    assert 1 <= sum(entry.primary for entry in first.values()) <= MAX_PRIMARY
+    computed = [entry for entry in first.values() if entry.measure]
+    assert len(computed) >= 10
+    assert all(entry.arm.startswith("after_") for entry in computed)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("low: 0.1", "lo: 0.1", "predicted.lo = 0.1: unknown name"),
+        ("low: 0.15", "lo: 0.15", "predicted.lo = 0.15: unknown name"),
         ("primary: true", "primary: maybe", "primary = 'maybe'"),
-        ("[{high: 0.0}]", "[{}]", "must give low, high or both"),
+        ("[{high: 0.05}]", "[{}]", "must give low, high or both"),
         ("  seeds: 5\n", "", "seeds: missing"),
+        ("  measure: pass@1\n", "", "measure and arm must be given together"),
+        ("  claim: X beats y.\n", "  claim: ''\n", "claim"),
     ],
 )
 def test_a_wrong_entry_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
-    page = tmp_path / "predictions.md"
-    page.write_text(ENTRY.replace(old, new), encoding="utf-8")
     with pytest.raises(ParameterError) as caught:
-        read_predictions(page)
+        read_predictions(written(tmp_path, ENTRY.replace(old, new)))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
-    page = tmp_path / "predictions.md"
-    page.write_text(ENTRY + ENTRY, encoding="utf-8")
+def test_a_key_given_twice_and_a_primary_too_many_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="key = 'a': must be given once"):
-        read_predictions(page)
+        read_predictions(written(tmp_path, ENTRY + ENTRY))
+    many = "".join(ENTRY.replace("key: a", f"key: a{number}") for number in range(MAX_PRIMARY + 1))
+    with pytest.raises(ParameterError, match="9 primaries; at most 8"):
+        read_predictions(written(tmp_path, many))
+    assert len(read_predictions(written(tmp_path, many.replace("primary: true", "primary: false")))) == MAX_PRIMARY + 1
+
+
+def prediction(**changes: object) -> Prediction:
+    return Prediction.model_validate(yaml.safe_load(ENTRY)[0] | changes)
 
 
 @pytest.mark.parametrize(
-    ("region", "words"),
+    ("interval", "verdict"),
     [
-        (Region(low=0.15), "at least +15.0 points"),
-        (Region(high=0.05), "at most +5.0 points"),
-        (Region(low=-0.05, high=0.05), "from −5.0 points to +5.0 points"),
+        ((0.3, 0.2, 0.4), "held"),
+        ((0.25, 0.15, 0.35), "held"),
+        ((0.22, 0.13, 0.31), "undecided"),
+        ((0.1, 0.06, 0.14), "undecided"),
+        ((0.0, -0.1, 0.05), "failed"),
+        ((0.0, -0.1, 0.06), "undecided"),
+        ((0.2, -np.inf, np.inf), "undecided"),
     ],
 )
-def test_a_region_says_itself_in_words(region: Region, words: str) -> None:
-    assert region.describe(points) == words
+def test_the_verdict_is_where_the_whole_interval_lies(interval: tuple[float, float, float], verdict: str) -> None:
+    assert prediction().verdict(Estimate(*interval, 5)) == verdict
 
 
-def test_a_claim_answers_for_the_bars_of_the_bases_it_goes_back_to() -> None:
-    bars = pd.DataFrame(
-        {"arm": ["absent", "rich", "ladder_1", "rich_qwen2"], "passed": [True, False, True, True]}
-    )
-    marked = {
-        arm: claims._below_bars(bars, [arm])
-        for arm in ("grpo_rich_masked", "grpo_rich_g32", "rare_grpo_rich", "grpo_ladder_1", "grpo_rich_qwen2")
-    }
-    assert marked == {
-        "grpo_rich_masked": True,
-        "grpo_rich_g32": True,
-        "rare_grpo_rich": True,
-        "grpo_ladder_1": False,
-        "grpo_rich_qwen2": False,
-    }
-    assert not claims._below_bars(bars, ["grpo_sft_filler"])
-    assert claims._below_bars(bars.assign(passed=False), ["grpo_sft_filler"])
+@given(st.floats(-1, 1), st.floats(0, 1), st.integers(2, 10))
+def test_every_interval_has_one_verdict_and_a_p_value_that_agrees(value: float, half: float, seeds: int) -> None:
+    entry = prediction(falsifier=[{"low": -0.3, "high": 0.05}, {"high": -0.5}])
+    estimate = Estimate(value, value - half, value + half, seeds)
+    verdict = entry.verdict(estimate)
+    assert verdict in ("held", "failed", "undecided")
+    p = entry.p_value(estimate)
+    assert p <= 0.025 + 1e-9 if verdict != "undecided" else p >= 0.025 - 1e-6
 
 
-def test_the_entries_are_those_committed_before_the_first_reference_run() -> None:
-    entries, _, remarks = (
-        (REPOSITORY / PAGE).read_text(encoding="utf-8").partition("## Remarks made afterwards")
-    )
-    assert hashlib.sha256(entries.encode()).hexdigest() == ENTRIES_SHA256
-    assert remarks
-
-
-# Never to be written anew: what turns out wrong is said in a remark, with its date.
-ENTRIES_SHA256 = "97fd715bf7c19a06a22b1afa67dee4ac291a4da27cef2d6b18fcc0432322ba3c"
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "verdict"),
-    [(-0.02, 0.03, "held"), (0.03, 0.09, "failed"), (-0.2, -0.031, "failed"), (0.0, 0.031, "undecided")],
-)
-def test_a_whole_interval_decides_and_no_part_of_one(lower: float, upper: float, verdict: str) -> None:
-    prediction = Prediction(
-        key="apart",
-        primary=False,
-        effect="a difference",
-        predicted=Region(low=-0.03, high=0.03),
-        falsifier=[Region(low=0.03), Region(high=-0.03)],
-        seeds=5,
-    )
-    assert prediction.verdict(Estimate((lower + upper) / 2, lower, upper, 5)) == verdict
-    assert prediction.verdict(MISSING) == "not measured"
+def test_what_was_not_measured_has_no_verdict_and_an_open_region_no_bound() -> None:
+    assert prediction().verdict(MISSING) == "not measured"
+    assert Region(low=0.0).holds(Estimate(5.0, 0.0, np.inf, 3))
+    assert not Region(low=0.0, high=1.0).holds(Estimate(0.5, 0.2, 1.1, 3))

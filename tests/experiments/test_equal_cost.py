@@ -1,0 +1,168 @@
+"""Equal tokens, and what the taste test finds, on results small enough to be reckoned by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from extrabitter.experiments.equal_cost import (
+    CHECKED,
+    ENUMERATOR,
+    VOTED,
+    equal_cost,
+    late_slope,
+    lead,
+    lead_in_training,
+    same_tokens_figure,
+    solved,
+    training_curves,
+)
+from extrabitter.experiments.taste_test import anatomy, findings, traced
+from extrabitter.experiments.the_game import tries_figure, tries_table
+from extrabitter.tasks import load_task
+
+TASK = load_task("countdown")
+PROBLEM = "6-7-9:8"  # three of its eighteen legal answers are right
+ANSWERS = ("9 - 7 = 2 , 6 + 2 = 8 answer", "9 + 7 = 16 , 16 - 6 = 10 answer")
+
+
+def samples(arm: str, right: str, tokens: int, seed: int = 0) -> pd.DataFrame:
+    """Completions of one problem, right where `right` has a one."""
+    return pd.DataFrame(
+        {
+            "seed": seed,
+            "arm": arm,
+            "problem": PROBLEM,
+            "sample": range(len(right)),
+            "completion": [ANSWERS[0] if mark == "1" else ANSWERS[1] for mark in right],
+            "value": ["8" if mark == "1" else "10" for mark in right],
+            "answered": True,
+            "correct": [mark == "1" for mark in right],
+            "num_completion_tokens": tokens,
+            "num_yes_verdicts": 0,
+            "backtracking_count": 1 if arm == "after_searcher" else 0,
+        }
+    )
+
+
+def both(searcher: str, guesser: str, tokens: int) -> pd.DataFrame:
+    rows = [
+        table
+        for seed in range(3)
+        for table in (samples("after_searcher", searcher, tokens, seed), samples("after_guesser", guesser, 10, seed))
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_rivals_get_the_searchers_tokens() -> None:
+    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
+    # Two draws without repetition of four, one of which is right.
+    assert solved(costs, "after_guesser", CHECKED).value == pytest.approx(0.5, abs=0.06)
+    assert solved(costs, "after_guesser", VOTED).value == pytest.approx(0.25, abs=0.06)
+    assert lead(costs, "after_guesser", CHECKED).value == pytest.approx(0.5, abs=0.06)
+    # A direct answer of thirteen words and an end: twenty tokens pay one answer, and a second in part.
+    assert 3 / 18 < solved(costs, ENUMERATOR, CHECKED).value < 2 * 3 / 18
+    assert set(costs["seed"]) == {0, 1, 2}
+
+
+def test_with_a_single_answer_to_pay_every_way_is_the_same() -> None:
+    costs = equal_cost(both("1100", "1100", 10), TASK, "after_searcher", ["after_guesser"])
+    assert lead(costs, "after_guesser", CHECKED).value == pytest.approx(0, abs=0.06)
+    assert lead(costs, "after_guesser", VOTED).value == pytest.approx(0, abs=0.06)
+
+
+def test_a_seed_without_one_of_the_arms_is_left_out() -> None:
+    table = pd.concat([both("11", "10", 20), samples("after_searcher", "11", 20, seed=9)])
+    costs = equal_cost(table, TASK, "after_searcher", ["after_guesser"])
+    assert 9 not in set(costs["seed"])
+
+
+def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
+    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
+    fig = same_tokens_figure(costs, lead(costs, "after_guesser", CHECKED), "after_guesser", "Equal tokens")
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels[0] == "searcher"
+    assert set(labels[1:]) == {
+        "guesser, a checker picks", "guesser, they vote", "guesser, one answer", "a list, a checker picks",
+    }
+    assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
+
+
+def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.DataFrame:
+    count = len(reward)
+    table = pd.DataFrame({"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward})
+    return table.assign(seed=seed, arm=arm)
+
+
+def runs(*arms: str) -> pd.DataFrame:
+    parameters = json.dumps({"per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "num_processes": 2})
+    return pd.DataFrame([(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"])
+
+
+def test_training_is_compared_where_as_many_tokens_were_generated() -> None:
+    table = pd.concat([steps("long", 40, [0.1 * k for k in range(1, 9)]), steps("short", 10, [0.1] * 8)])
+    curves = training_curves(table, runs("long", "short"), window=1)
+    assert curves[curves["arm"] == "short"]["num_tokens"].iloc[-1] == 8 * 10 * 128
+    ahead, step = lead_in_training(curves, "long", "short")
+    assert step.value == 2, "two long steps cost eight short ones"
+    assert ahead.value == pytest.approx(0.2 - 0.1)
+
+
+def test_the_late_slope_is_that_of_the_last_quarter() -> None:
+    table = steps("short", 10, [0.0] * 12 + [0.1, 0.2, 0.3, 0.4])
+    assert late_slope(training_curves(table, runs("short")), "short").value == pytest.approx(0.1)
+
+
+def summary(values: dict[tuple[str, str], float]) -> pd.DataFrame:
+    rows = [(seed, arm, measure, value) for seed in range(3) for (arm, measure), value in values.items()]
+    table = pd.DataFrame(rows, columns=["seed", "arm", "measure", "value"])
+    return table.assign(lower=float("nan"), upper=float("nan"))
+
+
+def test_what_a_model_never_does_is_said_and_not_counted_as_nought() -> None:
+    solved = {("before_guesser", "pass@1"): 0.3, ("after_guesser", "pass@1"): 0.6}
+    table = summary(solved | {("after_guesser", "mean_attempts"): 1.0})
+    said = anatomy(table, ["guesser", "absent"]).set_index("model")
+    assert list(said.index) == ["guesser before RL", "guesser after RL"]
+    cells = said.loc["guesser after RL", ["solved", "attempts", "verdicts true"]]
+    assert cells.tolist() == ["60 %", "1.0", "none given"]
+
+
+def test_findings_are_paired_by_seed_and_named() -> None:
+    measures = ("pass@1", "frac_searches", "first_attempt_hit_rate", "mean_completion_tokens")
+    level = {"after_searcher": 0.9, "before_searcher": 0.4, "after_guesser": 0.6, "before_guesser": 0.3}
+    level["after_silenced"] = 0.5
+    table = summary({(arm, measure): value for arm, value in level.items() for measure in measures})
+    curve = training_curves(
+        pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]), runs("searcher", "guesser")
+    )
+    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
+    found = findings(table, curve, costs)
+    assert found["gap"].value == pytest.approx(0.3)
+    assert found["knock_out"].value == pytest.approx(0.4)
+    assert found["gain_guesser"].value == pytest.approx(0.3)
+    assert found["habit"].value == pytest.approx(0.5)
+    assert found["in_training"].value == pytest.approx(0.4)
+    assert found["climb"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_the_traced_problem_is_one_on_which_the_searcher_went_back_once() -> None:
+    table = both("11", "10", 20)
+    shown = traced(table, ["after_guesser", "after_searcher"])
+    assert shown["problem"].tolist() == [PROBLEM] * 2
+    assert list(shown.index) == ["after_guesser", "after_searcher"]
+    assert (shown["sample"] == 0).all()
+
+
+def test_more_tries_never_hurt_and_the_first_is_a_blind_guess() -> None:
+    table = tries_table(TASK, ["common", "rare"], 8, 40)
+    wide = table.pivot(index="num_tries", columns="band", values="value")
+    assert (wide.diff().dropna() >= 0).all().all()
+    assert (wide["common"] > wide["rare"]).all()
+    problems = TASK.problems("test", 40, 0, "common")
+    blind = [len(TASK.solve(problem)) / TASK.count_answers(problem) for problem in problems]
+    assert wide["common"][1] == pytest.approx(sum(blind) / len(blind))
+    fig = tries_figure(table, "Trying", {"common": "#0072b2", "rare": "#b84e00"})
+    assert {text.get_text() for text in fig.axes[0].texts} == {"common", "rare"}
