@@ -115,7 +115,8 @@ def make_miniature(root: Path, profile: dict[str, Any] | None = None) -> Path:
         cells = [_markdown(f"# Stage {stage}\n\nA stub."), _parameters(stage)]
         cells += [_code(_STAGE_CODE.replace("{stage}", stage)), _code(_WORK)]
         write_notebook(root / "notebooks" / "stages" / f"{stage}.ipynb", cells)
-    literals = 'results_dir: str = "results"\nruns_dir: str = ""\noutput_dir: str = "out"\n'
+    literals = 'results_dir: str = "results"\nruns_dir: str = ""\n'
+    literals += 'output_dir: str = "out"\nprofile: str = ""\n'
     chapter = [_markdown("# What came out"), _code(literals, "parameters"), _code(_CHAPTER)]
     write_notebook(root / "notebooks" / "chapters" / f"{CHAPTER}.ipynb", chapter)
     (root / "book").mkdir()
@@ -157,8 +158,8 @@ def results(root: Path, profile: str = "mini") -> dict[str, str]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         name = path.parent.relative_to(root).as_posix()
         found[name] = manifest["result_sha256"]
-        found |= {f"{name}/{file}": digests.file_sha256(path.parent / file) for file in manifest["files"]
-                  if not file.endswith(".parquet")}
+        others = [file for file in manifest["files"] if not file.endswith(".parquet")]
+        found |= {f"{name}/{file}": digests.file_sha256(path.parent / file) for file in others}
     return found
 
 

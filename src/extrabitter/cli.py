@@ -17,6 +17,7 @@ from extrabitter.digests import REPOSITORY
 if TYPE_CHECKING:
     from extrabitter.behaviours.judge import JudgeSettings
     from extrabitter.plan import Book, Plan
+    from extrabitter.tasks import Task
 
 app = typer.Typer(
     add_completion=False,
@@ -33,20 +34,27 @@ Cores = Annotated[int, typer.Option(help="CPU cores to use.", min=1)]
 _CORES = len(os.sched_getaffinity(0))
 
 
+def _find_task(name: str, *bands: str, where: str = "") -> tuple[Task, list[str]]:
+    """Return a task and these bands of it, each once; ParameterError where there is no such task or band."""
+    from extrabitter.params import ParameterError
+    from extrabitter.tasks import band_of, load_task
+
+    try:
+        task = load_task(name)
+        return task, list(dict.fromkeys(band_of(task, band) for band in bands))
+    except ValueError as error:
+        raise ParameterError(f"{where}{error}") from None
+
+
 def _make_plan(profile: str, root: Path) -> Plan:
     """Make a plan whose bands and conditions its tasks know, so that no run begins that would end on them."""
     from extrabitter import plan as pipeline
     from extrabitter.params import ParameterError
-    from extrabitter.tasks import band_of, load_task
 
     made = pipeline.make_plan(profile, root.resolve())
     for job in made.jobs.values():
         where = f"profile {profile}: {job.task}.{job.stage}.{job.arm}"
-        task = load_task(job.task)
-        try:
-            band_of(task, getattr(job.parameters, "band", ""))
-        except ValueError as error:
-            raise ParameterError(f"{where}: {error}") from None
+        task, _ = _find_task(job.task, getattr(job.parameters, "band", ""), where=f"{where}: ")
         for name in ("condition", "habit", "shots_show"):
             value = getattr(job.parameters, name, "direct")
             if value not in task.conditions:
@@ -255,6 +263,7 @@ def probe(
     identity = {"run_dir": "unused", "arm": "probed", "task": task, "checkpoint": model, "seed": seed}
     asked = {**values, **identity, "band": band, "prompt": prompt, "threads": threads}
     parameters = validate(WillItChokeParameters, asked, "probe")
+    _find_task(task, band, where="probe: ")
     judging = {"judge_url": judge_url, "judge_model": judge_model}
     judging |= {"judge_key_env": judge_key_env, "judge_cache": judge_cache}
     settings = _judge_settings(judging)
@@ -336,11 +345,12 @@ def export_data(
     seed: Annotated[int, typer.Option(help="Root of the traces' random numbers.")] = 0,
 ) -> None:
     """Write the problems of each split, and traces of each condition, for `datasets.load_dataset`."""
-    from extrabitter.models.export import write_folder
-    from extrabitter.tasks import band_of, export, load_task
+    target = folder.resolve()
+    game, chosen = _find_task(task, *(bands or [""]))
 
-    game, target = load_task(task), folder.resolve()
-    chosen = list(dict.fromkeys(band_of(game, band) for band in bands or [""]))
+    from extrabitter.models.export import write_folder
+    from extrabitter.tasks import export
+
     write_folder(target, lambda partial: export.write_data(partial, target.name, game, chosen, num_traces, seed))
     print(f"exported to {target}")
 

@@ -29,7 +29,7 @@ from extrabitter.runs import Status
 # Errors of ours are one line already; the name of any other is needed to understand its message.
 _SELF_EXPLAINING = {"ParameterError", "TableError", "ArtifactError", "CheckpointError", "CompetenceError"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-# What a notebook may find on the way and must not: settings of the person whose machine this is.
+# Settings of the person whose machine this is, which could change a result: a notebook finds none of them.
 _FORGOTTEN = ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "PYTHONSTARTUP", "MATPLOTLIBRC", "MPLBACKEND")
 
 
@@ -42,11 +42,9 @@ class OwnKernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """The only kernel there is: without the reader's own IPython settings, which could change a result."""
-        settings = Path("_build/ipython").absolute()
-        settings.mkdir(parents=True, exist_ok=True)
+        """The only kernel there is."""
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        command += [f"--ipython-dir={settings}", "--HistoryManager.enabled=False"]
+        command += ["--HistoryManager.enabled=False"]
         return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
@@ -206,7 +204,9 @@ def _papermill(
     threads = str(parameters.get("threads", 1))
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
-    os.environ |= {"MPLCONFIGDIR": str(root / "_build" / "matplotlib")}
+    for name, folder in (("MPLCONFIGDIR", "matplotlib"), ("IPYTHONDIR", "ipython")):
+        os.environ[name] = str(root / "_build" / folder)
+        (root / "_build" / folder).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     for name in _FORGOTTEN:

@@ -193,9 +193,8 @@ class Book:
         made_from = {"notebook": file_sha256(notebook), "code": _code_once(notebook, *registered_tasks())}
         made_from |= {"files": _sha256(json.dumps(given)), "packages": _sha256(json.dumps(package_versions()))}
         if self.reads_runs(chapter):
-            ended = [status_path(self.root / job.run_dir) for job in self.plan.jobs.values()]
-            statuses = [file_sha256(path) if path.is_file() else "" for path in ended]
-            made_from["runs"] = _sha256(json.dumps(statuses))
+            ended = [read_status(self.root / job.run_dir) for job in self.plan.jobs.values()]
+            made_from["runs"] = _sha256(json.dumps([one and [one.reason, *one.files.values()] for one in ended]))
             made_from["results"] = _sha256(json.dumps(_results_sha256(self.root / self.results_dir)))
         return made_from
 

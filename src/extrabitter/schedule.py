@@ -101,12 +101,13 @@ _HELD: list[contextlib.AbstractContextManager[int]] = []
 
 
 def clock(seconds: float) -> str:
-    """Show a duration as minutes and seconds.
+    """Show a duration as minutes and seconds, behind hours if it has any.
 
-    >>> clock(75.4)
-    '1:15'
+    >>> clock(75.4), clock(7275)
+    ('1:15', '2:01:15')
     """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return (f"{hours}:{minutes:02d}" if hours else str(minutes)) + f":{int(seconds) % 60:02d}"
 
 
 def failures(plan: Plan) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ COMMON: dict[str, Any] = {"run_dir": "runs/a", "arm": "guesser", "seed": 0}
 @pytest.mark.parametrize("stage", list(params.STAGES))
 def test_each_stage_accepts_its_required_parameters_alone_and_describes_each(stage: str) -> None:
     parameters = stage_parameters(stage, COMMON | REQUIRED[stage])
-    assert (parameters.arm, parameters.task, parameters.threads, parameters.overwrite) == ("guesser", "countdown", 1, False)
+    assert (parameters.arm, parameters.task, parameters.threads) == ("guesser", "countdown", 1)
     for name, field in type(parameters).model_fields.items():
         assert field.description, f"{stage}.{name}"
         assert isinstance(getattr(parameters, name), str | int | float | bool), "papermill passes literals"
