@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from extrabitter.tasks import Opening, SupportsRandom, Trace, Verdict, Wording
+from extrabitter.tasks import Opening, SupportsRandom, Trace, Verdict, Wording, band_of
 from extrabitter.tasks.knights import parser, problems, traces
 from extrabitter.tasks.knights.drills import draw_drill
 from extrabitter.tasks.knights.english import REASONS, English
@@ -38,7 +38,7 @@ class Knights:
         self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Problem]:
         """Draw problems: structures by chance, names from twelve letters."""
-        return problems.draw_problems(split, count, seed, band or next(iter(problems.BANDS)), distinct)
+        return problems.draw_problems(split, count, seed, band_of(self, band), distinct)
 
     def read_problem(self, identifier: str) -> Problem:
         """Return the problem of that name."""

@@ -14,12 +14,13 @@ from typing import Literal
 
 from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Prompt, Trace, Verdict, free_text
+from extrabitter.tasks.knights.parser import judge_roles
 from extrabitter.tasks.knights.problems import Problem, Statement
 from extrabitter.tasks.knights.traces import Attempted, Script, aimed
 
 QUESTION, SOLUTION = "Problem:", "Solution:"
-PEOPLE = dict(zip("ABCDEFGHIJKL", ["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hal", "Ivy", "Jon", "Kim", "Leo"], strict=True))
-COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hal", "Ivy", "Jon", "Kim", "Leo")
+PEOPLE = {name[0]: name for name in _FIRST_NAMES}
 REASONS = {**free_text.REASONS, "not_roles": "what is handed in is not a list of people and their roles"}
 _LETTER = {name.lower(): letter for letter, name in PEOPLE.items()}
 _TOKEN = re.compile(r"[a-z]+|[^a-z\s]", re.IGNORECASE)
@@ -101,25 +102,11 @@ def read_roles(text: str) -> list[tuple[str, str]] | None:
     return roles if roles and not waiting else None
 
 
-def judge_roles(roles: Sequence[tuple[str, str]], problem: Problem) -> Verdict:
-    """Judge roles handed in, with the reasons of the grammar's verifier."""
-    said, people = dict(roles), set(problem.people)
-    value = " ".join(f"{name} {said[name]}" for name in problem.people if name in said)
-    if not people >= said.keys():
-        return Verdict(False, "person_unknown", value)
-    if len(said) < len(roles):
-        return Verdict(False, "person_twice", value)
-    if len(said) < len(people):
-        return Verdict(False, "person_missing", value)
-    correct = said in problem.solutions
-    return Verdict(correct, "correct" if correct else "wrong_role", value)
-
-
 def question(problem: Problem) -> str:
     """Return the puzzle in words."""
     told = " ".join(f"{PEOPLE[s.speaker]} says: {claim(s)}." for s in problem.statements)
     return (
-        f"Each of {COUNTS[len(problem.people)]} people is either a knight, who always tells the truth, or a knave, who "
+        f"Each of {len(problem.people)} people is either a knight, who always tells the truth, or a knave, who "
         f"always lies. {told} Who is what? Work it out first, then give everybody's role between <answer> and "
         f'</answer>, like this: "Ada knight, Ben knave".'
     )

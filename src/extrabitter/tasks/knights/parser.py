@@ -37,35 +37,28 @@ REASONS = {
     "unexpected_word": "a word the grammar does not allow at its place",
     "trailing_words": "words after 'answer'",
 }
-_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
-_NAMES = frozenset(NAMES)
 Pair = tuple[str, str]
 Outcome = Literal["hit", "miss", "illegal"]
+_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
+_NAMES = frozenset(NAMES)
 
 
 class _Broken(Exception):
     """The text leaves the grammar at a word; caught inside `Reading`."""
 
 
-@lru_cache(maxsize=4096)
-def _answers(problem: Problem) -> tuple[dict[str, int], tuple[frozenset[frozenset[Pair]], ...]]:
-    """Return the island of each person, and the solutions of each island."""
-    place = {statement.speaker: index for index, island in enumerate(problem.islands) for statement in island}
-    solutions = tuple(
-        frozenset(
-            frozenset((name, role) for name, role in roles.items() if place[name] == index)
-            for roles in problem.solutions
-        )
-        for index in range(len(problem.islands))
-    )
-    return place, solutions
-
-
 class _Line(NamedTuple):
-    """What a list of known roles rests on: the assumptions made, the latest last, and the statements used."""
+    """What a list of known roles rests on: the assumptions made, the latest last, and the statements used up."""
 
     assumed: tuple[Pair, ...] = ()
-    used: frozenset[str] = frozenset()
+    used: frozenset[Statement] = frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _facts(problem: Problem) -> tuple[dict[str, int], dict[str, Statement]]:
+    """Return the island of each person, and statements by their words."""
+    place = {statement.speaker: index for index, island in enumerate(problem.islands) for statement in island}
+    return place, {str(statement): statement for statement in problem.statements}
 
 
 class Reading:
@@ -78,26 +71,25 @@ class Reading:
             words.pop()
         self.words = [*words, ""]
         self.problem = problem
-        self.place, self.solutions = _answers(problem)
-        self.statements = {str(statement): statement for statement in problem.statements}
+        self.place, self.statements = _facts(problem)
         self.position = self.num_filler = 0
-        self.reason, self.flaw, self.answered = "ok", "", False
+        self.reason, self.answered = "ok", False
         self.attempts: list[Attempt] = []
         self.uses: list[Use] = []
-        self.handed: dict[int, dict[str, str]] = {}  # of each island, the roles known last; -1: of none
+        self.aims: list[tuple[Use, set[str]]] = []
+        self.handed: dict[int, list[Pair]] = {}  # of each island, the roles known last; -1: of no island, or of all
         self.known: dict[str, str] = {}
         self.line = _Line()
-        self.reached = {frozenset[Pair](): _Line()}  # what legal steps led to
-        self.made: set[tuple[_Line, frozenset[Pair]]] = set()
-        self.aims: list[tuple[Use, Pair]] = []
+        self.reached = {frozenset[Pair](): _Line()}  # lists that legal steps led to
+        self.made: set[tuple[_Line, frozenset[Pair]]] = set()  # attempts
         try:
             self._read()
         except _Broken:
             word = self.word
             self.reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
-        lists = [{name for name, _ in known} for _, known in self.made]
-        for use, pair in self.aims:
-            self.uses.append(use._replace(functional=use.functional and any({*pair} <= names for names in lists)))
+        for use, pair in self.aims:  # an aim is used where both roles came to be known
+            used = any(pair <= {name for name, _ in known} for _, known in self.made)
+            self.uses.append(use._replace(functional=use.functional and used))
         self.uses.sort(key=lambda use: use.start)
 
     @property
@@ -105,9 +97,9 @@ class Reading:
         """Return the word under the cursor, empty at the end."""
         return self.words[self.position]
 
-    def _take(self, *allowed: str) -> str:
+    def _take(self, *expected: str) -> str:
         word = self.words[self.position]
-        if word not in allowed:
+        if word not in expected:
             raise _Broken
         self.position += 1
         return word
@@ -121,19 +113,29 @@ class Reading:
             roles.append(self._pair())
         return roles
 
-    def _said(self, role: bool) -> Statement | None:
-        """Read a statement, with a role in front of "says" if there must be one; None if nobody made it."""
-        speaker = self._take(*NAMES)
-        if role or self.word in ROLES:
-            self._take(*ROLES)
-        start = self.position
-        self._take("says")
-        self._claim()
-        return self.statements.get(" ".join([speaker, *self.words[start : self.position]]))
-
     def _claim(self) -> None:
         self._take(*NAMES)
         self._take(*(ROLES if self._take("is", *SIGNS) == "is" else NAMES))
+
+    def _inference(self) -> tuple[Statement | None, list[str]]:
+        """Read a statement and what is made of it, up to a last "so"; None where nobody says it."""
+        start = self.position
+        speaker = self._take(*NAMES)
+        if self.word in ROLES:
+            self.position += 1
+        said = self.position
+        self._take("says")
+        self._claim()
+        statement = self.statements.get(" ".join([speaker, *self.words[said : self.position]]))
+        while self.word == "so" or self.word in _NAMES:
+            if self.word != "so":
+                self._pair()
+                continue
+            self.position += 1
+            if self.word in _NAMES:
+                break
+            self._take("same", "differs", *ROLES)
+        return statement, self.words[start : self.position]
 
     def _read(self) -> None:
         while self.word == ".":
@@ -149,38 +151,34 @@ class Reading:
             if self.word == "check":
                 self._check()
             refuting = self._back() if self.word == "back" else None
-        self._take(ANSWER_WORD)
+        self.position += 1
         self.answered = True
         if self.word:
             self.reason = "trailing_words"
 
     def _guess(self) -> None:
         """Read roles given at once, without an assumption."""
-        roles = self._roles()
-        self.known = dict(roles)
-        self.handed = {-1: self.known}
-        if not self.place.keys() >= {name for name, _ in roles}:
-            self.flaw = "person_unknown"
-        elif len(self.known) < len(roles):
-            self.flaw = "person_twice"
-        outcome: Outcome = "illegal" if self.flaw else "hit" if self.known in self.problem.solutions else "miss"
+        self.handed = {-1: self._roles()}
+        reason = self.judge().reason
+        outcome: Outcome = "hit" if reason == "correct" else "miss" if reason == "wrong_role" else "illegal"
         self.attempts.append(Attempt(self.num_filler, self.position, outcome))
+        self.known = dict(self.handed[-1])
         if self.word == "check":
             self._check()
 
     def _prologue(self) -> None:
-        """Read an aim, which is true by a statement and used if both are known later, or a true need."""
-        start, true = self.position, False
+        """Read an aim or a need; each is true by a statement."""
+        start = self.position
         if self._take("aim", "need") == "aim":
-            pair = (self._take(*NAMES), self._take("same", "differs"), self._take(*NAMES))[::2]
+            first, _, second = self._take(*NAMES), self._take("same", "differs"), self._take(*NAMES)
             said = self.words[start : self.position]
             true = any(s.relation == "is" and aim_words(s) == said for s in self.problem.statements)
-            self.aims.append((Use("subgoal_setting", start, self.position, true), pair))
+            self.aims.append((Use("subgoal_setting", start, self.position, true), {first, second}))
         else:
-            name, role = self._pair()
+            _, role = self._pair()
             self._claim()
             said = self.words[start : self.position]
-            true = any(s.speaker == name and need_words(s, role) == said for s in self.problem.statements)
+            true = any(need_words(s, role) == said for s in self.problem.statements)
             self.uses.append(Use("backward_chaining", start, self.position, true))
         self._take(";")
 
@@ -189,93 +187,64 @@ class Reading:
         start = self.position
         self._take("assume")
         num_steps = num_right_steps = 0
-        roles: list[Pair] = []
         legal = finished = False
+        self.known = {}
         try:
             roles = self._roles()
-            given = frozenset(roles[1:])
+            (name, _), given = roles[0], frozenset(roles[1:])
             before = self.reached.get(given, _Line())
             self.line = _Line((*before.assumed, roles[0]), before.used)
-            legal = given in self.reached and roles[0][0] in self.place and roles[0][0] not in dict(roles[1:])
+            legal = given in self.reached and name in self.place and name not in dict(given)
             self._know(roles, legal)
-            self._take(";")
             while self.word in _NAMES:
                 num_steps += 1
-                right = self._step()
+                right, roles = self._step()
                 num_right_steps += right
                 legal = legal and right
-                self._know(self.latest, legal)
+                self._know(roles, legal)
             finished = bool(self.word) or self._is_whole()
         finally:  # also where the text ends or breaks in the middle
-            known = frozenset(self.known.items()) if roles else frozenset()
-            new = (self.line, known) not in self.made
-            outcome: Outcome = ("hit" if self._is_right() else "miss") if legal else "illegal"
+            made = (self.line, frozenset(self.known.items()))
+            repeated = made in self.made
+            outcome: Outcome = "illegal" if not legal else "hit" if self._is_right() else "miss"
+            end = self.position
             self.attempts.append(
-                Attempt(
-                    start,
-                    self.position,
-                    outcome,
-                    finished,
-                    repeated=not new,
-                    num_steps=num_steps,
-                    num_right_steps=num_right_steps,
-                )
+                Attempt(start, end, outcome, finished, repeated, "", False, num_steps, num_right_steps)
             )
             if finished:
-                self.made.add((self.line, known))
+                self.made.add(made)
             if refuting is not None:
                 use, named = refuting
-                self.uses.append(use._replace(functional=named and legal and finished and new))
+                self.uses.append(use._replace(functional=named and legal and finished and not repeated))
 
     def _know(self, roles: list[Pair], legal: bool) -> None:
-        """Take a list, the latest first, for what is known now and is handed in unless more follows."""
+        """Take a list, the latest first, for what is known now; it is handed in unless more follows."""
         self.known = dict(roles[::-1])
-        self.handed[self.place.get(roles[0][0], -1)] = self.known
+        self.handed[self.place.get(self.line.assumed[-1][0], -1)] = roles
         if legal:
             self.reached[frozenset(roles)] = self.line
-
-    def _step(self) -> bool:
-        """Read a step; return whether it is what a statement and the roles known by then amount to."""
-        start = self.position
-        statement = self._said(role=False)
-        while True:
-            if self.word != "so":
-                self._pair()
-                continue
-            self.position += 1
-            if self.word not in ("same", "differs"):
-                break
-            self.position += 1
-        words = self.words[start : self.position]
-        self.latest = self._roles()
         self._take(";")
+
+    def _step(self) -> tuple[bool, list[Pair]]:
+        """Read a step; return its list, and whether it is what a statement and the roles known by then amount to."""
+        statement, words = self._inference()
+        roles = self._roles()
+        (name, role), rest = roles[0], dict(roles[1:])
         if statement is None:
-            return False
-        if {statement.speaker, *statement.people} <= dict(self.latest).keys():
-            self.line = self.line._replace(used=self.line.used | {str(statement)})
-        (name, role), rest = self.latest[0], self.latest[1:]
-        if name in self.known or len(rest) != len(self.known) or dict(rest) != self.known:
-            return False
-        return settles(statement, self.known).get(name) == role and step_words(statement, self.known, name) == words
+            return False, roles
+        if {*statement.people} <= {name, *rest}:  # else it may turn out not to fit
+            self.line = self.line._replace(used=self.line.used | {statement})
+        right = settles(statement, self.known).get(name) == role and rest == self.known
+        return right and len(rest) < len(roles) and step_words(statement, rest, name) == words, roles
 
     def _check(self) -> None:
         """Read a check; it works if its tests are what the statements say and its verdict is the case."""
         start, right = self.position, True
-        while self.word == ("check" if self.position == start else ";"):
+        while self.word == (";" if self.position > start else "check"):
             self.position += 1
-            first = self.position
-            statement = self._said(role=True)
-            while self.word not in ("yes", "no", ";"):
-                if self.word == "so":
-                    self.position += 1
-                    self._take("same", "differs", *ROLES)
-                else:
-                    self._pair()
-            try:
-                said = self.words[first : self.position]
-                right = right and statement is not None and test_words(statement, self.known) == said
-            except KeyError:
-                right = False
+            statement, words = self._inference()
+            can = statement is not None and {*statement.people} <= self.known.keys()
+            right = right and can and statement is not None and test_words(statement, self.known) == words
         says: Literal["yes", "no"] = "yes" if self._take("yes", "no") == "yes" else "no"
         attempt = self.attempts[-1]
         true = (says == "yes") == (attempt.outcome == "hit" and self._is_whole())
@@ -296,33 +265,36 @@ class Reading:
         return use._replace(end=self.position), refuted in self.line.assumed
 
     def _is_whole(self) -> bool:
-        """Return whether everybody's role on the island is known."""
-        if not self.line.assumed:  # a guess
-            return True
-        index = self.place.get(self.line.assumed[0][0], -1)
-        return index >= 0 and len(self.known) == len(self.problem.islands[index])
+        """Return whether everybody's role is known on the island of the attempt; of a guess, always."""
+        index = self.place.get(self.line.assumed[0][0], -1) if self.line.assumed else -1
+        return index < 0 or len(self.known) == len(self.problem.islands[index])
 
     def _is_right(self) -> bool:
         """Return whether all that is known is right, and nothing more follows."""
-        index = self.place[self.line.assumed[0][0]]
-        known = frozenset(self.known.items())
-        if known in self.solutions[index]:
-            return True
-        island = self.problem.islands[index]
-        return any(known < roles for roles in self.solutions[index]) and len(closure(island, self.known)) == len(known)
+        island = self.problem.islands[self.place[self.line.assumed[0][0]]]
+        right = any(self.known.items() <= roles.items() for roles in self.problem.solutions)
+        return right and (self._is_whole() or len(closure(island, self.known)) == len(self.known))
 
     def judge(self) -> Verdict:
         """Judge what is handed in; an ill-formed completion hands in nothing."""
         if self.reason != "ok":
             return Verdict(False, self.reason)
-        roles = {name: role for known in self.handed.values() for name, role in known.items()}
-        said = " ".join(f"{name} {roles[name]}" for name in self.problem.people if name in roles)
-        if self.flaw or not self.place.keys() >= roles.keys():
-            return Verdict(False, self.flaw or "person_unknown", said)
-        if len(roles) < len(self.problem.people):
-            return Verdict(False, "person_missing", said)
-        correct = roles in self.problem.solutions
-        return Verdict(correct, "correct" if correct else "wrong_role", said)
+        return judge_roles([pair for roles in self.handed.values() for pair in roles], self.problem)
+
+
+def judge_roles(handed: list[Pair], problem: Problem) -> Verdict:
+    """Judge roles handed in, (name, role) each."""
+    roles = dict(handed)
+    said = " ".join(f"{name} {roles[name]}" for name in problem.people if name in roles)
+    correct = roles in problem.solutions
+    reason = "correct" if correct else "wrong_role"
+    if len(roles) < len(handed):
+        correct, reason = False, "person_twice"
+    elif not {*problem.people} >= roles.keys():
+        reason = "person_unknown"
+    elif len(roles) < len(problem.people):
+        reason = "person_missing"
+    return Verdict(correct, reason, said)
 
 
 def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
@@ -344,7 +316,7 @@ def true_verdict(problem: Problem, prefix: str) -> str:
     reading = Reading(prefix, problem)
     tests: list[str] = []
     for statement in problem.statements:
-        if str(statement) in reading.line.used or not {statement.speaker, *statement.people} <= reading.known.keys():
+        if statement in reading.line.used or not {*statement.people} <= reading.known.keys():
             continue
         tests.append(" ".join(test_words(statement, reading.known)))
         if not statement.fits(reading.known):

@@ -15,7 +15,9 @@ Source: Logic-RL, arXiv 2502.14768 (the game); ours: linear statements, islands,
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,16 +32,18 @@ NAMES = "ABCDEFGHIJKL"
 ROLES = ("knight", "knave")
 SIGNS = {"same": "=", "differs": "!", "and": "&", "or": "|", "if": ">"}  # in a problem's name; roles are + and -
 LINEAR = ("is", "same", "differs")
-SYMMETRIC = ("same", "differs", "and", "or")
+MAX_DISTINCT = 5_000  # problems; names included, the smallest split of the smallest band has more
 MAX_ISLAND = 8  # people; solutions are found by going through all 2 ** 8
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of structures
-# Of three people two always follow from two statements. Of four, one at most would leave 60 structures of 302, few
-# enough to be learnt by heart; so the structures in which three follow are left out.
+# How many roles may follow from two statements alone. Of three people two always do; of four, a limit of one would
+# leave 60 structures of 302, few enough to be learnt by heart.
 MAX_PAIRED = {3: 2, 4: 2, 5: 1}
+_CLAIMS = {"same": operator.eq, "differs": operator.ne, "and": operator.and_, "or": operator.or_, "if": operator.ge}
+_STATEMENT = re.compile(r"([A-L]):([A-L])(?:([+-])|([=!&|>])([A-L]))")
 
 
 class Statement(NamedTuple):
-    """What one person says: "A says B same C" is ("A", "B", "same", "C"), "A says B is knave" has a role at its end."""
+    """What one person says: "A says B same C" is ("A", "B", "same", "C"), "A says B is knave" ends in a role."""
 
     speaker: str
     subject: str
@@ -48,36 +52,38 @@ class Statement(NamedTuple):
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Return those it is about, without the speaker."""
-        return (self.subject,) if self.relation == "is" else (self.subject, self.other)
-
-    def claims(self, roles: Mapping[str, str]) -> bool:
-        """Return whether what is said is the case; `roles` holds everybody it is about."""
-        subject = roles[self.subject] == "knight"
-        if self.relation == "is":
-            return roles[self.subject] == self.other
-        other = roles[self.other] == "knight"
-        if self.relation == "same":
-            return subject == other
-        if self.relation == "differs":
-            return subject != other
-        if self.relation == "and":
-            return subject and other
-        return subject or other if self.relation == "or" else subject or not other
+        """Return the speaker and those it is about."""
+        return self[:2] if self.relation == "is" else (self.speaker, self.subject, self.other)
 
     def fits(self, roles: Mapping[str, str]) -> bool:
-        """Return whether the speaker, being what `roles` says, could say this."""
-        return self.claims(roles) == (roles[self.speaker] == "knight")
+        """Return whether the speaker, being what `roles` says, could say this; `roles` holds all its people."""
+        if self.relation == "is":
+            claimed = roles[self.subject] == self.other
+        else:
+            claimed = _CLAIMS[self.relation](roles[self.subject] == "knight", roles[self.other] == "knight")
+        return claimed == (roles[self.speaker] == "knight")
+
+    def renamed(self, new: Mapping[str, str]) -> Statement:
+        """Return the statement with other names."""
+        return Statement(new[self.speaker], new[self.subject], self.relation, new.get(self.other, self.other))
+
+    def turned(self, descending: bool = False) -> Statement:
+        """Return it with the two it is about in the order of the alphabet, or against it, if both say the same."""
+        turns = self.relation not in ("is", "if") and (self.subject < self.other) == descending
+        return Statement(self.speaker, self.other, self.relation, self.subject) if turns else self
 
     def __str__(self) -> str:
         return f"{self.speaker} says {self.subject} {self.relation} {self.other}"
+
+
+Island = tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
 class Problem:
     """A puzzle: its statements, in the order in which they are told."""
 
-    statements: tuple[Statement, ...]
+    statements: Island
 
     @cached_property
     def identifier(self) -> str:
@@ -94,11 +100,11 @@ class Problem:
         return tuple(statement.speaker for statement in self.statements)
 
     @cached_property
-    def islands(self) -> tuple[tuple[Statement, ...], ...]:
+    def islands(self) -> tuple[Island, ...]:
         """Return the statements of each group of people that speak of each other only, by its first speaker."""
         group = {name: name for name in self.people}
         for statement in self.statements:
-            for name in statement.people:
+            for name in statement.people[1:]:
                 old, new = group[name], group[statement.speaker]
                 group = {key: new if value == old else value for key, value in group.items()}
         roots = dict.fromkeys(group[name] for name in self.people)
@@ -111,10 +117,10 @@ class Problem:
 
     @cached_property
     def solutions(self) -> tuple[dict[str, str], ...]:
-        """Return every consistent assignment of roles to people."""
+        """Return every consistent assignment of roles to people, found island by island."""
         found: list[dict[str, str]] = [{}]
         for island in self.islands:
-            own = _solutions(island)
+            own = [r for r in assignments([s.speaker for s in island]) if all(s.fits(r) for s in island)]
             found = [{**roles, **more} for roles in found for more in own]
         return tuple(found)
 
@@ -128,84 +134,57 @@ def read_problem(identifier: str) -> Problem:
     relations = {sign: relation for relation, sign in SIGNS.items()}
     statements = []
     for part in identifier.split(","):
-        speaker, colon, said = part[:1], part[1:2], part[2:]
-        subject, sign, other = said[:1], said[1:2], said[2:]
-        named = [speaker, subject] if sign in ("+", "-") and not other else [speaker, subject, other]
-        if colon != ":" or not all(len(name) == 1 and name in NAMES for name in named) or len({*named}) < len(named):
+        match = _STATEMENT.fullmatch(part)
+        if not match:
             raise ValueError(f"problem {identifier!r}: {part!r} is no statement")
-        if len(named) == 2:
-            statements.append(Statement(speaker, subject, "is", ROLES["+-".index(sign)]))
-        elif sign in relations:
-            statements.append(Statement(speaker, subject, relations[sign], other))
-        else:
-            raise ValueError(f"problem {identifier!r}: {part!r} is no statement")
+        speaker, subject, role, sign, other = match.groups()
+        relation, other = ("is", ROLES["+-".index(role)]) if role else (relations[sign], other)
+        statements.append(Statement(speaker, subject, relation, other))
     problem = Problem(tuple(statements))
-    if len({*problem.people}) < len(statements) or not {*problem.people}.issuperset(
-        name for statement in statements for name in statement.people
-    ):
-        raise ValueError(f"problem {identifier!r}: everybody must speak once")
+    named = {name for statement in statements for name in statement.people}
+    if sorted(problem.people) != sorted(named) or any(len({*s.people}) < len(s.people) for s in statements):
+        raise ValueError(f"problem {identifier!r}: everybody must speak once, and of others")
     if max(map(len, problem.islands)) > MAX_ISLAND:
         raise ValueError(f"problem {identifier!r}: more than {MAX_ISLAND} people on an island")
     return problem
 
 
 def assignments(names: Sequence[str]) -> list[dict[str, str]]:
-    """Return every way to give the names roles."""
+    """Return every way to give people roles."""
     return [dict(zip(names, roles, strict=True)) for roles in product(ROLES, repeat=len(names))]
 
 
-def _solutions(island: Sequence[Statement]) -> list[dict[str, str]]:
-    every = assignments([statement.speaker for statement in island])
-    return [roles for roles in every if all(statement.fits(roles) for statement in island)]
-
-
 @lru_cache(maxsize=4096)
-def _allowed(statement: Statement, names: str) -> int:
-    """Return, a bit each, which assignments a statement allows: spares drawing most of its time."""
+def allowed(statement: Statement, names: str) -> int:
+    """Return which of the names' assignments a statement allows, a bit each."""
     return sum(1 << bit for bit, roles in enumerate(assignments(names)) if statement.fits(roles))
 
 
 @lru_cache(maxsize=32768)
-def canonical_form(island: tuple[Statement, ...]) -> str:
+def canonical_form(island: Island) -> str:
     """Return the first, in the alphabet, of all ways to write an island's statements with names A, B, C …"""
     names = [statement.speaker for statement in island]
     forms = []
     for chosen in permutations(NAMES[: len(names)]):
         new = dict(zip(names, chosen, strict=True))
-        forms.append(sorted(_sorted(_renamed(statement, new)) for statement in island))
+        forms.append(sorted(statement.renamed(new).turned() for statement in island))
     return Problem(tuple(min(forms))).identifier
-
-
-def _renamed(statement: Statement, new: Mapping[str, str]) -> Statement:
-    speaker, subject, relation, other = statement
-    return Statement(new[speaker], new[subject], relation, new.get(other, other))
-
-
-def _sorted(statement: Statement, reverse: bool = False) -> Statement:
-    """Return a statement with its two people in the order of the alphabet, where both orders say the same."""
-    speaker, subject, relation, other = statement
-    swaps = relation in SYMMETRIC and (subject < other) == reverse
-    return Statement(speaker, other, relation, subject) if swaps else statement
 
 
 @lru_cache(maxsize=65536)
 def split_of(structure: str) -> str:
     """Return the split that an island's structure belongs to, by a stable hash; a puzzle's islands share it."""
     position = int.from_bytes(hashlib.sha256(structure.encode()).digest()[:8], "big") / 2**64
-    for split, share in SPLITS.items():
-        if position < share:
-            return split
-        position -= share
-    return "test"
+    return "train" if position < SPLITS["train"] else "validation" if position < 1 - SPLITS["test"] else "test"
 
 
 def settles(statement: Statement, known: Mapping[str, str]) -> dict[str, str]:
     """Return the roles, not known yet, in which all ways agree to complete `known` that a statement allows."""
-    unknown = [name for name in (statement.speaker, *statement.people) if name not in known]
+    unknown = [name for name in statement.people if name not in known]
     if len(unknown) > (1 if statement.relation in LINEAR else 2):
         return {}
-    allowed = [more for more in assignments(unknown) if statement.fits({**known, **more})]
-    return {name: allowed[0][name] for name in unknown if len({more[name] for more in allowed}) == 1}
+    fitting = [more for more in assignments(unknown) if statement.fits({**known, **more})]
+    return {name: fitting[0][name] for name in unknown if len({more[name] for more in fitting}) == 1}
 
 
 def next_step(island: Sequence[Statement], known: Mapping[str, str]) -> tuple[Statement, str, str] | None:
@@ -213,64 +192,39 @@ def next_step(island: Sequence[Statement], known: Mapping[str, str]) -> tuple[St
     return next(((s, name, role) for s in island for name, role in settles(s, known).items()), None)
 
 
-def ordered(island: Sequence[Statement], rng: random.Random) -> tuple[Statement, ...] | None:
+def closure(island: Sequence[Statement], known: Mapping[str, str]) -> dict[str, str]:
+    """Return `known` and all that follows from it, a statement at a time."""
+    roles = dict(known)
+    while (step := next_step(island, roles)) is not None:
+        roles[step[1]] = step[2]
+    return roles
+
+
+def ordered(island: Sequence[Statement], rng: random.Random) -> Island | None:
     """Return the statements in an order in which each adds one person and the last none; None where there is none."""
     for first in rng.sample(list(island), len(island)):
-        known, order, left = {first.speaker, first.subject}, [first], [s for s in island if s != first]
+        known, order, left = {*first.people}, [first], [s for s in island if s != first]
         while first.relation == "is" and left:
-            wanted = 0 if len(left) == 1 else 1
-            useful = [s for s in left if len({s.speaker, *s.people} - known) == wanted]
+            useful = [s for s in left if len({*s.people} - known) == (0 if len(left) == 1 else 1)]
             if not useful:
                 break
-            chosen = useful[int(rng.random() * len(useful))]
-            order.append(chosen)
-            left.remove(chosen)
-            known.update((chosen.speaker, *chosen.people))
-        if first.relation == "is" and not left:
-            return tuple(order)
+            order.append(rng.choice(useful))
+            left.remove(order[-1])
+            known.update(order[-1].people)
+        else:
+            if not left:
+                return tuple(order)
     return None
 
 
-def num_paired(island: Sequence[Statement]) -> int:
+def num_paired(island: Island, names: str) -> int:
     """Return how many roles follow from two of the statements alone."""
-    names = [statement.speaker for statement in island]
-    every = assignments(names)
     settled = set()
-    for pair in combinations(island, 2):
-        allowed = [roles for roles in every if all(statement.fits(roles) for statement in pair)]
-        settled |= {name for name in names if len({roles[name] for roles in allowed}) == 1}
+    for first, second in combinations(island, 2):
+        left = allowed(first, names) & allowed(second, names)
+        kept = [roles for bit, roles in enumerate(assignments(names)) if left >> bit & 1]
+        settled |= {name for name in names if len({roles[name] for roles in kept}) == 1}
     return len(settled)
-
-
-@lru_cache(maxsize=8)
-def num_structures(num_people: int) -> int:
-    """Return how many structures with an order there are of 3, 4 or 5 people: 14, 302 and 8,390.
-
-    Structures that the headline leaves out (see `MAX_PAIRED`) are counted; a band's own number is smaller.
-    """
-    names = NAMES[:num_people]
-    said = [statements_of(speaker, names) for speaker in names]
-    number = [{statement: index for index, statement in enumerate(own)} for own in said]
-    base = len(said[0])
-    chosen = np.indices((base,) * num_people).reshape(num_people, -1).astype(np.uint8)  # (n, base ** n)
-    allowed = np.full(chosen.shape[1], -1, dtype=np.int64)  # a bit an assignment
-    for place, own in enumerate(said):
-        allowed &= np.array([_allowed(s, names) for s in own], dtype=np.int64)[chosen[place]]
-    chosen = chosen[:, (allowed != 0) & (allowed & (allowed - 1) == 0)]
-    least = np.full(chosen.shape[1], np.iinfo(np.int64).max)
-    for order in permutations(names):
-        new = dict(zip(names, order, strict=True))
-        code = np.zeros(chosen.shape[1], dtype=np.int64)
-        for place, own in enumerate(said):
-            to = names.index(new[names[place]])
-            table = [number[to][_sorted(_renamed(statement, new))] * base**to for statement in own]
-            code += np.array(table, dtype=np.int64)[chosen[place]]
-        least = np.minimum(least, code)
-    rng = random.Random(0)  # decides which order is found, not whether there is one
-    return sum(
-        ordered([said[place][code // base**place % base] for place in range(num_people)], rng) is not None
-        for code in set(least.tolist())
-    )
 
 
 def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -> list[Statement]:
@@ -279,6 +233,31 @@ def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -
     said = [Statement(speaker, name, "is", role) for name in others for role in ROLES]
     pairs = [(relation, pair) for relation in relations if relation != "is" for pair in combinations(others, 2)]
     return said + [Statement(speaker, first, relation, second) for relation, (first, second) in pairs]
+
+
+def num_structures(num_people: int) -> int:
+    """Return how many structures with an order there are of 3, 4 or 5 people: 14, 302 and 8,390.
+
+    Structures that the headline leaves out (see `MAX_PAIRED`) are counted. Takes seconds for five people: a structure
+    is counted where it is the least of all that renaming makes of it.
+    """
+    names = NAMES[:num_people]
+    said = [statements_of(speaker, names) for speaker in names]
+    base = len(said[0])
+    drawn = np.indices((base,) * num_people).reshape(num_people, -1)  # (n, base ** n): what each one says
+    left = np.full(drawn.shape[1], -1)
+    for own, index in zip(said, drawn, strict=True):
+        left &= np.array([allowed(statement, names) for statement in own])[index]
+    drawn = drawn[:, (left != 0) & (left & (left - 1) == 0)]  # exactly one assignment
+    least = np.full(drawn.shape[1], np.iinfo(np.int64).max)
+    for order in permutations(range(num_people)):
+        new = dict(zip(names, [names[place] for place in order], strict=True))
+        code = np.zeros_like(least)
+        for own, to, index in zip(said, order, drawn, strict=True):
+            code += np.array([said[to].index(s.renamed(new).turned()) * base**to for s in own])[index]
+        least = np.minimum(least, code)
+    kept = [[own[code // base**place % base] for place, own in enumerate(said)] for code in np.unique(least)]
+    return sum(ordered(structure, random.Random(0)) is not None for structure in kept)
 
 
 class Band(NamedTuple):
@@ -308,83 +287,63 @@ BANDS = {
 def draw_problem(split: str, band: str, rng: random.Random) -> Problem:
     """Draw a problem: a choice of the band, islands of the split, and names for everybody."""
     _, choices, kind = BANDS[band]
-    sizes = list(choices[int(rng.random() * len(choices))])
+    sizes = list(rng.choice(choices))
     rng.shuffle(sizes)
-    islands = _draw_islands(split, sizes, kind, rng)
-    told: list[Statement] = []
+    islands = draw_islands(split, sizes, kind, rng)
     if kind == "mixed":
         left = [list(island) for island in islands]
-        while any(left):  # each island keeps its order
-            told.append(rng.choice([island for island in left for _ in island]).pop(0))
-    return Problem(tuple(told or (statement for island in islands for statement in island)))
+        turns = rng.sample([own for own in left for _ in own], sum(sizes))
+        return Problem(tuple(own.pop(0) for own in turns))  # each island keeps its order
+    return Problem(tuple(statement for island in islands for statement in island))
 
 
-def another_problem(problem: Problem, rng: random.Random) -> Problem:
-    """Draw a training problem with as many people on each island, in the order of the ordered bands."""
-    sizes = [min(max(len(island), min(MAX_PAIRED)), max(MAX_PAIRED)) for island in problem.islands]
-    return Problem(tuple(statement for island in _draw_islands("train", sizes, "ordered", rng) for statement in island))
+def draw_islands(split: str, sizes: Sequence[int], kind: str, rng: random.Random) -> list[Island]:
+    """Draw islands of the split with so many people, all with names of their own."""
+    names = iter(rng.sample(NAMES, sum(sizes)))
+    islands = []
+    for size in sizes:
+        new = dict(zip(NAMES[:size], names))  # noqa: B905  (takes as many as it needs)
+        drawn = _draw_island(split, NAMES[:size], kind, rng)
+        islands.append(tuple(s.renamed(new).turned(descending=rng.random() < 0.5) for s in drawn))
+    return islands
 
 
-def _draw_islands(split: str, sizes: list[int], kind: str, rng: random.Random) -> list[tuple[Statement, ...]]:
-    names = rng.sample(NAMES, sum(sizes))
-    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    return [_draw_island(split, names[e - n : e], kind, rng) for n, e in zip(sizes, ends, strict=True)]
-
-
-def _draw_island(split: str, names: list[str], kind: str, rng: random.Random) -> tuple[Statement, ...]:
-    """Draw statements uniformly until they are of the kind and split; under fixed names, so that work is kept."""
-    plain = NAMES[: len(names)]
-    relations = ("same", "differs", "and", "or", "if") if kind == "logic" else LINEAR
-    choices = [statements_of(speaker, plain, relations) for speaker in plain]
+def _draw_island(split: str, names: str, kind: str, rng: random.Random) -> Island:
+    """Draw statements uniformly until they are of the kind and the split."""
+    relations = (*LINEAR, "and", "or", "if") if kind == "logic" else LINEAR
+    choices = [statements_of(speaker, names, relations) for speaker in names]
     while True:
         drawn = tuple(said[int(rng.random() * len(said))] for said in choices)
         left = (1 << 2 ** len(drawn)) - 1
         for statement in drawn:
-            left &= _allowed(statement, plain)
+            left &= allowed(statement, names)
         if left == 0 or left & (left - 1):
             continue
-        order: tuple[Statement, ...] | None = drawn
+        order: Island | None = drawn
         if kind == "logic":
-            if all(statement.relation in LINEAR for statement in drawn):
-                continue
+            fits = any(statement.relation not in LINEAR for statement in drawn)
         elif kind == "nested":
-            # The first to speak is one to begin with.
-            if _finishes(drawn, plain) or next_step(drawn, {plain[0]: "knight"}) is None:
-                continue
-        elif (order := ordered(drawn, rng)) is None or num_paired(drawn) > MAX_PAIRED[len(drawn)]:
-            continue
-        if order is None or split_of(canonical_form(drawn)) != split:
-            continue
-        if kind not in ("ordered", "mixed"):
-            order = (order[0], *rng.sample(order[1:], len(order) - 1))
-        new = dict(zip(plain, names, strict=True))
-        renamed = (_renamed(statement, new) for statement in order)
-        return tuple(_sorted(s) if rng.random() < 0.5 else _sorted(s, reverse=True) for s in renamed)
-
-
-def _finishes(island: Sequence[Statement], names: str) -> bool:
-    """Return whether somebody's role settles everybody's, a statement at a time."""
-    return any(len(closure(island, {name: "knight"})) == len(names) for name in names)
-
-
-def closure(island: Sequence[Statement], known: Mapping[str, str]) -> dict[str, str]:
-    """Return `known` and all that follows from it, a statement at a time."""
-    roles = dict(known)
-    while (step := next_step(island, roles)) is not None:
-        roles[step[1]] = step[2]
-    return roles
+            fits = len(closure(drawn, {names[0]: "knight"})) > 1
+            fits = fits and all(len(closure(drawn, {name: "knight"})) < len(names) for name in names)
+        else:
+            order = ordered(drawn, rng)
+            fits = order is not None and num_paired(drawn, names) <= MAX_PAIRED[len(names)]
+        if fits and order is not None and split_of(canonical_form(drawn)) == split:
+            return order if kind in ("ordered", "mixed") else (order[0], *rng.sample(order[1:], len(order) - 1))
 
 
 def draw_problems(split: str, count: int, seed: int, band: str, distinct: bool = False) -> list[Problem]:
     """Draw problems of a split and band, the same ones for the same arguments; with `distinct` none twice."""
     if split not in SPLITS:
         raise ValueError(f"split = {split!r}: unknown; must be one of {', '.join(SPLITS)}")
+    if distinct and count > MAX_DISTINCT:
+        raise ValueError(f"count = {count}: must be <= {MAX_DISTINCT} distinct problems")
     rng = random.Random(derive_seed(seed, "knights", split, band))
-    problems: dict[str, Problem] = {}
     drawn: list[Problem] = []
+    seen: set[Problem] = set()
     while len(drawn) < count:
         problem = draw_problem(split, band, rng)
-        if not (distinct and problem.identifier in problems):
-            problems[problem.identifier] = problem
+        if not (distinct and problem in seen):
+            seen.add(problem)
             drawn.append(problem)
     return drawn

@@ -27,12 +27,13 @@ from typing import Literal, NamedTuple
 
 from extrabitter.tasks import SPECIAL_WORDS, SupportsRandom
 from extrabitter.tasks.knights.problems import (
+    MAX_PAIRED,
     NAMES,
     ROLES,
     SIGNS,
     Problem,
     Statement,
-    another_problem,
+    draw_islands,
     next_step,
 )
 
@@ -116,11 +117,10 @@ def write_trace(problem: Problem, condition: str, rng: SupportsRandom, solution_
     shown = CONDITIONS[condition]
     if shown.derives:
         fails = int(rng.random() * len(problem.islands)) if shown.fails else -1
-        islands = tuple(
-            _Island(statements, problem, shown, rng, fails == index).write()
-            for index, statements in enumerate(problem.islands)
-        )
-        return Script(islands=islands, aims=shown.aims, needs=shown.needs)
+        writers = [
+            _Island(island, problem, shown, rng, fails == index) for index, island in enumerate(problem.islands)
+        ]
+        return Script(islands=tuple(writer.write() for writer in writers), aims=shown.aims, needs=shown.needs)
     roles = problem.solutions[0]
     if shown.noisy and rng.random() >= solution_probability:
         roles = {name: ROLES[int(rng.random() * 2)] for name in problem.people}
@@ -128,9 +128,11 @@ def write_trace(problem: Problem, condition: str, rng: SupportsRandom, solution_
     if not shown.filler:
         return script
     # Of another puzzle, or the number of dots would tell how the search for these very roles went.
-    other = another_problem(problem, random.Random(int(rng.random() * 2**31)))
+    sizes = [min(max(len(island), min(MAX_PAIRED)), max(MAX_PAIRED)) for island in problem.islands]
+    drawn = draw_islands("train", sizes, "ordered", random.Random(int(rng.random() * 2**31)))
+    other = Problem(tuple(statement for island in drawn for statement in island))
     length = len(render(write_trace(other, "search", rng, 1.0), other).split())
-    return Script(script.roles, num_filler=max(0, length - len(render(script, problem).split())))
+    return Script(script.roles, num_filler=max(1, length - len(render(script, problem).split())))
 
 
 @dataclass
@@ -159,7 +161,7 @@ class _Island:
             while (step := next_step(self.statements, known)) is not None:
                 steps.append(step)
                 known[step[1]] = step[2]
-                if {step[0].speaker, *step[0].people} <= known.keys():  # else it may turn out not to fit
+                if {*step[0].people} <= known.keys():  # else it may turn out not to fit
                     spent.add(step[0])
             is_last = role != first
             attempt = Attempted(tuple(given.items()), (name, role), tuple(steps))
@@ -241,12 +243,12 @@ def step_words(statement: Statement, known: Mapping[str, str], name: str) -> lis
     speaker, subject, relation, other = statement
     is_pair = relation in ("same", "differs")
     if name == speaker:
-        inputs = [word for person in statement.people if person in known for word in (person, known[person])]
+        inputs = [word for person in statement.people[1:] if person in known for word in (person, known[person])]
         middle = ["so", "same" if known[subject] == known[other] else "differs"] if is_pair else []
         return [*str(statement).split(), *inputs, *middle, "so"]
     role = known[speaker]
     words = [speaker, role, *str(statement).split()[1:]]
-    given = [person for person in statement.people if person != name and (is_pair or person in known)]
+    given = [person for person in statement.people[1:] if person != name and (is_pair or person in known)]
     inputs = [word for person in given for word in (person, known[person])]
     middle = ["so", relation if role == "knight" else OPPOSITE[relation]] if is_pair else []
     return [*words, *middle, *inputs, "so"]
@@ -260,13 +262,13 @@ def test_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
     speaker, subject, relation, other = statement
     role = known[speaker]
     words = [speaker, role, *str(statement).split()[1:]]
-    inputs = [word for person in statement.people for word in (person, known[person])]
+    inputs = [word for person in statement.people[1:] for word in (person, known[person])]
     if relation == "is":
         return [*words, "so", other if role == "knight" else OPPOSITE[other], *inputs]
     if relation in ("same", "differs"):
         needed = relation if role == "knight" else OPPOSITE[relation]
         return [*words, "so", needed, *inputs, "so", "same" if known[subject] == known[other] else "differs"]
-    return [*words, *inputs, "so", ROLES[not statement.claims(known)]]
+    return [*words, *inputs, "so", role if statement.fits(known) else OPPOSITE[role]]
 
 
 def aimed(statements: Sequence[Statement]) -> Statement | None:
