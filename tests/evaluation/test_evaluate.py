@@ -1,179 +1,254 @@
-"""Evaluation and competence bars: paired problems, honest intervals, interventions that do what they say."""
+"""Evaluation: paired problems, honest intervals, one reader for grammar and English, ends that are ends."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from extrabitter.evaluation import competence
-from extrabitter.evaluation import evaluate as evaluation
-from extrabitter.models import tiny as models
-from extrabitter.params import BaseModelParameters, BehaviourEvaluationParameters
-from extrabitter.tables import validate_table
+from extrabitter.behaviours.measures import MEASURES, measure_trace
+from extrabitter.evaluation import evaluate
+from extrabitter.evaluation.evaluate import Subject
+from extrabitter.models import hub, tiny
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.tasks import countdown
+from extrabitter.models.tiny import CheckpointError
+from extrabitter.params import BehaviourEvaluationParameters
+from extrabitter.statistics import clustered_share
+from extrabitter.tables import validate_table
+from extrabitter.tasks import load_task
 
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    """A random model and its tokenizer: what is measured here must hold for any model."""
-    tokenizer = models.build_tokenizer(countdown.VOCABULARY)
-    model = models.build_model(
-        "llama",
-        vocab_size=len(countdown.VOCABULARY),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        seed=0,
-    )
-    return model, tokenizer
-
-
-def parameters(**changes: object) -> BehaviourEvaluationParameters:
-    values: dict[str, object] = {
-        "run_dir": "unused",
-        "arm": "base_rich",
-        "seed": 0,
-        "checkpoint": "unused",
-        "split": "validation",
-        "num_problems": 6,
-        "num_samples": 3,
-        "max_completion_length": 12,
-        "max_k": 3,
-    }
-    return BehaviourEvaluationParameters(**(values | changes))
-
-
-PROBLEMS = countdown.generate_problems("validation", 12, seed=1, distinct=True)
 SAMPLING = SamplingParameters(max_completion_length=16)
-
-
-def completions_of(texts: list[str], problem: str = "1-2-3:6") -> pd.DataFrame:
-    """Measure given completions of one problem as if they had been sampled."""
-    given = countdown.Problem.from_identifier(problem)
-    rows = [
-        {"problem": problem, "num_completion_tokens": len(text.split()) + 1, "truncated": False}
-        | evaluation.measure_completion(text, given, False)
-        for text in texts
-    ]
-    return pd.DataFrame(rows)
-
-
 RIGHT = "2 + 1 = 3 , 3 + 3 = 6 answer"
 WRONG = "2 + 1 = 3 , 3 - 3 = 0 answer"
 
 
-def test_completions_have_the_promised_form(checkpoint):
-    completions = evaluation.evaluate(parameters(), *checkpoint)
+def parameters(task: str = "countdown", **changes: object) -> BehaviourEvaluationParameters:
+    values: dict[str, object] = {"run_dir": "unused", "arm": "before_searcher", "seed": 0, "checkpoint": "unused"}
+    values |= {"task": task, "split": "validation", "num_problems": 6, "num_samples": 3, "max_k": 3}
+    return BehaviourEvaluationParameters(**values | {"max_completion_length": 12} | changes)
+
+
+def completions_of(texts: list[str], problem: str = "1-2-3:6") -> pd.DataFrame:
+    """Measure given completions of one problem as if they had been sampled."""
+    task = load_task("countdown")
+    given = task.read_problem(problem)
+    own = [{"problem": problem, "num_completion_tokens": len(text.split()) + 1, "truncated": False} for text in texts]
+    return pd.DataFrame(
+        [row | measure_trace(task.parse(text, given)) for row, text in zip(own, texts, strict=True)]
+    )
+
+
+def test_completions_have_the_promised_form(subject: Subject) -> None:
+    completions = evaluate.evaluate(parameters(subject.task.name), subject.model, subject.tokenizer)
     validate_table("completions", completions)
-    assert len(completions) == 18
-    assert completions.groupby("problem")["sample"].apply(list).tolist() == [[0, 1, 2]] * 6
+    assert set(completions["band"]) == {next(iter(subject.task.bands))}
+    assert completions.groupby("problem", sort=False)["sample"].apply(list).tolist() == [[0, 1, 2]] * 6
+    counts = evaluate.counts_table(completions)
+    validate_table("counts", counts)
+    assert counts["num_samples"].tolist() == [3] * 6
+    assert counts["num_tokens"].sum() == completions["num_completion_tokens"].sum()
 
 
-def test_arms_of_a_seed_answer_the_same_problems(checkpoint):
-    first = evaluation.evaluate(parameters(arm="base_rich"), *checkpoint)
-    second = evaluation.evaluate(parameters(arm="grpo_rich"), *checkpoint)
-    other = evaluation.evaluate(parameters(seed=1), *checkpoint)
-    assert first["problem"].tolist() == second["problem"].tolist()
-    assert set(first["problem"]) != set(other["problem"])
+def test_each_band_can_be_evaluated(subject: Subject) -> None:
+    for band in subject.task.bands:
+        asked = parameters(subject.task.name, band=band, num_problems=2)
+        completions = evaluate.evaluate(asked, subject.model, subject.tokenizer)
+        assert set(completions["band"]) == {band} and completions["problem"].nunique() == 2
 
 
-def test_evaluating_twice_gives_the_same_table(checkpoint):
-    first, second = (evaluation.evaluate(parameters(), *checkpoint) for _ in range(2))
+def test_arms_of_a_seed_answer_the_same_problems(subject: Subject) -> None:
+    name = subject.task.name
+    first, second, other = (
+        [problem.identifier for problem in evaluate.evaluation_problems(parameters(name, **changes))]
+        for changes in ({"arm": "before_searcher"}, {"arm": "after_guesser"}, {"seed": 1})
+    )
+    assert first == second and set(first) != set(other)
+
+
+def test_evaluating_twice_gives_the_same_table(countdown: Subject) -> None:
+    first, second = (evaluate.evaluate(parameters(), countdown.model, countdown.tokenizer) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_forced_words_and_prefixes_open_the_completion(checkpoint):
-    forced = evaluation.sample_completions(
-        *checkpoint, PROBLEMS[:4], 2, SAMPLING, seed=0, forced_words=["back", "1"]
-    )
-    assert all(text.startswith("back 1") for text in forced["completion"])
-    prefixed = evaluation.sample_completions(
-        *checkpoint, PROBLEMS[:2], 1, SAMPLING, seed=0, prefixes=["1 + 1 = 2", "check"]
-    )
-    assert [a.startswith(b) for a, b in zip(prefixed["completion"], ["1 + 1 = 2", "check"], strict=True)] == [
-        True
-    ] * 2
+def test_forced_words_prefixes_and_the_cue_are_where_they_belong(subject: Subject) -> None:
+    problems = subject.task.problems("validation", 2, 1)
+    words = subject.task.vocabulary[-2:]
+    forced = evaluate.sample_completions(subject, problems, 2, SAMPLING, 0, forced_words=words, cue=True)
+    assert all(text.split()[:2] == list(words) for text in forced["completion"])
+    assert all(prompt.startswith(f"{subject.task.cue} ") for prompt in forced["prompt"])
+    given = [" ".join(words), words[0]]
+    prefixed = evaluate.sample_completions(subject, problems, 1, SAMPLING, 0, prefixes=given)
+    assert all(text.startswith(start) for text, start in zip(prefixed["completion"], given, strict=True))
+    assert (prefixed["num_completion_tokens"] <= SAMPLING.max_completion_length + 2).all()
 
 
-def test_a_measure_without_denominator_is_missing_and_not_zero():
-    summary = evaluation.summary_table(completions_of([RIGHT, WRONG])).set_index("measure")
-    assert np.isnan(summary.loc["verdict_accuracy", "value"])
-    assert summary.loc["verdict_accuracy", "count"] == 0
-    assert summary.loc["pass@1", "value"] == 0.5
-    validate_table("summary", summary.reset_index())
+# Measures and intervals.
 
 
-def test_the_interval_of_a_mean_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered, trials = 0, 120
-    for trial in range(trials):
-        chances = rng.beta(2, 2, size=60)  # problems differ, their mean is .5
-        completions = pd.concat(
-            [
-                completions_of([RIGHT if hit else WRONG for hit in rng.random(4) < chance]).assign(
-                    problem=str(i)
-                )
-                for i, chance in enumerate(chances)
-            ]
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(evaluation, "MEASURES", {"pass@1": evaluation.MEASURES["pass@1"]})
-            row = evaluation.summary_table(completions, seed=trial).iloc[0]
-        covered += row["lower"] <= 0.5 <= row["upper"]
+def test_a_measure_without_denominator_is_missing_and_not_zero() -> None:
+    summary = evaluate.summary_table(completions_of([RIGHT, WRONG]))
+    validate_table("summary", summary)
+    found = summary.set_index("measure")
+    assert np.isnan(found.loc["verdict_accuracy", "value"]) and found.loc["verdict_accuracy", "count"] == 0
+    assert found.loc["pass@1", "value"] == 0.5 and found.loc["mean_completion_tokens", "value"] == 13
+
+
+@pytest.mark.parametrize("mean", [0.5, 0.02, 0.97])
+def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_says(mean: float) -> None:
+    rng, covered, trials, num_samples = np.random.default_rng(0), 0, 400, 8
+    for _ in range(trials):
+        chances = rng.beta(6 * mean, 6 * (1 - mean), size=60)  # problems differ
+        share = clustered_share(rng.binomial(num_samples, chances), np.full(60, num_samples))
+        covered += share.lower <= mean <= share.upper
     assert binom.cdf(covered, trials, 0.95) > 1e-3
 
 
-def test_pass_at_k_is_that_of_counting_by_hand():
-    table = evaluation.pass_at_k_table(completions_of([RIGHT, WRONG, WRONG, WRONG]), max_k=4)
+@pytest.mark.parametrize(("text", "value"), [(WRONG, 0.0), (RIGHT, 1.0)])
+def test_none_and_all_of_twenty_leave_room(text: str, value: float) -> None:
+    completions = pd.concat([completions_of([text] * 8).assign(problem=str(number)) for number in range(20)])
+    found = evaluate.summary_table(completions, measures={"pass@1": MEASURES["pass@1"]}).iloc[0]
+    table = evaluate.pass_at_k_table(evaluate.counts_table(completions), max_k=8)
+    assert found["value"] == value and (table["value"] == value).all()
+    for width in (found["upper"] - found["lower"], *(table["upper"] - table["lower"])):
+        assert 3 / 20 <= width < 0.2, "the rule of three, and not much more"
+
+
+def test_pass_at_k_is_that_of_counting_by_hand() -> None:
+    table = evaluate.pass_at_k_table(evaluate.counts_table(completions_of([RIGHT, WRONG, WRONG, WRONG])), max_k=4)
     validate_table("pass_at_k", table)
     assert table["k"].tolist() == [1, 2, 4]
     assert table["value"].tolist() == pytest.approx([0.25, 0.5, 1.0])
 
 
-def test_the_probability_of_search_is_exact_and_sees_the_mask(checkpoint):
-    model, tokenizer = checkpoint
-    plain = evaluation.search_probability(model, tokenizer, PROBLEMS, seed=0)
-    assert plain.shape == (12,)
-    assert ((plain > 0) & (plain < 1)).all()
-    models.mask_tokens(model, models.word_ids(tokenizer, evaluation.SEARCH_WORDS))
-    try:
-        masked = evaluation.search_probability(model, tokenizer, PROBLEMS, seed=0)
-    finally:
-        models.mask_tokens(model, ())
-    assert (masked == 0).all()
+# The probability of search.
 
 
-def test_forced_search_goes_on_from_the_attempt_that_was_submitted_directly(checkpoint):
-    pairs = competence.forced_search(*checkpoint, PROBLEMS, SAMPLING, seed=0)
-    assert list(pairs.columns) == ["problem", "direct", "search"]
-    assert pairs["problem"].tolist() == [problem.identifier for problem in PROBLEMS]
-    assert models.masked_token_ids(checkpoint[0]) == []
+def test_the_probability_of_search_is_that_of_counting(countdown: Subject) -> None:
+    problems, task = countdown.task.problems("validation", 3, 1) * 400, countdown.task
+    model, tokenizer, search = countdown.model, countdown.tokenizer, task.search_opening.words
+    attempts = [" ".join(task.render(task.write_trace(p, "direct", np.random.default_rng(0)), p).split()[:-1])
+                for p in problems]  # fmt: skip
+    sampled = evaluate.sample_completions(countdown, problems, 1, SamplingParameters(1), 0, prefixes=attempts)
+    counted = np.mean([text.split()[-1] in search for text in sampled["completion"]])
+    texts = [f"{task.prompt(p)} {attempt}" for p, attempt in zip(problems, attempts, strict=True)]
+    chances = evaluate.next_word_probabilities(model, tokenizer, texts)
+    expected = chances[:, tiny.word_ids(tokenizer, search)].sum(axis=1).mean()
+    assert counted == pytest.approx(expected, abs=4 * np.sqrt(expected / len(texts)))
 
 
-def test_a_missed_bar_is_named_with_value_and_threshold(checkpoint):
-    base = BaseModelParameters(
-        run_dir="unused", arm="rich", seed=0, num_bar_problems=4, cued_share=0.25, max_completion_length=12
-    )
-    bars = competence.measure_bars(base, *checkpoint)
-    validate_table("bars", bars)
-    assert {"3 numbers: well-formed", "3 numbers: cued: 'yes' verdicts true"} <= set(bars["bar"])
-    with pytest.raises(competence.CompetenceError, match=r"3 numbers: well-formed is 0, must be >= 0\.98"):
-        competence.enforce_bars(bars)
+def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
+    countdown: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, task, _ = countdown
+    problem, attempt = task.read_problem("6-7-9:8"), "9 - 7 = 2 , 6 + 2 = 8"
+    said = {"prompt": [task.prompt(problem)], "completion": [f"{attempt} answer"]}
+    monkeypatch.setattr(evaluate, "sample_completions", lambda *_, **__: pd.DataFrame(said))
+    ids = tiny.word_ids(tokenizer, task.search_words)
+    text = f"{task.prompt(problem)} {attempt}"
+    expected = evaluate.next_word_probabilities(model, tokenizer, [text])[0, ids].sum()
+    assert evaluate.search_probability(countdown, [problem], 0, 16) == pytest.approx([expected], rel=1e-9)
+    with evaluate.masked(model, ids):
+        assert evaluate.search_probability(countdown, [problem], 0, 16).tolist() == [0.0]
+        with evaluate.masked(model, [5]):
+            assert tiny.masked_token_ids(model) == sorted([5, *ids])
+        assert tiny.masked_token_ids(model) == sorted(ids), "what was masked before stays masked"
+    assert tiny.masked_token_ids(model) == []
 
 
-def test_a_base_on_four_numbers_is_held_to_the_bars_of_that_band_too(checkpoint):
-    base = BaseModelParameters(
-        run_dir="unused",
-        arm="absent",
-        seed=0,
-        num_bar_problems=2,
-        four_number_share=0.1,
-        max_completion_length=12,
-    )
-    bars = competence.measure_bars(base, *checkpoint)
-    assert {"3 numbers: well-formed", "4 numbers: well-formed"} <= set(bars["bar"])
-    assert not bars["bar"].str.contains("cued:").any()
+def test_next_word_probabilities_do_not_depend_on_what_else_is_in_the_batch(subject: Subject) -> None:
+    prompts = [subject.task.prompt(problem) for problem in subject.task.problems("validation", 2, 3)]
+    texts = [prompts[0], f"{prompts[1]} {prompts[0]}"]
+    together = evaluate.next_word_probabilities(subject.model, subject.tokenizer, texts)
+    alone = [evaluate.next_word_probabilities(subject.model, subject.tokenizer, [text])[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    empty = evaluate.next_word_probabilities(subject.model, subject.tokenizer, [])
+    assert empty.shape == (0, len(subject.tokenizer))
+
+
+# What people report of models from a hub, each with its right value.
+
+THREE_EIGHT_NINE = "3-8-9:33"
+THOUGHT = "<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24, 24 + 9 = 33.</think>\n"
+RESTATED = "## Restating\nProblem: make 33 from 3, 8 and 9.\nSolution: as follows.\n"
+ANSWER = "<answer>3 * 8 + 9</answer>"
+OTHER = "<answer>3 + 8 + 9</answer>"
+TAGS = ("so", "<answer>", "3", "*", "8", "+", "9", "</answer>")
+OPENS_A_THOUGHT = (
+    "{% for message in messages %}<start> {{ message.role }} {{ message.content }} {% endfor %}<start> <think>"
+)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "options", "style", "expected"),
+    [
+        # A turn that ends with an id of the generation configuration's list, not with the tokenizer's.
+        (("good", "bye"), {"end": "<turn_end>", "eos_token_id": [2, 3]}, "chat", (False, "no_answer", False, 3)),
+        (("good", "bye"), {"end": "<turn_end>"}, "chat", (False, "no_answer", False, 3)),
+        ((ANSWER,), {"end": "<turn_end>"}, "chat", (True, "correct", False, 2)),
+        # Tags that are special tokens of the tokenizer, and an answer that was only thought.
+        (TAGS, {"special": ("<answer>", "</answer>")}, "chat", (True, "correct", False, 9)),
+        (("<think>", ANSWER, "</think>", "hm"), {"special": ("<think>", "</think>")}, "chat", (False, "no_answer", False, 5)),
+        ((f"<think>hm {ANSWER} hmm let me",), {}, "chat", (False, "no_answer", False, 2)),
+        ((f"{ANSWER} hmm let me",), {"template": OPENS_A_THOUGHT}, "chat", (False, "no_answer", False, 2)),
+        ((f"{OTHER} hm </think> {ANSWER}",), {"template": OPENS_A_THOUGHT}, "chat", (True, "correct", False, 2)),
+        # What would open the next problem stands in a thought, or in front of the answer: it ends nothing.
+        ((THOUGHT, ANSWER), {}, "chat", (True, "correct", False, 3)),
+        ((THOUGHT, ANSWER), {}, "plain", (True, "correct", False, 3)),
+        ((RESTATED, ANSWER), {}, "chat", (True, "correct", False, 3)),
+        # Behind the answer it does.
+        ((ANSWER, f"\nProblem: another\nSolution: {OTHER}"), {"end": "more"}, "plain", (True, "correct", False, 16)),
+        # No end at all.
+        (("good",), {"end": "good"}, "chat", (False, "truncated", True, 16)),
+    ],
+)  # fmt: skip
+def test_a_completion_ends_where_the_model_ends_it_and_is_read_whole(
+    reciter: Callable[..., Path],
+    pieces: tuple[str, ...],
+    options: dict[str, object],
+    style: str,
+    expected: tuple[bool, str, bool, int],
+) -> None:
+    asked = parameters(prompt=style)
+    model, tokenizer, _ = hub.load_for_stage(asked, str(reciter(*pieces, **options)))
+    task = load_task("countdown")
+    wording = task.english(style)
+    assert wording is not None
+    subject = Subject(model, tokenizer, task, wording)
+    (row,) = evaluate.sample_completions(subject, [task.read_problem(THREE_EIGHT_NINE)], 1, SAMPLING, 0).to_dict("records")
+    assert (row["correct"], row["reason"], row["truncated"], row["num_completion_tokens"]) == expected
+    if expected[0]:
+        assert row["value"] == "33" and row["answered"]
+
+
+def test_english_and_grammar_fill_the_same_tables(reciter: Callable[..., Path]) -> None:
+    asked = parameters(prompt="chat")
+    loaded = hub.load_for_stage(asked, str(reciter("24 + 9 = 33, so", ANSWER)))
+    completions = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+    validate_table("completions", completions)
+    summary = evaluate.summary_table(completions)
+    validate_table("summary", summary)
+    assert set(summary["measure"]) == set(MEASURES)
+
+
+def test_prompts_and_caps_beyond_the_model_are_refused_in_one_line(reciter: Callable[..., Path]) -> None:
+    asked = parameters(prompt="chat", max_completion_length=40)
+    loaded = hub.load_for_stage(asked, str(reciter(ANSWER, max_position_embeddings=48)))
+    with pytest.raises(CheckpointError, match=r"tokens are more than the model's 48") as refused:
+        evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Callable[..., Path]) -> None:
+    folder = reciter("good", "good bye", end="good")
+    asked, texts = parameters(prompt="chat", num_problems=2), []
+    for settings in ({}, {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2}):
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        loaded = hub.load_for_stage(asked, str(folder))
+        texts.append(evaluate.evaluate(asked, loaded.model, loaded.tokenizer)["completion"].tolist())
+    assert texts[0] == texts[1]

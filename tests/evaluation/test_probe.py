@@ -1,388 +1,317 @@
-"""The probe: interventions that do what they say, unbiased shares, advice by its rule, costs by their formula."""
+"""The probe: unbiased shares, a verdict by its rule, advice with its cost, and wrong input in one line."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import yaml
 from scipy.stats import binom
 
-from extrabitter import calibration
 from extrabitter import cli
-from extrabitter.evaluation import interventions
-from extrabitter.models import tiny as models
-from extrabitter.evaluation import probe
-from extrabitter.evaluation import report as probe_report
-from extrabitter.calibration import Forecast
-from extrabitter.params import ParameterError, WillItChokeParameters, validate
-from extrabitter.evaluation.interventions import SEARCH, Intervention, first_attempts, intervene, summarise_intervention
-from extrabitter.statistics import Interval
-from extrabitter.evaluation.natural_probe import NaturalProbeParameters
-from extrabitter.training.priming import CONDITIONS
-from extrabitter.evaluation.advice import advise
-from extrabitter.evaluation.probe import ProbeParameters, informative_groups
 from extrabitter.digests import REPOSITORY
+from extrabitter.evaluation import evaluate, interventions, probe, report
+from extrabitter.evaluation.evaluate import Subject
+from extrabitter.evaluation.probe import Probe, first_step, informative_groups, run_probe
+from extrabitter.models import hub, tiny
+from extrabitter.models.tiny import CheckpointError
+from extrabitter.params import WillItChokeParameters
+from extrabitter.statistics import Interval
 from extrabitter.tables import validate_table
-from extrabitter.models.rollouts import SamplingParameters
-from extrabitter.tasks import countdown
-from extrabitter.training_costs import GPUS, estimate_cost
 
-SAMPLING = SamplingParameters(max_completion_length=12)
-ATTEMPTS = pd.DataFrame(
-    {
-        "problem": ["6-7-9:8", "6-7-9:8", "2-3-4:24"],
-        "prefix": ["9 - 7 = 2 , 6 + 2 = 8", "9 + 7 = 16 , 16 - 6 = 10", "4 + 3 = 7 , 7 + 2 = 9"],
-        "hit": [True, False, False],
-    }
-)
+ANSWER, OTHER = "<answer>3 * 8 + 9</answer>", "<answer>3 + 8 + 9</answer>"
 
 
-@pytest.fixture(scope="module")
-def checkpoint():
-    """A random model over the grammar's words, as sharp as a trained one."""
-    tokenizer = models.build_tokenizer(countdown.VOCABULARY)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    model = models.build_model("llama", len(countdown.VOCABULARY), **shape, seed=0)
-    for parameter in model.parameters():
-        if parameter.dim() == 2:
-            parameter.data.mul_(4.0)
-    return model, tokenizer
+def parameters(task: str = "countdown", **changes: object) -> WillItChokeParameters:
+    values: dict[str, object] = {"run_dir": "unused", "arm": "probed", "seed": 0, "task": task, "checkpoint": "tiny"}
+    values |= {"num_problems": 5, "num_samples": 8, "max_completion_length": 20}
+    return WillItChokeParameters(**values | changes)
 
 
-@pytest.fixture(scope="module")
-def folder(checkpoint, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    models.save_checkpoint(*checkpoint, path)
-    return path
+def probed(subject: Subject, **changes: object) -> Probe:
+    record = {"architecture": "Llama", "num_parameters": 1234, "dtype": "float32", "device": "cpu"}
+    loaded = hub.Pretrained(subject.model, subject.tokenizer, record)
+    return run_probe(parameters(subject.task.name, **changes), loaded)
 
 
-# Interventions.
-
-
-def test_first_attempts_are_whole_legal_and_told_hit_from_miss() -> None:
-    texts = {
-        "9 - 7 = 2 , 6 + 2 = 8 check 8 yes answer": True,
-        "9 + 7 = 16 , 16 - 6 = 10 back 6 7 9 target 8 : 9 - 7 = 2 , 6 + 2 = 8 answer": False,
-        "9 + 7 = 16 ,": None,
-        "9 + 7 = 17 , 17 - 6 = 11 answer": None,
-        "aim": None,
-        "": None,
-    }
-    completions = pd.DataFrame({"problem": "6-7-9:8", "completion": list(texts)})
-    found = first_attempts(completions, per_problem=5)
-    assert found["hit"].tolist() == [hit for hit in texts.values() if hit is not None]
-    assert found["prefix"].tolist() == ["9 - 7 = 2 , 6 + 2 = 8", "9 + 7 = 16 , 16 - 6 = 10"]
-    assert len(first_attempts(completions, per_problem=1)) == 1
-
-
-def test_next_word_probabilities_do_not_depend_on_what_else_is_in_the_batch(checkpoint) -> None:
-    model, tokenizer = checkpoint
-    texts = ["numbers 6 7 9 target 8 :", "numbers 6 7 9 target 8 : 9 - 7 = 2 , 6 + 2 = 8"]
-    together = interventions.next_word_probabilities(model, tokenizer, texts)
-    for text, row in zip(texts, together, strict=True):
-        ids = torch.tensor([tokenizer(text)["input_ids"]])
-        alone = model(input_ids=ids).logits[0, -1].double().softmax(dim=-1).detach().numpy()
-        np.testing.assert_allclose(row, alone, atol=1e-6)
-    assert interventions.next_word_probabilities(model, tokenizer, []).shape == (0, len(tokenizer))
-
-
-def test_drawn_words_follow_the_distribution_within_what_is_allowed() -> None:
-    distribution = np.tile([0.5, 0.3, 0.2, 0.0], (20_000, 1))
-    rng = np.random.default_rng(0)
-    kept = interventions._draw(distribution, rng, keep=[1, 2])
-    assert set(kept) == {1, 2} and abs((kept == 1).mean() - 0.6) < 0.02
-    dropped = interventions._draw(distribution, rng, drop=[0])
-    assert set(dropped) == {1, 2} and abs((dropped == 1).mean() - 0.6) < 0.02
-    assert set(interventions._draw(distribution, rng, keep=[3])) == {-1}
-
-
-@pytest.mark.parametrize("behaviour", list(interventions.FIRST_WORDS))
-def test_both_arms_go_on_from_one_text_and_differ_in_the_forced_word(checkpoint, behaviour: str) -> None:
-    model, tokenizer = checkpoint
-    result = intervene(model, tokenizer, behaviour, ATTEMPTS, SAMPLING, seed=1)
-    words = interventions.FIRST_WORDS[behaviour]
-    assert len(result.forced) == len(result.other) == len(result.probability) > 0
-    assert result.forced["problem"].tolist() == result.other["problem"].tolist()
-    for forced, other in zip(result.forced["completion"], result.other["completion"], strict=True):
-        shared = 0
-        while forced.split()[:shared] == other.split()[:shared]:
-            shared += 1
-        assert forced.split()[shared - 1] in words and other.split()[shared - 1] not in words
-        expected = {0} if behaviour in ("subgoal_setting", "backward_chaining") else {11, 14}
-        assert shared - 1 in expected, "the place where the word may first stand"
-
-
-def test_backtracking_is_forced_behind_misses_only(checkpoint) -> None:
-    result = intervene(*checkpoint, "backtracking", ATTEMPTS, SAMPLING, seed=1)
-    assert result.forced["problem"].tolist() == ["6-7-9:8", "2-3-4:24"]
-    assert all("6 + 2 = 8" not in text.split(" back")[0] for text in result.forced["completion"])
-
-
-def test_the_model_says_whether_a_verdict_stands_before_back(checkpoint) -> None:
-    model, tokenizer = checkpoint
-    problems = [countdown.Problem.from_identifier("2-3-4:24")]
-    prefix = "4 + 3 = 7 , 7 + 2 = 9"
-    text = f"{countdown.render_prompt(problems[0])} {prefix}"
-    row = interventions.next_word_probabilities(model, tokenizer, [text])[0]
-    check, back = row[models.word_ids(tokenizer, ("check", "back"))]
-    (written,) = interventions._with_verdicts(model, tokenizer, problems, [prefix])
-    assert written == (f"{prefix} check 24 no" if check > back else prefix)
-
-
-def test_what_is_never_said_is_not_forced(checkpoint) -> None:
-    result = intervene(*checkpoint, SEARCH, ATTEMPTS, SAMPLING, seed=1, least_probability=1.1)
-    row = summarise_intervention(result, seed=0)
-    assert row["num_pairs"] == 0 and np.isnan(row["advantage"]) and row["p0_forced"] > 0
-
-
-def test_advantage_is_averaged_within_problems_first() -> None:
-    problems = ["a"] * 8 + ["b"] * 2
-    forced = pd.DataFrame({"problem": problems, "correct": [True] * 8 + [False] * 2})
-    other = pd.DataFrame({"problem": problems, "correct": [False] * 10})
-    probability = pd.Series([0.2] * 8 + [0.4] * 2, index=problems)
-    row = summarise_intervention(Intervention(SEARCH, probability, forced, other), seed=0)
-    assert row["advantage"] == pytest.approx(0.5) and row["p0_forced"] == pytest.approx(0.3)
-    assert (row["advantage_lower"], row["advantage_upper"]) == (0.0, 1.0)
-    assert row["num_problems"] == 2 and row["num_pairs"] == 10
-
-
-def test_no_attempt_at_all_is_missing_not_zero(checkpoint) -> None:
-    row = summarise_intervention(intervene(*checkpoint, SEARCH, ATTEMPTS.iloc[:0], SAMPLING, seed=1), seed=0)
-    assert np.isnan(row["p0_forced"]) and np.isnan(row["advantage"])
+def recited(folder: Path, **changes: object) -> Probe:
+    asked = parameters(prompt="chat", checkpoint=str(folder), **changes)
+    return run_probe(asked, hub.load_for_stage(asked, str(folder)))
 
 
 # Shares of groups.
 
 
-@pytest.mark.parametrize(("probability", "size"), [(0.0, 2), (0.1, 4), (0.5, 3), (0.9, 8)])
-def test_share_of_informative_groups_is_unbiased(probability: float, size: int) -> None:
-    num_samples, expectation = 10, 0.0
+@pytest.mark.parametrize(("chance", "size"), [(0.0, 8), (0.1, 8), (0.5, 16), (0.9, 8)])
+def test_the_share_of_informative_groups_is_unbiased(chance: float, size: int) -> None:
+    num_samples, expectation = 20, 0.0
     for correct in range(num_samples + 1):
-        completions = pd.DataFrame({"problem": "a", "correct": [i < correct for i in range(num_samples)]})
-        estimate = informative_groups(completions, [size])["value"].iloc[0]
-        expectation += binom.pmf(correct, num_samples, probability) * estimate
-    assert expectation == pytest.approx(1 - probability**size - (1 - probability) ** size)
+        counts = pd.DataFrame({"num_samples": [num_samples], "num_correct": [correct]})
+        found = informative_groups(counts).set_index("num_generations").loc[size, "value"]
+        expectation += binom.pmf(correct, num_samples, chance) * found
+    assert expectation == pytest.approx(1 - chance**size - (1 - chance) ** size)
 
 
-def test_groups_larger_than_the_sample_are_left_out() -> None:
-    completions = pd.DataFrame({"problem": "a", "correct": [True, False] * 5})
-    assert informative_groups(completions, [8, 16])["num_generations"].tolist() == [8]
+@pytest.mark.parametrize(("num_samples", "sizes"), [(10, [8]), (64, [8, 16, 32, 64]), (4, [4])])
+def test_groups_larger_than_the_sample_are_left_out(num_samples: int, sizes: list[int]) -> None:
+    counts = pd.DataFrame({"num_samples": [num_samples] * 3, "num_correct": [1, 0, 2]})
+    table = informative_groups(counts)
+    validate_table("informative_groups", table)
+    assert table["num_generations"].tolist() == sizes
 
 
-# Advice and costs.
+def test_the_first_informative_group_is_expected_when_the_share_says() -> None:
+    rng, share, draws = np.random.default_rng(0), 0.01, 32
+    waits = rng.geometric(1 - (1 - share) ** draws, size=20_000)
+    assert first_step(share, draws) == pytest.approx(waits.mean(), rel=0.03)
+    none = informative_groups(pd.DataFrame({"num_samples": [8] * 20, "num_correct": [0] * 20})).iloc[0]
+    assert none["value"] == 0 and none["upper"] > 3 / 20
+    assert none["first_step"] == np.inf and none["first_step_lower"] < 1.01, "twenty problems exclude little"
 
+
+# The verdict and the advice.
+
+MANY, FEW, RARE, NONE = Interval(30, 28, 31), Interval(0.3, 0.1, 0.6), Interval(1e-6, 1e-7, 1e-5), Interval(0, 0, 0.9)
+MAYBE, UNSEEN = Interval(2, 0.5, 9), Interval(0, 0, 5)
 GAIN, LOSS, UNSURE = Interval(0.3, 0.2, 0.4), Interval(-0.3, -0.4, -0.2), Interval(0.1, -0.1, 0.3)
-NONE = Interval(np.nan, np.nan, np.nan)
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 @pytest.mark.parametrize(
-    ("measured", "verdict", "words"),
+    ("groups", "searches", "gain", "verdict", "words"),
     [
-        ((1.0, 1.0, 0.1, GAIN, 1.0), "ready", "25.6 of 256"),
-        ((0.9, 1.0, 0.1, GAIN, 1.0), "train the base", "90 % of its steps"),
-        ((1.0, 0.9, 0.1, GAIN, 1.0), "train the base", "90 % of its completions"),
-        ((np.nan, 1.0, 0.1, GAIN, 1.0), "train the base", "steps"),
-        ((1.0, 1.0, 1e-6, GAIN, 1.0), "prime", "too few"),
-        ((1.0, 1.0, np.nan, GAIN, 1.0), "prime", "too few"),
-        ((1.0, 1.0, 0.1, LOSS, 0.5), "prime", "50 % of its verdicts"),
-        ((1.0, 1.0, 0.1, UNSURE, 1.0), "prime", "searches too briefly"),
-        ((1.0, 1.0, 0.1, NONE, np.nan), "prime", "not surely a gain"),
+        (MANY, MANY, GAIN, "takes off", "+30.0 points (+20.0 to +40.0)"),
+        (MANY, FEW, GAIN, "lags", "0.3 (0.1 to 0.6) completions that search"),
+        (FEW, MANY, GAIN, "lags", "0.3 (0.1 to 0.6) informative groups"),
+        (NONE, MANY, GAIN, "chokes", "no signal"),
+        (MANY, RARE, UNKNOWN, "chokes", "before step 100,000"),
+        (MANY, Interval(0, 0, 0), UNKNOWN, "chokes", "at any step"),
+        (MANY, MANY, LOSS, "chokes", "selects against it"),
+        (MANY, MANY, UNSURE, "cannot be told", "+10.0 points (-10.0 to +30.0)"),
+        (MANY, MANY, UNKNOWN, "cannot be told", "was not measured"),
+        (UNSEEN, MANY, GAIN, "cannot be told", "0 (0 to 5) informative groups"),
+        (MANY, MAYBE, GAIN, "cannot be told", "2 (0.5 to 9)"),
+        (MAYBE, MANY, GAIN, "cannot be told", "2 (0.5 to 9)"),
     ],
 )
-def test_advice_follows_its_rule(measured: tuple, verdict: str, words: str) -> None:
-    advice = advise(*measured)
-    assert advice.verdict == verdict and words in advice.reason
-    amounts = (
-        advice.num_documents,
-        advice.num_steps,
-        advice.per_device_train_batch_size,
-        advice.learning_rate,
-    )
-    assert (advice.condition in CONDITIONS and min(amounts) > 0) == (verdict == "prime")
-    assert any(amounts) == (verdict == "prime")
+def test_the_verdict_follows_its_rule(
+    groups: Interval, searches: Interval, gain: Interval, verdict: str, words: str
+) -> None:
+    outlook = report.foresee(groups, searches, gain)
+    assert outlook.verdict == verdict and words in outlook.reason
 
 
-@pytest.mark.parametrize("profile", ["reference", "laptop"])
-def test_advised_priming_is_that_of_the_experiments(profile: str) -> None:
-    stage = yaml.safe_load((REPOSITORY / "profiles" / f"{profile}.yaml").read_text())["stages"]["sft_priming"]
-    advice = advise(1.0, 1.0, 0.1, LOSS, 1.0)
-    names = ("num_documents", "num_steps", "per_device_train_batch_size", "learning_rate")
-    (arm,) = [arm for arm in stage["arms"].values() if arm["condition"] == advice.condition]
-    assert advice.model_dump(include=set(names)) == {name: (stage["defaults"] | arm)[name] for name in names}
-    shown = probe_report.describe_advice(advice)
-    assert "25,600 documents of verification_backtracking" in shown
-    assert "800 steps of 32 documents, learning rate 0.003" in shown
-    assert advice.reason in " ".join(shown.split())
-    assert max(map(len, shown.splitlines())) <= 110
+@pytest.fixture(scope="module")
+def found(countdown: Subject) -> Probe:
+    """A probe of a random model."""
+    return probed(countdown)
 
 
-def test_cost_is_the_stated_formula() -> None:
-    cost = estimate_cost("A100", 10**9, 10, 100, 1000)
-    tokens = 10 * 100 * 1000
-    assert cost.petaflops == pytest.approx(8 * 10**9 * tokens / 1e15)
-    assert cost.hours == pytest.approx((2e9 * tokens / 31.2e12 + 6e9 * tokens / 93.6e12) / 3600)
-    assert cost.memory_gib == pytest.approx(16e9 / 2**30) and cost.fits
-    assert not estimate_cost("T4", 10**10, 10, 100, 1000).fits
+def able(found: Probe, **measures: float) -> Probe:
+    """Return a probe of a model that is good at everything but what is given."""
+    good = dict.fromkeys(("frac_right_steps", "frac_well_formed", "frac_answered"), 1.0)
+    good |= {"hit_verdict_accuracy": 1.0, "miss_verdict_accuracy": 1.0} | measures
+    summary = found.summary.set_index("measure")
+    for name, value in good.items():
+        summary.loc[name, "value"] = value
+    return replace(found, summary=summary.reset_index(), groups=MANY, searches=MANY, gain=GAIN)
 
 
-def test_an_unknown_card_is_named() -> None:
-    with pytest.raises(ValueError, match="must be one of T4"):
-        estimate_cost("TPU", 1, 1, 1, 1)
-    with pytest.raises(ParameterError, match="gpu = 'TPU'"):
-        validate(ProbeParameters, {"checkpoint": "a", "gpu": "TPU"}, "probe")
-    assert validate(ProbeParameters, {"checkpoint": "a", "gpu": "H100"}, "probe").gpu in GPUS
+@pytest.mark.parametrize(
+    ("measures", "step", "advice"),
+    [
+        ({}, {}, ["train by GRPO"]),
+        ({"frac_right_steps": 0.9}, {}, ["train the base further"]),
+        ({"frac_well_formed": 0.5}, {}, ["teach the form first"]),
+        ({}, {"groups": UNSEEN}, ["probe an easier band", "prime with"]),
+        ({}, {"searches": FEW}, ["prime with"]),
+        ({}, {"gain": UNSURE}, ["prime with"]),
+        ({"miss_verdict_accuracy": 0.5}, {"gain": LOSS}, ["prime with"]),
+        ({"frac_well_formed": 0.5}, {"groups": NONE}, ["teach the form first", "probe an easier band", "prime with"]),
+    ],
+)
+def test_advice_follows_its_rule_and_says_what_it_costs(
+    found: Probe, measures: dict[str, float], step: dict[str, Interval], advice: list[str]
+) -> None:
+    probe_ = replace(able(found, **measures), **step)
+    given = report.advise(probe_)
+    assert [any(each.what.startswith(words) for words in advice) for each in given] == [True] * len(advice)
+    assert all(each.num_tokens > 0 or each.what.startswith("train the base") for each in given)
+    if "miss_verdict_accuracy" in measures:
+        assert "50.0 % of its verdicts" in given[0].why
+    if not measures and not step:
+        expected = 100 * 256 * probe_.measured("mean_completion_tokens").value
+        assert given[0].num_tokens == int(expected)
+    assert found.demonstration_tokens > 20, "words of a written search"
 
 
-# The stage asks for what the probe takes.
+# The whole probe.
 
 
-def test_the_stage_and_the_command_have_the_same_parameters() -> None:
-    stage, own = WillItChokeParameters.model_fields, ProbeParameters.model_fields
-    english = NaturalProbeParameters.model_fields
-    resolved = {"revision", "dtype", "device"}  # of a model that is loaded before it is probed
-    assert set(own) | set(english) == set(stage) - {"run_dir", "arm", "threads"} - resolved
-    for name in set(own) - {"seed"}:
-        assert own[name].default == stage[name].default, name
-    for name in set(english) - set(own) - {"prompt"}:
-        assert english[name].default == stage[name].default, name
+def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
+    found = probed(subject)
+    for name, table in found.tables().items():
+        validate_table(name, table)
+    value = json.loads(json.dumps(report.as_json(found), allow_nan=False))
+    assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
+    assert [row["behaviour"] for row in value["probe_behaviours"]] == list(interventions.openings(subject.task))
+    assert value["verdict"]["verdict"] in ("takes off", "lags", "chokes", "cannot be told")
+    assert value["parameters"]["task"] == subject.task.name and value["model"]["num_parameters"] == 1234
+    assert report.as_json(probed(subject)) == report.as_json(found), "a seed fixes the probe"
+    text = report.describe(found)
+    assert max(map(len, text.splitlines())) <= 120 and "nan" not in text.split()
+    for words in ("verdict: ", "not calibrated on outcomes", "advice", "by the rule of three", "first expected at step"):
+        assert words in text
 
 
-def test_the_tables_are_those_that_a_run_may_write(checkpoint) -> None:
-    parameters = ProbeParameters(checkpoint="tiny", num_problems=4, num_samples=2, max_completion_length=16)
-    found = probe.probe(parameters, *checkpoint)
-    for name in found.TABLES:
-        validate_table(name, getattr(found, name))
+def test_chances_of_search_are_of_the_model_and_not_of_its_samples(found: Probe, countdown: Subject) -> None:
+    problems = [countdown.task.read_problem(name) for name in found.completions["problem"].unique()]
+    own = probe.derive_seed(0, "p0")
+    each = evaluate.search_probability(countdown, problems, own, 20)
+    assert found.searches.value == pytest.approx(256 * each.mean())
 
 
-# The whole probe, and its command.
+def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Callable[..., Path]) -> None:
+    found = recited(reciter("3 + 8 + 9 = 20", OTHER), num_problems=20)
+    text = report.describe(found)
+    assert found.measured("pass@1").value == 0
+    assert "none of 160 is right: by the rule of three, at most 15.0 % of such problems" in " ".join(text.split())
+    assert report.foresee(found.groups, found.searches, found.gain).verdict == "cannot be told"
+    advice = report.advise(found)
+    assert advice[0].what.startswith("give 4 worked examples in the prompt")
+    again = int(found.completions["num_completion_tokens"].sum())
+    assert advice[0].num_tokens > again == advice[1].num_tokens
+    assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith("probe an easier")
+
+
+def test_text_without_an_answer_is_told_to_learn_the_form_first(reciter: Callable[..., Path]) -> None:
+    found = recited(reciter("hello"))
+    assert report.advise(found)[0].what.startswith("teach the form first")
+    assert "0.0 % of its completions hand in an answer" in report.describe(found)
+
+
+@pytest.mark.parametrize("piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."])
+def test_text_that_states_no_steps_shows_no_behaviour(reciter: Callable[..., Path], piece: str) -> None:
+    found = recited(reciter(piece))
+    assert (found.probe_behaviours["p0_sampled"] == 0).all() and found.measured("frac_sound").value == 0
+    assert found.probe_behaviours["advantage"].isna().all(), "in English nothing is forced"
+
+
+def test_a_judge_stands_beside_the_census_on_what_it_read(reciter: Callable[..., Path]) -> None:
+    found = recited(reciter("3 + 8 + 9 = 20", OTHER))
+    count = len(found.completions)
+    judgements = pd.DataFrame({"reason": ["ok"] * (count - 8) + ["no_answer"] * 8})
+    for behaviour in probe.BEHAVIOURS:
+        judgements[behaviour] = [1] * 16 + [0] * (count - 24) + [np.nan] * 8
+    table = report.judged_table(found, judgements)
+    assert table["count"].tolist() == [count - 8] * 4 and table["census"].tolist() == [0.0] * 4
+    assert table["value"].tolist() == pytest.approx([16 / (count - 8)] * 4)
+    assert "50.0 %" in report.describe(found, table) and report.as_json(found, table)["judge"][0]["census"] == 0
+
+
+# The command and the stage.
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["extrabitter", *arguments])
+    monkeypatch.setattr(sys, "argv", ["extrabitter", "probe", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
 
 
-SMALL = ("--problems", "6", "--samples", "8", "--cap", "20", "--gpu", "L4")
+SMALL = ("--problems", "4", "--samples", "8", "--cap", "20")
 
 
-def test_probe_measures_everything_and_its_json_has_no_nan(checkpoint) -> None:
-    parameters = ProbeParameters(checkpoint="tiny", num_problems=6, num_samples=8, max_completion_length=20)
-    found = probe.probe(parameters, *checkpoint)
-    value = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert value["num_parameters"] == sum(p.numel() for p in checkpoint[0].parameters())
-    assert value["num_problems"] == 6 and value["num_samples"] == 8
-    assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
-    assert [row["num_generations"] for row in value["informative_groups"]] == [8]
-    assert [row["behaviour"] for row in value["probe_behaviours"]] == list(interventions.FIRST_WORDS)
-    assert value["advice"]["verdict"] == "train the base", "a random model can do nothing"
-    assert found.search_row()["place"] == "behind the first attempt"
-    assert found.pass_at_1() == value["pass_at_k"][0]["value"]
-    again = probe.probe(parameters, *checkpoint)
-    assert again.as_json() == found.as_json(), "a seed fixes the probe"
-    text = probe_report.describe(found, "tiny", Forecast(reason="too few models"))
-    assert max(map(len, text.splitlines())) <= 120 and " nan" not in text
-    assert "none, not calibrated here\n  too few models" in text
-    told = probe_report.describe(found, "tiny", Forecast(0.5, 0.25, 0.75, 9, 0.1, -0.2, 0.4))
-    assert "50.0 % (25.0 to 75.0)" in told and "by 9 models" in told
-    assert "correlation 0.10 (-0.20 to 0.40)" in told
+@pytest.fixture(scope="module")
+def folder(countdown: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.save_checkpoint(countdown.model, countdown.tokenizer, path)
+    return path
 
 
-def test_a_forecast_is_made_of_problems_and_caps_like_those_that_calibrate_it(
-    checkpoint, tmp_path: Path, monkeypatch
+def test_the_command_prints_a_report_or_json_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = {"checkpoint": "tiny", "num_problems": 4, "num_samples": 2}
-    short = ProbeParameters(**sizes, max_completion_length=16)
-    found = probe.probe(short, *checkpoint)
-    assert probe.forecast_success(short, found).reason == (
-        "max_completion_length is not 288, with which it is calibrated"
-    )
-    asked = ProbeParameters(**sizes)
-    nowhere = probe.forecast_success(asked, found, tmp_path / "nowhere")
-    assert nowhere.reason.startswith("0 probed models")
-    seen: dict[str, float] = {}
-    told = Forecast(0.5, 0.25, 0.75, 9, 0.1, -0.2, 0.4)
-    monkeypatch.setattr(calibration, "forecast", lambda _, features: seen.update(features) or told)
-    assert probe.forecast_success(asked, found) is told and set(seen) == set(calibration.FEATURES)
-
-
-def test_the_stage_prints_the_forecast_and_writes_it_nowhere(folder: Path, tmp_path: Path) -> None:
-    import papermill
-
-    notebook = REPOSITORY / "notebooks" / "stages" / "will_it_choke.ipynb"
-    given = {"num_problems": 4, "num_samples": 8, "num_attempts": 1, "max_completion_length": 20}
-    executed = papermill.execute_notebook(
-        str(notebook),
-        str(tmp_path / "out.ipynb"),
-        {"run_dir": str(tmp_path / "seed=0"), "checkpoint": str(folder)} | given,
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    printed = "".join(
-        output.text
-        for cell in executed.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "stream" and output.name == "stdout"
-    )
-    assert "advice: train the base further" in printed
-    assert "forecast of success after GRPO: none, not calibrated here\n  max_completion_length" in printed
-    assert "printed from the committed results" in printed
-    written = {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")}
-    assert written == set(probe.Probe.TABLES)
-    assert "forecast" not in json.loads((tmp_path / "seed=0" / "probe.json").read_text())
-
-
-def test_the_command_prints_json_alone(folder: Path, monkeypatch, capsys) -> None:
-    assert run_command(monkeypatch, "probe", str(folder), *SMALL, "--json") == 0
+    assert run_command(monkeypatch, str(folder), *SMALL) == 0
+    assert "verdict: " in capsys.readouterr().out
+    assert run_command(monkeypatch, str(folder), *SMALL, "--json") == 0, "whatever the verdict"
     value = json.loads(capsys.readouterr().out)
-    assert value["costs"][0]["gpu"] == "L4"
-    assert value["forecast"]["value"] is None and value["forecast"]["reason"], (
-        "a random model is out of any range"
-    )
+    assert value["verdict"]["reason"] and value["advice"][0]["what"]
 
 
-def test_the_command_prints_a_report_and_the_gate_speaks_in_its_exit_code(
-    folder: Path, monkeypatch, capsys
-) -> None:
-    assert run_command(monkeypatch, "probe", str(folder), *SMALL, "--gate") == 3
-    out = capsys.readouterr().out
-    assert "advice: train the base further" in out and "teacher-forced" in out
+def spoil_weights(folder: Path, change: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    if change == "missing":
+        del weights["model.layers.0.mlp.up_proj.weight"]
+    else:
+        weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "checkpoint nowhere: not a checkpoint folder"),
-        (["nowhere", "--gpu", "TPU"], "gpu = 'TPU'"),
-        (["nowhere", "--problems", "1"], "num_problems = 1"),
-        (["nowhere", "--numbers", "9"], "num_numbers = 9"),
+        (["nowhere"], "no checkpoint there"),
+        (["{grammar}", "--problems", "1"], "num_problems = 1"),
+        (["{grammar}", "--band", "nine"], "band = 'nine'"),
+        (["{grammar}", "--task", "chess"], "task = 'chess'"),
+        (["{grammar}", "--few-shot", "2"], "few_shot = 2: only with prompt 'plain' or 'chat'"),
+        (["{english}"], "give --prompt plain or chat"),
+        (["{english}", "--prompt", "chat", "--cap", "4000"], "tokens are more than the model's 2048"),
+        (["{missing}", "--prompt", "chat"], "up_proj"),
+        (["{nan}", "--prompt", "chat"], "not finite"),
+        (["{wide}", "--prompt", "chat"], "its embedding only"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    monkeypatch, capsys, arguments: list[str], message: str
+    folder: Path,
+    reciter: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
-    assert run_command(monkeypatch, "probe", *arguments) == 2
+    english = reciter("good", ANSWER)
+    for kind in ("missing", "nan"):
+        if f"{{{kind}}}" in arguments:
+            spoil_weights(english, kind)
+    if "{wide}" in arguments:
+        loaded = json.loads((english / "tokenizer.json").read_text())
+        loaded["model"]["vocab"]["beyond"] = 99
+        (english / "tokenizer.json").write_text(json.dumps(loaded))
+    names = dict.fromkeys(("english", "missing", "nan", "wide"), english) | {"grammar": folder}
+    assert run_command(monkeypatch, *(argument.format(**names) for argument in arguments)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
-def test_a_model_with_other_words_is_refused(checkpoint, tmp_path: Path, monkeypatch, capsys) -> None:
-    other = models.build_tokenizer([*models.SPECIAL_WORDS, "a", "b"])
-    models.save_checkpoint(checkpoint[0], other, tmp_path / "other")
-    assert run_command(monkeypatch, "probe", str(tmp_path / "other")) == 2
-    assert "lacks words of the Countdown grammar (0, 1, 2, 3, 4)" in capsys.readouterr().err
+def test_a_model_with_other_words_is_refused(countdown: Subject) -> None:
+    other = tiny.build_tokenizer(countdown.task.vocabulary[:-1] + ("other",))
+    loaded = hub.Pretrained(countdown.model, other, {})
+    with pytest.raises(CheckpointError, match=r"lacks words of countdown's grammar \(answer\)"):
+        run_probe(parameters(), loaded)
 
 
-def test_help_says_what_is_printed_and_what_exit_codes_mean(monkeypatch, capsys) -> None:
-    assert run_command(monkeypatch, "probe", "--help") == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for words in ("pass@k", "Exit codes: 0", "--json", "--gate", "forecasts success after GRPO"):
-        assert words in text
+def test_the_stage_writes_what_the_command_says(folder: Path, tmp_path: Path) -> None:
+    import papermill
+
+    given = {"num_problems": 4, "num_samples": 8, "num_attempts": 1, "max_completion_length": 20}
+    executed = papermill.execute_notebook(
+        str(REPOSITORY / "notebooks" / "stages" / "will_it_choke.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        {"run_dir": str(tmp_path / "seed=0"), "checkpoint": str(folder)} | given,
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    value = json.loads((tmp_path / "seed=0" / "probe.json").read_text())
+    assert f"verdict: {value['verdict']['verdict']}" in printed
+    assert {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")} == set(Probe.TABLES)

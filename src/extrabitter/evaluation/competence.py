@@ -9,6 +9,7 @@ on validation problems of each band that the base was trained on, with an interv
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +28,7 @@ from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.params import BaseModelParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
-from extrabitter.tasks import load_task
+from extrabitter.tasks import Task, load_task
 from extrabitter.tasks.wording import Grammar
 from extrabitter.training.pretraining import band_shares
 
@@ -95,10 +96,12 @@ def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> 
     cap = parameters.max_completion_length
     sampling = SamplingParameters(cap)
     uncued = sample_completions(subject, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
-    rows = _measured(FORM_BARS, uncued, band)
     shown = parameters.habit if parameters.habit_share > 0 else ""
+    # Where neither the habit nor direct answers hold steps there is nothing to be right.
+    has_steps = any(_has_steps(subject.task, problems[0], condition) for condition in {"direct", shown} - {""})
+    rows = _measured(FORM_BARS if has_steps else FORM_BARS[1:], uncued, band)
     if parameters.cued_share > 0 or shown == "search":
-        # Behind first attempts of its own: search on, or do what else the model would, mostly hand it in.
+        # Where a search begins, by first attempts of its own: search, or do what else the model would, mostly answer.
         attempts = first_attempts(uncued, subject.task, NUM_SAMPLES)
         made = intervene(subject, SEARCH, attempts, sampling, derive_seed(seed, "forced"))
         where, shows = "made to search: ", made.forced
@@ -120,6 +123,11 @@ def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> 
     elif not shown and parameters.cued_share == 0:
         rows.append(Bar(name, "", "<=", ZERO_PROBABILITY).row(share, band))
     return rows
+
+
+def _has_steps(task: Task, problem: Any, condition: str) -> bool:
+    text = task.render(task.write_trace(problem, condition, random.Random(0)), problem)
+    return any(attempt.num_steps for attempt in task.parse(text, problem).attempts)
 
 
 def _measured(

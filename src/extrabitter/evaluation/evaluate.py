@@ -22,6 +22,7 @@ from extrabitter.models.tiny import mask_tokens, masked_token_ids, next_token_pr
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
+from extrabitter.tables import empty_table
 from extrabitter.tasks import Task, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, read_completion
 
@@ -92,7 +93,7 @@ def sample_completions(
                 **measure_trace(trace, truncated),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else empty_table("completions")
 
 
 def evaluate(
@@ -202,21 +203,25 @@ def search_probability(
 ) -> NDArray[np.float64]:
     """Return, per problem, the probability that a completion begins to search, from one that does not; shape (B,).
 
-    A completion is drawn with the search words masked; with s_t the unmasked model's chance of one behind its finished
-    attempts, where they may stand, it is 1 - prod(1 - s_t): without bias, and so fine that it resolves what no sample
-    would ever show, the p0 of a base that never searches.
+    It is read off the softmax where the task's search begins, and resolves what no sample would ever show: the p0 of a
+    base that never searches. Behind attempts these are those of a completion that is drawn with the words masked; with
+    s_t the unmasked model's chance behind each, 1 - prod(1 - s_t) is without bias.
     """
-    model, tokenizer, task, _ = subject
-    ids, sampling = word_ids(tokenizer, task.search_words), SamplingParameters(max_completion_length)
-    with masked(model, ids):
-        plain = sample_completions(subject, problems, 1, sampling, seed, cue=cue)
-    rows, texts = [], []
-    written = zip(problems, plain["prompt"], plain["completion"], strict=True)
-    for row, (problem, prompt, text) in enumerate(written):
-        for attempt in task.parse(text, problem).attempts:
-            if attempt.finished:
-                rows.append(row)
-                texts.append(" ".join([prompt, *text.split()[: attempt.end]]))
+    model, tokenizer, task, wording = subject
+    words, place = task.search_opening
+    ids, sampling = word_ids(tokenizer, words), SamplingParameters(max_completion_length)
+    texts = [str(wording.prompt(problem, cue)) for problem in problems]
+    rows = list(range(len(texts)))
+    if place != "start":
+        with masked(model, ids):
+            plain = sample_completions(subject, problems, 1, sampling, seed, cue=cue)
+        behind = [
+            (row, " ".join([texts[row], *text.split()[: attempt.end]]))
+            for row, text in enumerate(plain["completion"])
+            for attempt in task.parse(text, problems[row]).attempts
+            if attempt.finished
+        ]
+        rows, texts = [row for row, _ in behind], [text for _, text in behind]
     chance = next_word_probabilities(model, tokenizer, texts)[:, ids].sum(axis=1)
     stays = np.zeros(len(problems))
     np.add.at(stays, rows, np.log1p(-np.minimum(chance, 1 - 1e-12)))

@@ -29,7 +29,7 @@ from extrabitter.seeding import derive_seed
 from extrabitter.statistics import wilson_interval
 from extrabitter.tasks import Opening, Task
 
-SEARCH = "search"  # any of the task's search words behind the first attempt: the mode as a whole
+SEARCH = "search"  # the mode as a whole, as the task says that it begins
 PLACES = {
     "start": "in front of the first attempt",
     "after_attempt": "behind the first attempt",
@@ -60,7 +60,7 @@ def openings(task: Task) -> dict[str, Opening]:
     >>> openings(load_task("countdown"))[SEARCH].place
     'after_attempt'
     """
-    return {SEARCH: Opening(task.search_words, "after_attempt"), **task.openings}
+    return {SEARCH: task.search_opening, **task.openings}
 
 
 def first_attempts(completions: pd.DataFrame, task: Task, per_problem: int) -> pd.DataFrame:
