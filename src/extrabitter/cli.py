@@ -170,16 +170,17 @@ def ship(
 _PROBE_HELP = "\n\n".join(
     [
         "Say what GRPO would find in a checkpoint, before paying for it.",
-        "Samples validation problems and prints pass@k; the share of groups of 8 to 64 completions that would carry "
-        "signal; how often each behaviour works, how likely its first word is where it may stand, and what forcing "
-        "that word changes; whether verdicts are true; and by a stated rule whether RL would take off.",
+        "Samples validation problems and says by a stated rule whether search would take off, lag or choke, or that it "
+        "cannot be told, and what to do at what cost in tokens. It rests on whether completions can be read; pass@k; "
+        "the share of groups of 8 to 64 completions that would carry signal, and when the first is to be expected; how "
+        "often each behaviour works, how likely its first word is where it may stand, and what forcing that word "
+        "changes; and whether verdicts are true.",
         "A checkpoint of this book's own kind (word-level vocabulary, grammar of a game) of a million parameters takes "
         "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
         "--prompt. Its behaviours are counted by rules, and on demand by another model as judge. Completions leave "
         "this machine only with --judge-url and --judge-model.",
         "Exit codes: 0 probed; 1 the probe failed, or after its report the judge; 2 wrong input (no such model, "
-        "a value out of bounds), in one line on stderr; 3 probed, and with --gate the verdict is another than that "
-        "search takes off.",
+        "a value out of bounds), in one line on stderr. They say nothing of the verdict.",
     ]
 )
 
@@ -243,9 +244,6 @@ def probe(
         int, typer.Option(help="CPU threads; reruns agree only at the same number.", min=1)
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    gate: Annotated[
-        bool, typer.Option("--gate", help="Exit with code 3 unless the verdict is that search takes off.")
-    ] = False,
 ) -> None:
     """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
@@ -284,8 +282,6 @@ def probe(
     print(json.dumps(value, indent=1, allow_nan=False) if as_json else report.describe(found, judged), flush=True)
     if failure:
         raise failure
-    if gate and found.outlook.verdict != "takes off":
-        raise typer.Exit(3)
 
 
 def _judge_settings(given: dict[str, str]) -> JudgeSettings | None:

@@ -172,12 +172,12 @@ def test_next_word_probabilities_do_not_depend_on_what_else_is_in_the_batch(subj
 
 # What people report of models from a hub, each with its right value.
 
-THREE_EIGHT_NINE = "3-8-9:33"
 THOUGHT = "<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24, 24 + 9 = 33.</think>\n"
 RESTATED = "## Restating\nProblem: make 33 from 3, 8 and 9.\nSolution: as follows.\n"
 ANSWER = "<answer>3 * 8 + 9</answer>"
 OTHER = "<answer>3 + 8 + 9</answer>"
 TAGS = ("so", "<answer>", "3", "*", "8", "+", "9", "</answer>")
+THINK = ("<think>", "</think>")
 OPENS_A_THOUGHT = (
     "{% for message in messages %}<start> {{ message.role }} {{ message.content }} {% endfor %}<start> <think>"
 )
@@ -192,7 +192,7 @@ OPENS_A_THOUGHT = (
         ((ANSWER,), {"end": "<turn_end>"}, "chat", (True, "correct", False, 2)),
         # Tags that are special tokens of the tokenizer, and an answer that was only thought.
         (TAGS, {"special": ("<answer>", "</answer>")}, "chat", (True, "correct", False, 9)),
-        (("<think>", ANSWER, "</think>", "hm"), {"special": ("<think>", "</think>")}, "chat", (False, "no_answer", False, 5)),
+        (("<think>", ANSWER, "</think>", "hm"), {"special": THINK}, "chat", (False, "no_answer", False, 5)),
         ((f"<think>hm {ANSWER} hmm let me",), {}, "chat", (False, "no_answer", False, 2)),
         ((f"{ANSWER} hmm let me",), {"template": OPENS_A_THOUGHT}, "chat", (False, "no_answer", False, 2)),
         ((f"{OTHER} hm </think> {ANSWER}",), {"template": OPENS_A_THOUGHT}, "chat", (True, "correct", False, 2)),
@@ -219,7 +219,8 @@ def test_a_completion_ends_where_the_model_ends_it_and_is_read_whole(
     wording = task.english(style)
     assert wording is not None
     subject = Subject(model, tokenizer, task, wording)
-    (row,) = evaluate.sample_completions(subject, [task.read_problem(THREE_EIGHT_NINE)], 1, SAMPLING, 0).to_dict("records")
+    problem = task.read_problem("3-8-9:33")
+    row = evaluate.sample_completions(subject, [problem], 1, SAMPLING, 0).iloc[0]
     assert (row["correct"], row["reason"], row["truncated"], row["num_completion_tokens"]) == expected
     if expected[0]:
         assert row["value"] == "33" and row["answered"]
