@@ -503,7 +503,7 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     prompt = [{"role": "user", "content": "so"}]
     traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
-    assert correct_reward([], [], task=task, wording=wording, traces=traces) == [1.0, 1.0, 0.0]
+    assert correct_reward([], problem=[], task=task, wording=wording, traces=traces) == [1.0, 1.0, 0.0]
     assert table.row["frac_truncated"] == pytest.approx(1 / 3)
     assert table.row["num_tokens"] == sum(map(len, ids)) == table.num_tokens
     table.read([prompt], ids[:1], ["3-8-9:33"])

@@ -28,7 +28,7 @@ def test_rewards_are_one_float_a_completion_and_ignore_other_columns() -> None:
 
 @pytest.mark.parametrize("other", ["6-7-9:9", "5-7-9:8"])
 def test_each_completion_is_judged_by_its_own_problem(other: str) -> None:
-    assert correct_reward([f"{GOOD} answer"] * 2, ["6-7-9:8", other]) == [1.0, 0.0]
+    assert correct_reward([f"{GOOD} answer"] * 2, problem=["6-7-9:8", other]) == [1.0, 0.0]
 
 
 def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() -> None:
@@ -41,7 +41,7 @@ def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() 
             words[rng.randrange(len(words))] = rng.choice(TASK.vocabulary)
         texts.append(" ".join(words))
     names = [problem.identifier for problem in problems]
-    correct, formatted = correct_reward(texts, names), format_reward(texts, names)
+    correct, formatted = correct_reward(texts, problem=names), format_reward(texts, problem=names)
     pairs = list(zip(texts, problems, strict=True))
     assert correct == [float(TASK.verify(text, problem).correct) for text, problem in pairs]
     assert formatted == [float(TASK.parse(text, problem).well_formed) for text, problem in pairs]
@@ -50,4 +50,4 @@ def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() 
 
 def test_columns_of_unequal_length_are_an_error_not_a_silent_zip() -> None:
     with pytest.raises(ValueError, match="zip"):
-        correct_reward([f"{GOOD} answer"] * 2, ["6-7-9:8"])
+        correct_reward([f"{GOOD} answer"] * 2, problem=["6-7-9:8"])

@@ -21,22 +21,17 @@ import pandas as pd
 from extrabitter import tables
 from extrabitter.params import GrpoParameters, validate
 
-# The line that ends a traceback, behind the mark of its process.
-_ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Interrupt): [^\n]+")
-# What accelerate sets where the weights are not whole in each process.
-_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+_ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Interrupt): [^\n]+")  # the end of a traceback
+_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # set where weights are not whole in each process
 STEPS, MODEL, PARAMETERS = "steps.parquet", "model.json", "parameters.json"
 
 
 def launch_command(parameters: GrpoParameters, folder: Path) -> list[str]:
     """Return the command that trains in `num_processes` processes here, or in those of accelerate's YAML."""
-    if parameters.accelerate_config:
-        command = [sys.executable, "-m", "accelerate.commands.launch"]
-        command += ["--config_file", parameters.accelerate_config]
-    else:  # PyTorch's own launcher, which knows processes on CPUs too
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(parameters.num_processes)]
-    return [*command, "-m", "extrabitter.training.distributed", str(folder)]
+    launcher = ["accelerate.commands.launch", "--config_file", parameters.accelerate_config]
+    if not parameters.accelerate_config:  # PyTorch's own launcher, which knows processes on CPUs too
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(parameters.num_processes)]
+    return [sys.executable, "-m", *launcher, "-m", "extrabitter.training.distributed", str(folder)]
 
 
 def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -44,18 +39,17 @@ def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, d
     with tempfile.TemporaryDirectory(dir=folder, prefix=".distributed-") as name:
         scratch = Path(name)
         (scratch / PARAMETERS).write_text(json.dumps(parameters.model_dump()), encoding="utf-8")
-        reason = "nothing was said"
+        said = ""
         with subprocess.Popen(
             launch_command(parameters, scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as processes:
             assert processes.stdout is not None
             for line in processes.stdout:
                 print(line, end="", flush=True)
-                error = _ERROR.search(line)
-                if error and reason == "nothing was said":
-                    reason = error[0].strip()
+                error = None if said else _ERROR.search(line)
+                said = error[0].strip() if error else said
         if processes.returncode or not (scratch / MODEL).is_file():
-            raise RuntimeError(f"grpo: the training processes failed ({reason})")
+            raise RuntimeError(f"grpo: the training processes failed ({said or 'nothing was said'})")
         steps = tables.read_table(scratch / STEPS, "steps")
         (scratch / "checkpoint").rename(folder / "checkpoint")
         return steps, json.loads((scratch / MODEL).read_text(encoding="utf-8"))

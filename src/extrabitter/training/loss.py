@@ -75,7 +75,7 @@ class TrimmedGRPOTrainer(ExactGRPOTrainer):
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Return TRL's loss of the batch; backward has run on all but the last micro-batch when it returns."""
         size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
-        surprise = _mean_surprise(inputs)
+        logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
         if self.beta == 0 and "old_per_token_logps" not in inputs:
             inputs = without_idle_rows(inputs)
         entropies, num_logged = self._metrics["train"]["entropy"], len(self._metrics["train"]["entropy"])
@@ -92,18 +92,11 @@ class TrimmedGRPOTrainer(ExactGRPOTrainer):
             elif self.loss_type == "bnpo":
                 loss = loss * (micro_batch["completion_mask"].sum() / tokens)
             total = total + loss.detach()
-        if surprise is not None:
-            entropies[num_logged:] = [surprise]
+        if logps is not None:
+            # TRL's entropy would be that of the rows left in a micro-batch, a biased sample; the mean of -log p over
+            # the sampled tokens of all rows estimates it.
+            entropies[num_logged:] = [float(-(logps * mask).sum() / tokens)]
         return loss + (total - loss.detach())
-
-
-def _mean_surprise(inputs: dict[str, Any]) -> float | None:
-    """Return the mean of -log p over the sampled tokens of all rows: it estimates their mean entropy.
-
-    TRL's own entropy would be that of the rows left in a micro-batch, a biased sample.
-    """
-    logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
-    return None if logps is None else float(-(logps * mask).sum() / mask.sum())
 
 
 def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -61,12 +61,11 @@ def demonstrations(parameters: SftPrimingParameters) -> list[Demonstration]:
 
 def documents_table(condition: str, shown: Sequence[Demonstration]) -> pd.DataFrame:
     """Return table `documents` (prompt, completion, kind), the condition's name as kind; turns are joined."""
-    rows = [(_as_text(prompt), _as_text(completion), condition) for prompt, completion in shown]
-    return pd.DataFrame(rows, columns=["prompt", "completion", "kind"])
-
-
-def _as_text(said: Prompt) -> str:
-    return said if isinstance(said, str) else "\n".join(turn["content"] for turn in said)
+    texts = [
+        [said if isinstance(said, str) else "\n".join(turn["content"] for turn in said) for said in each]
+        for each in shown
+    ]
+    return pd.DataFrame(texts, columns=["prompt", "completion"], dtype=str).assign(kind=condition)
 
 
 def encode(
@@ -78,8 +77,7 @@ def encode(
     not end in one of `ends`, or is longer than `max_length`.
     """
     rows = []
-    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in shown])
-    for given, (prompt, completion) in zip(prompts, shown, strict=True):
+    for given, (prompt, completion) in zip(encode_prompts(tokenizer, [d.prompt for d in shown]), shown, strict=True):
         if isinstance(prompt, str) and isinstance(completion, str):
             # Parted by a space, or the last word of the one and the first of the other join.
             ids = [*tokenizer(f"{prompt} {completion.lstrip()}")["input_ids"], tokenizer.eos_token_id]
@@ -91,14 +89,15 @@ def encode(
                 "demonstrations: the chat template writes an answer otherwise than it asks for one, which ends in "
                 f"{tokenizer.decode(given[-8:])!r}; a model primed on it would be asked another question"
             )
-        last = max((place for place, token in enumerate(ids) if token in ends), default=0)
-        if last < len(given):
+        answer = ids[len(given) :]
+        end = next((place for place, token in enumerate(answer) if token in ends), None)
+        if end is None:
             raise ValueError(
                 "demonstrations: the chat template ends an answer with no id at which sampling stops; "
                 "a model primed on it would never end"
             )
-        ids = ids[: last + 1]  # a template may go on behind the end of a turn
-        rows.append({"input_ids": ids, "labels": [IGNORED_LABEL] * len(given) + ids[len(given) :]})
+        answer = answer[: end + 1]  # a template may go on behind the end of a turn
+        rows.append({"input_ids": given + answer, "labels": [IGNORED_LABEL] * len(given) + answer})
     lengths = [len(row["input_ids"]) for row in rows]
     if too_long := sum(length > max_length for length in lengths):
         raise ValueError(
@@ -115,16 +114,14 @@ def lay_out(lengths: Sequence[int], parameters: SftPrimingParameters) -> list[in
     else `num_steps` full batches. `lengths` are those of the demonstrations, in tokens.
     """
     rng = random.Random(derive_seed(parameters.seed, "sft_priming", "order"))
-    left = parameters.num_tokens or parameters.num_steps * parameters.per_device_train_batch_size
+    budget = parameters.num_tokens or parameters.num_steps * parameters.per_device_train_batch_size
     chosen: list[int] = []
-    while True:
-        order = list(range(len(lengths)))
-        rng.shuffle(order)
-        for index in order:
-            chosen.append(index)
-            left -= lengths[index] if parameters.num_tokens else 1
-            if left <= 0:
-                return chosen
+    while budget > 0:
+        if not len(chosen) % len(lengths):
+            order = rng.sample(range(len(lengths)), len(lengths))
+        chosen.append(order[len(chosen) % len(lengths)])
+        budget -= lengths[chosen[-1]] if parameters.num_tokens else 1
+    return chosen
 
 
 def build_config(parameters: SftPrimingParameters, num_steps: int, output_dir: str) -> SFTConfig:
