@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from chromium import Page
     from extrabitter.params import GrpoParameters
+    from extrabitter.tasks import Task
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 OPERATORS = ("+", "-", "*", "/", "=", ",", ":", ".")
@@ -46,6 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs unless asked for: what the tests compare was computed on a CPU."""
     if not config.getoption("--gpu"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """The toy task of `toy_task`, known to `load_task` while a test runs."""
+    from extrabitter import tasks
+
+    monkeypatch.setitem(tasks.REGISTRY, "letters", "toy_task:Letters")
+    return tasks.load_task("letters")
 
 
 @pytest.fixture

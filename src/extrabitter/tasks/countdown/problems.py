@@ -275,7 +275,9 @@ def draw_problem(split: str, band: Band, rng: SupportsRandom) -> Problem:
 
 def generate_problems(split: str, count: int, seed: int, band: Band, distinct: bool = False) -> list[Problem]:
     """Draw problems; with `distinct` none comes twice, and ValueError says how many there are if they are too few."""
-    if distinct and count > (available := len(all_problems(split, band))):
+    # Each multiset has at least one common target, so that few problems are there without counting.
+    few = not band.rare and count <= len(multisets(split, band.num_numbers))
+    if distinct and not few and count > (available := len(all_problems(split, band))):
         kind = f"{band.num_numbers} numbers{', few solutions' if band.rare else ''}"
         raise ValueError(f"count = {count}: must be at most {available}, the {split} problems of {kind}")
     rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *(["rare"] if band.rare else [])))
