@@ -1,4 +1,4 @@
-"""The floors of the package: imports go down only, and the two towers meet only in tables on disk."""
+"""The floors of the package: imports go down only, and training and pages meet only in tables on disk."""
 
 from __future__ import annotations
 
@@ -7,79 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from extrabitter.digests import PACKAGE, REPOSITORY, import_closure, notebook_code
+import budgets
+from extrabitter.digests import PACKAGE, REPOSITORY, import_closure, notebook_code, registered_tasks
 
-BASEMENT = {"__init__", "artifacts", "config", "fingerprints", "lineage", "provenance", "records", "seeding"}
-TASKS = {"tasks"}
-INSTRUMENTS = {
-    "arms",
-    "behaviours",
-    "calibration",
-    "dose",
-    "dynamics",
-    "estimates",
-    "extinction",
-    "fitted_dynamics",
-    "ledger",
-    "measured_shares",
-    "metrics",
-    "predictions",
-    "priming",
-    "rewards",
-    "selection",
-    "success_map",
-    "theory",
-}
-INSTRUMENTS |= {"theory_tables"}
-INSTRUMENTS |= {"census", "census_phrases", "census_scores", "judge", "natural", "priming_advice"}
-INSTRUMENTS |= {"gpu_plans", "hyperparameters", "natural_measures", "wording"}
-INSTRUMENTS |= {"dataset_export", "reflection_keywords", "stated_equations", "training_costs"}
-MODELS = {
-    "batching",
-    "decoder",
-    "exploration",
-    "grpo",
-    "grpo_loss",
-    "grpo_steps",
-    "models",
-    "muon",
-    "pretraining",
-    "rollouts",
-    "sampling",
-}
-MODELS |= {"distributed", "hub_generate", "pretrained", "sft", "side_by_side", "smollm2"}
-EVALUATION = {"competence", "evaluation", "probe"}
-EVALUATION |= {"decoding", "interventions", "natural_evaluation", "natural_probe", "probe_report"}
-FIGURES = {
-    "benchmark_figures",
-    "evidence_figures",
-    "figure_style",
-    "figures",
-    "theory_figures",
-    "training_figures",
-}
-REPORTING = {"benchmark_tables", "census_tables", "completions_browser", "highlighting", "reporting"}
-REPORTING |= {
-    "captions",
-    "claims",
-    "provenance_tables",
-    "published_results",
-    "recipe_tables",
-    "scorecard",
-    "takeaways",
-    "verdicts",
-}
-PIPELINE = {"execution", "exporting", "page_footers", "pipeline", "publishing"}
-PIPELINE |= {"run_pages", "scheduling", "shipping", "staging"}
-ROOF = {"cli"}
-
-LEFT_TOWER, RIGHT_TOWER = MODELS | EVALUATION, FIGURES | REPORTING
-FLOORS = [BASEMENT, TASKS, INSTRUMENTS, MODELS | FIGURES, EVALUATION | REPORTING, PIPELINE, ROOF]
+GROUND = {"__init__", "params", "sources", "tables", "runs", "statistics", "estimates", "seeding", "digests"}
+GROUND |= {"profiles", "plan", "jobs", "schedule", "store"}
+LEFT_TOWER, RIGHT_TOWER = {"training", "evaluation"}, {"pages"}
+FLOORS = [GROUND, {"tasks"}, {"behaviours"}, {"models"}, LEFT_TOWER | RIGHT_TOWER, {"experiments"}, {"cli"}]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # What costs seconds to import, and what the book must be built without.
-TRAINING_LIBRARIES = {"torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"}
+TORCH = {"torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"}
+DRAWING = {"matplotlib", "jinja2"}
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -87,54 +27,62 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(path: Path) -> tuple[set[str], set[str]]:
-    """Names of this package's files, and of other top-level packages, that a file imports."""
+def ours(path: Path, types: bool = True) -> set[Path]:
+    """Files of this package that a file imports, for types too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    others = set()
-    for node in ast.walk(tree):
+    if types:  # as if what is imported for types alone were imported
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
+                node.test = ast.Constant(True)
+    return set(import_closure([tree], follow=False))
+
+
+def others(path: Path) -> set[str]:
+    """Top-level packages of others that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            others |= {alias.name.partition(".")[0] for alias in node.names}
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name}: relative import"
-            others.add((node.module or "").partition(".")[0])
-    ours = {name_of(file) for file in import_closure([tree], follow=False)}
-    return ours - {"__init__", name_of(path)}, others - {PACKAGE.name}
+            found.add((node.module or "").partition(".")[0])
+    return found - {PACKAGE.name}
 
 
-def ids(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_go_down_only_and_heavy_ones_stay_where_they_belong(path: Path) -> None:
+    own = name_of(path)
+    assert own in FLOOR, f"say on which floor {path.name} stands, in FLOORS above"
+    below = {name_of(file) for file in ours(path)} - {"__init__", own}
+    for name in below:
+        assert FLOOR[name] <= FLOOR[own], f"{path.name} imports {name} from a floor above"
+    if own in RIGHT_TOWER | {"experiments"}:
+        assert not below & (LEFT_TOWER | {"models"}), "pages and experiments read tables"
+    if own in LEFT_TOWER:
+        assert not below & RIGHT_TOWER
+    if own not in LEFT_TOWER | {"models"}:
+        assert not others(path) & TORCH
+    if own not in RIGHT_TOWER | {"experiments", "models"}:
+        assert not others(path) & DRAWING
 
 
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_imports_go_down_only(path: Path) -> None:
-    assert name_of(path) in FLOOR, f"say on which floor {path.name} stands, in FLOORS above"
-    for name in imports(path)[0]:
-        assert FLOOR[name] <= FLOOR[name_of(path)], f"{path.name} imports {name} from a floor above"
-
-
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_towers_do_not_import_each_other(path: Path) -> None:
-    ours = imports(path)[0]
-    if name_of(path) in LEFT_TOWER:
-        assert not ours & RIGHT_TOWER
-    if name_of(path) in RIGHT_TOWER:
-        assert not ours & LEFT_TOWER
-
-
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_only_the_left_tower_imports_training_libraries(path: Path) -> None:
-    if name_of(path) not in LEFT_TOWER:
-        assert not imports(path)[1] & TRAINING_LIBRARIES
-
-
-@pytest.mark.parametrize("name", sorted(PIPELINE))
-def test_pipeline_imports_the_basement_and_itself_only(name: str) -> None:
-    assert imports(PACKAGE / f"{name}.py")[0] <= BASEMENT | PIPELINE
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_task_is_reached_by_its_name_alone(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    home = parts[1] if parts[0] == "tasks" and len(parts) > 2 else ""
+    for file in ours(path):
+        inside = file.relative_to(PACKAGE).parts
+        if inside[0] == "tasks" and len(inside) > 2:
+            assert inside[1] == home, f"{path.name} imports {inside[1]} past load_task"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare) and parts[0] != "tasks":
+            values = {part.value for part in node.comparators if isinstance(part, ast.Constant)}
+            assert not values & registered_tasks().keys(), f"{path.name}, line {node.lineno}: asks which task it is"
 
 
 def test_sft_and_grpo_share_nothing_but_a_checkpoint_path() -> None:
-    assert "grpo" not in imports(PACKAGE / "sft.py")[0]
-    assert "sft" not in imports(PACKAGE / "grpo.py")[0]
+    for one, other in (("sft", "grpo"), ("grpo", "sft")):
+        assert f"{other}.py" not in {file.name for file in ours(PACKAGE / "training" / f"{one}.py")}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +90,7 @@ def test_sft_and_grpo_share_nothing_but_a_checkpoint_path() -> None:
 )
 def test_chapter_reaches_no_training_code(notebook: Path) -> None:
     closure = import_closure([ast.parse(cell) for cell in notebook_code(notebook)])
-    assert not {name_of(path) for path in closure} & LEFT_TOWER
+    assert not {name_of(path) for path in closure} & (LEFT_TOWER | {"models"})
 
 
 def test_no_code_evaluates_text() -> None:
@@ -150,4 +98,8 @@ def test_no_code_evaluates_text() -> None:
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         names = {func.id for func in calls if isinstance(func, ast.Name)}
         assert not names & {"eval", "exec", "compile", "__import__"}, path.name
-        assert "pickle" not in imports(path)[1], path.name
+        assert not others(path) & {"pickle", "marshal", "shelve", "dill"}, path.name
+
+
+def test_budgets_are_kept() -> None:
+    assert [row for row in budgets.count() if row[1] > row[2]] == []
