@@ -119,9 +119,9 @@ class Run:
     path: Path
     manifest: dict[str, Any]
 
-    def table(self, name: str, without: Collection[str] = ()) -> pd.DataFrame:
-        """Read one of the run's tables, but for the columns named in `without`."""
-        return tables.read_table(self.path / f"{name}.parquet", name, without)
+    def table(self, name: str) -> pd.DataFrame:
+        """Read one of the run's tables."""
+        return tables.read_table(self.path / f"{name}.parquet", name)
 
 
 @dataclass(frozen=True)

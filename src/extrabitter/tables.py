@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -71,14 +71,16 @@ _SAMPLED = (
 _MEASURED = (
     Column("correct", "bool", "", "the verifier accepts the submitted answer"),
     Column("reason", "str", "", "the verifier's named reason"),
+    Column("value", "str", "", "what the answer amounts to, in words; empty where it does to nothing"),
     Column("well_formed", "bool", "", "the parser reads the completion to its end"),
     Column("answered", "bool", "", "the completion submits an answer"),
+    Column("num_filler", "int", "", "filler words in front"),
     Column("num_attempts", "int", "", "attempts made"),
-    Column("num_hits", "int", "", "attempts that reach the target legally"),
-    Column("first_attempt_hit", "bool", "", "the first attempt reaches the target"),
+    Column("num_hits", "int", "", "attempts that solve the problem by the rules"),
+    Column("first_attempt_hit", "bool", "", "the first attempt solves the problem"),
     Column("num_repeated_attempts", "int", "", "attempts equal to an earlier one"),
-    Column("num_steps", "int", "", "arithmetic steps written"),
-    Column("num_right_steps", "int", "", "steps whose arithmetic is right"),
+    Column("num_steps", "int", "", "steps written"),
+    Column("num_right_steps", "int", "", "steps that are right"),
     Column("num_verdicts", "int", "", "verdicts given"),
     Column("num_true_verdicts", "int", "", "verdicts that are true"),
     Column("num_yes_verdicts", "int", "", "verdicts that say yes"),
@@ -135,17 +137,6 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("step_s", "float", "s", "wall time of the whole step"),
     ),
     "completions": (*_SAMPLED, *_MEASURED),
-    "natural_completions": (
-        *_SAMPLED,
-        Column("correct", "bool", "", "the verifier accepts the expression that is handed in"),
-        Column("reason", "str", "", "the verifier's named reason"),
-        Column("answered", "bool", "", "an expression is handed in"),
-        Column("num_equations", "int", "", "equations stated"),
-        Column("num_true_equations", "int", "", "equations stated that are true"),
-        Column("num_attempts", "int", "", "attempts that the census finds"),
-        *(Column(f"{b}_count", "int", "", f"places where the census finds {b}") for b in BEHAVIOURS),
-        Column("keyword_count", "int", "", "words of reflection, by oat-zero's list"),
-    ),
     "counts": (
         Column("problem", "str", "", "the task's name of the problem"),
         Column("num_samples", "int", "", "its completions"),
@@ -196,13 +187,6 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("num_problems", "int", "", "problems behind the advantage"),
         Column("num_pairs", "int", "", "pairs of completions behind the advantage"),
     ),
-    "decoding": (
-        Column("decoder", "str", "", "how a token is drawn"),
-        *_interval("chance to begin to search behind an own first attempt, mean over problems"),
-        Column(
-            "frac_unreachable", "float", "", "share of places where this decoder can never begin to search"
-        ),
-    ),
 }
 
 _IS_DTYPE = {
@@ -213,35 +197,32 @@ _IS_DTYPE = {
 }
 
 
-def validate_table(name: str, df: pd.DataFrame, without: Collection[str] = ()) -> None:
-    """Check a table, but for columns `without`, against its schema; raise TableError: table, column, what is wrong."""
+def validate_table(name: str, df: pd.DataFrame) -> None:
+    """Check a table against its schema; raise TableError: table, column, what is wrong."""
     if name not in SCHEMAS:
         raise TableError(f"table {name!r}: unknown; must be one of {', '.join(SCHEMAS)}")
-    columns = [column for column in SCHEMAS[name] if column.name not in without]
-    expected, present = [column.name for column in columns], [str(column) for column in df.columns]
-    for column_name in expected:
+    expected, present = [column.name for column in SCHEMAS[name]], [str(column) for column in df.columns]
+    for column_name in [*expected, *present]:
         if column_name not in present:
             raise TableError(f"table {name}: column {column_name!r} is missing; it has {', '.join(present)}")
-    for column_name in present:
         if column_name not in expected:
-            raise TableError(
-                f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}"
-            )
-    for column in columns:
+            raise TableError(f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}")
+    for column in SCHEMAS[name]:
         # An empty column has no type of its own to check.
         if len(df) and not _IS_DTYPE[column.dtype](df[column.name]):
-            raise TableError(
-                f"table {name}: column {column.name!r} has type {df[column.name].dtype}; "
-                f"it must be {column.dtype}"
-            )
+            found = df[column.name].dtype
+            raise TableError(f"table {name}: column {column.name!r} has type {found}; it must be {column.dtype}")
 
 
-def write_table(path: str | Path, name: str, df: pd.DataFrame) -> Path:
-    """Write a table as parquet, columns in the schema's order; all of it or nothing is on disk."""
-    validate_table(name, df)
+def write_table(path: str | Path, name: str, df: pd.DataFrame, leading: Sequence[str] = ()) -> Path:
+    """Write a table as parquet, columns in the schema's order; all of it or nothing is on disk.
+
+    Of a table that was stacked, `leading` names the columns in front, which no schema has.
+    """
+    validate_table(name, df.drop(columns=list(leading)))
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    ordered = df[[column.name for column in SCHEMAS[name]]].reset_index(drop=True)
+    ordered = df[[*leading, *(column.name for column in SCHEMAS[name])]].reset_index(drop=True)
     try:
         # Published tables are committed: completions shrink to half of what the default codec leaves of them.
         ordered.to_parquet(partial, index=False, compression="zstd", compression_level=9)
@@ -253,39 +234,25 @@ def write_table(path: str | Path, name: str, df: pd.DataFrame) -> Path:
     return path
 
 
-def read_table(
-    path: str | Path, name: str, without: Collection[str] = (), leading: Collection[str] = ()
-) -> pd.DataFrame:
-    """Read a table and check it; raise TableError with one line when it is absent, unreadable or wrong.
+def read_table(path: str | Path, name: str, leading: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table, with the columns that were put in front of it, and check it.
 
-    Columns named in `without` are neither read nor checked: texts are most of a completions table. Of a table that
-    was stacked, `leading` names the columns in front, which no schema has.
+    Raises TableError with one line when it is absent, unreadable or wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise TableError(f"table {name}: no file {path}")
     try:
-        names = [*leading, *(column.name for column in SCHEMAS[name] if column.name not in without)]
-        kept = names if without else None
-        df = pd.read_parquet(path, columns=kept)
-    except (OSError, ValueError) as error:  # pyarrow raises both for a damaged file
-        first_line = str(error).splitlines()[0]
-        raise TableError(f"table {name}: {path} is not readable as parquet ({first_line})") from None
-    try:
-        validate_table(name, df.drop(columns=list(leading)), without)
+        df = pd.read_parquet(path)
+        validate_table(name, df.drop(columns=list(leading)))
     except TableError as error:
         raise TableError(f"{error} ({path})") from None
-    except KeyError:
-        raise TableError(f"table {name}: it has not the columns {', '.join(leading)} in front ({path})") from None
+    except (OSError, ValueError, KeyError) as error:  # pyarrow raises the first two for a damaged file
+        first_line = str(error).splitlines()[0]
+        raise TableError(f"table {name}: {path} is not readable as parquet ({first_line})") from None
     return df
 
 
 def empty_table(name: str) -> pd.DataFrame:
     """Return a table without rows."""
     return pd.DataFrame({column.name: pd.Series(dtype=column.dtype) for column in SCHEMAS[name]})
-
-
-def data_dictionary() -> pd.DataFrame:
-    """List every column of every table: table, column, type, unit, meaning."""
-    rows = [(name, *column) for name, columns in SCHEMAS.items() for column in columns]
-    return pd.DataFrame(rows, columns=["table", "column", "type", "unit", "meaning"])
