@@ -44,12 +44,13 @@ def completions_of(texts: list[str], problem: str = "1-2-3:6") -> pd.DataFrame:
 
 
 def test_completions_have_the_promised_form(subject: Subject) -> None:
-    completions = evaluate.evaluate(parameters(subject.task.name), subject.model, subject.tokenizer)
-    validate_table("completions", completions)
+    tables = evaluate.evaluate(parameters(subject.task.name), subject.model, subject.tokenizer)
+    for name, table in tables.items():
+        validate_table(name, table)
+    completions, counts = tables["completions"], tables["counts"]
     assert set(completions["band"]) == {next(iter(subject.task.bands))}
     assert completions.groupby("problem", sort=False)["sample"].apply(list).tolist() == [[0, 1, 2]] * 6
-    counts = evaluate.counts_table(completions)
-    validate_table("counts", counts)
+    assert tables["summary"]["measure"].tolist() == [*MEASURES, "search_probability"]
     assert counts["num_samples"].tolist() == [3] * 6
     assert counts["num_tokens"].sum() == completions["num_completion_tokens"].sum()
 
@@ -57,7 +58,7 @@ def test_completions_have_the_promised_form(subject: Subject) -> None:
 def test_each_band_can_be_evaluated(subject: Subject) -> None:
     for band in subject.task.bands:
         asked = parameters(subject.task.name, band=band, num_problems=2)
-        completions = evaluate.evaluate(asked, subject.model, subject.tokenizer)
+        completions = evaluate.evaluate(asked, subject.model, subject.tokenizer)["completions"]
         assert set(completions["band"]) == {band} and completions["problem"].nunique() == 2
 
 
@@ -72,7 +73,8 @@ def test_arms_of_a_seed_answer_the_same_problems(subject: Subject) -> None:
 
 def test_evaluating_twice_gives_the_same_table(countdown: Subject) -> None:
     first, second = (evaluate.evaluate(parameters(), countdown.model, countdown.tokenizer) for _ in range(2))
-    pd.testing.assert_frame_equal(first, second)
+    for name in first:
+        pd.testing.assert_frame_equal(first[name], second[name])
 
 
 def test_forced_words_prefixes_and_the_cue_are_where_they_belong(subject: Subject) -> None:
@@ -229,11 +231,10 @@ def test_a_completion_ends_where_the_model_ends_it_and_is_read_whole(
 def test_english_and_grammar_fill_the_same_tables(reciter: Callable[..., Path]) -> None:
     asked = parameters(prompt="chat")
     loaded = hub.load_for_stage(asked, str(reciter("24 + 9 = 33, so", ANSWER)))
-    completions = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
-    validate_table("completions", completions)
-    summary = evaluate.summary_table(completions)
-    validate_table("summary", summary)
-    assert set(summary["measure"]) == set(MEASURES)
+    tables = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+    for name, table in tables.items():
+        validate_table(name, table)
+    assert tables["summary"]["measure"].tolist() == list(MEASURES)
 
 
 def test_prompts_and_caps_beyond_the_model_are_refused_in_one_line(reciter: Callable[..., Path]) -> None:
@@ -251,5 +252,6 @@ def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Callabl
         path = folder / "generation_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | settings))
         loaded = hub.load_for_stage(asked, str(folder))
-        texts.append(evaluate.evaluate(asked, loaded.model, loaded.tokenizer)["completion"].tolist())
+        tables = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+        texts.append(tables["completions"]["completion"].tolist())
     assert texts[0] == texts[1]

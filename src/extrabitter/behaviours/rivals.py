@@ -23,12 +23,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extrabitter.seeding import derive_seed
-from extrabitter.statistics import Interval, clustered_share, t_interval
+from extrabitter.statistics import clustered_share, t_interval
 from extrabitter.tasks import Task
 
 Method = Literal["majority", "self-check", "outside checker"]
 METHODS: tuple[Method, ...] = get_args(Method)
 NUM_ORDERS = 256  # in which a problem's completions are drawn
+COLUMNS = ["problem", "success", "num_tokens", "is_short"]
 
 
 def tokens_by_problem(completions: pd.DataFrame) -> pd.Series:
@@ -37,62 +38,52 @@ def tokens_by_problem(completions: pd.DataFrame) -> pd.Series:
 
 
 def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Method, seed: int) -> pd.DataFrame:
-    """Return by problem what a method makes of completions at a budget of tokens: success, num_tokens, is_short.
+    """Return by problem what a method makes of an arm's completions: columns problem, success, num_tokens, is_short.
 
-    `completions` is of one arm; `budgets` has the problems' tokens, and its problems are those returned. `num_tokens`
-    is what was spent: one who checks stops at success. `is_short` tells where completions ran out before tokens, so
-    that more samples might do better.
+    `budgets` has the tokens of the problems to return. `num_tokens` is what was spent: one who checks stops at
+    success. `is_short` tells where completions ran out before tokens, so that more samples might do better.
     """
-    rows = []
     groups = {str(problem): group for problem, group in completions.groupby("problem")}
+    rows = []
     for problem, budget in budgets.items():
         group = groups[str(problem)]
         rng = np.random.default_rng(derive_seed(seed, "rival", method, str(problem)))
-        tokens = group["num_completion_tokens"].to_numpy(float)
+        tokens, right = group["num_completion_tokens"].to_numpy(float), group["correct"].to_numpy(bool)
         orders = rng.random((NUM_ORDERS, len(group))).argsort(axis=1)
         cost = tokens[orders]  # (orders, draws)
-        spent = cost.cumsum(axis=1)
-        # Covered whole, or by chance in part: for one draw of all orders it is the same uniform number.
-        made = spent - cost + cost * rng.random((NUM_ORDERS, 1)) <= float(budget)
-        right = group["correct"].to_numpy(bool)[orders]
-        stops = np.zeros_like(right)
+        before = cost.cumsum(axis=1) - cost
+        made = before + cost * rng.random((NUM_ORDERS, 1)) <= float(budget)  # the last one perhaps in part
+        stops = np.zeros_like(made)
         if method == "majority":
-            success = _vote(group["value"].to_numpy(str)[orders], right, made, rng)
+            codes = pd.factorize(group["value"].where(group["value"] != ""))[0]  # -1: hands in nothing
+            success = _vote(codes[orders], right[orders], made, rng)
         else:
-            stops = right if method == "outside checker" else (group["num_yes_verdicts"].to_numpy() > 0)[orders]
-            success = _first(stops & made, right, made)
+            says = right if method == "outside checker" else group["num_yes_verdicts"].to_numpy() > 0
+            stops = says[orders]
+            last = made.sum(axis=1) - 1
+            chosen = np.where((stops & made).any(axis=1), stops.argmax(axis=1), last)
+            success = right[orders][np.arange(NUM_ORDERS), chosen] * (last >= 0)
         # Nothing is drawn behind the first that stops.
-        paid = np.minimum(cost, np.clip(budget - (spent - cost), 0, None)) * (stops.cumsum(axis=1) - stops == 0)
+        paid = np.clip(float(budget) - before, 0, cost) * (stops.cumsum(axis=1) - stops == 0)
         rows.append((problem, success.mean(), paid.sum(axis=1).mean(), tokens.sum() < budget))
-    return pd.DataFrame(rows, columns=["problem", "success", "num_tokens", "is_short"])
-
-
-def _first(stops: NDArray[np.bool_], right: NDArray[np.bool_], made: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return by order whether the first draw that stops is right, or the last one made where none does; (orders,)."""
-    last = made.sum(axis=1) - 1
-    chosen = np.where(stops.any(axis=1), stops.argmax(axis=1), last)
-    found: NDArray[np.float64] = right[np.arange(len(right)), chosen] * (last >= 0).astype(float)
-    return found
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _vote(
-    answers: NDArray[np.str_], right: NDArray[np.bool_], made: NDArray[np.bool_], rng: np.random.Generator
+    codes: NDArray[np.int64], right: NDArray[np.bool_], made: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return by order whether the answer with most votes is right; who hands in nothing does not vote; (orders,)."""
-    names = np.unique(answers[answers != ""])
-    if not len(names):
-        return np.zeros(len(answers))
-    votes = np.stack([((answers == name) & made).sum(axis=1) for name in names], axis=1).astype(float)
-    good = np.stack([((answers == name) & made & right).sum(axis=1) for name in names], axis=1)
-    winner = (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)
-    rows = np.arange(len(answers))
-    return np.divide(good[rows, winner], votes[rows, winner], out=np.zeros(len(rows)), where=votes[rows, winner] > 0)
+    """Return by order whether the answer with most votes is right, a tie broken by chance; (orders,)."""
+    names = np.arange(max(int(codes.max()), 0) + 1)
+    votes = np.stack([((codes == name) & made).sum(axis=1) for name in names], axis=1).astype(float)
+    good = np.stack([((codes == name) & made & right).sum(axis=1) for name in names], axis=1)
+    rows, winner = np.arange(len(codes)), (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)
+    return good[rows, winner] / np.maximum(votes[rows, winner], 1)
 
 
 def legal_answers(task: Task, identifiers: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """Return what an enumerator needs to know: of each problem num_answers, num_right, and num_tokens of a direct answer.
+    """Return what an enumerator needs to know: columns problem, num_answers, num_right, num_tokens of one answer.
 
-    The tokens are the words of one written direct trace, and the end.
+    The tokens are the words of a written direct trace, and the end.
     """
     rows = []
     for name in identifiers:
@@ -124,7 +115,7 @@ def enumerator_successes(answers: pd.DataFrame, budgets: pd.Series) -> pd.DataFr
         made = np.concatenate([[1.0], missed[:whole].cumprod()])
         paid = (made[:whole].sum() + (draws - whole) * made[whole]) * tokens
         rows.append((problem, success, paid, False))
-    return pd.DataFrame(rows, columns=["problem", "success", "num_tokens", "is_short"])
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def rivals_table(
@@ -150,29 +141,14 @@ def rivals_table(
             found[arm, method] = rival_successes(completions, budgets, method, derive_seed(seed, arm))
     if answers is not None:
         found["enumerator", "outside checker"] = enumerator_successes(answers, budgets)
+    alone = pd.DataFrame({"problem": budgets.index, "success": own, "num_tokens": budgets, "is_short": False})
+    rows = []
     # A problem's share is a mean over as many completions as the searcher's.
     weights = np.full(len(budgets), len(searcher) / len(budgets))
-    value = clustered_share(own * weights, weights)
-    rows = [_row("searcher", "one completion", value, own - own, budgets.mean(), 0.0)]
-    for (arm, how), table in found.items():
-        by_problem = table.set_index("problem").loc[budgets.index]
-        value = clustered_share(by_problem["success"] * weights, weights)
-        gap = own - by_problem["success"]
-        rows.append(_row(arm, how, value, gap, table["num_tokens"].mean(), table["is_short"].mean()))
+    for (arm, how), table in {("searcher", "one completion"): alone, **found}.items():
+        success = table.set_index("problem")["success"].loc[budgets.index]
+        gap = dict(zip(("gap", "gap_lower", "gap_upper"), t_interval(own - success), strict=True))
+        value, spent = clustered_share(success * weights, weights), float(table["num_tokens"].mean())
+        ends = {"num_tokens": spent, "frac_short": float(table["is_short"].mean())}
+        rows.append({"arm": arm, "method": how, **value._asdict(), **gap, **ends})
     return pd.DataFrame(rows)
-
-
-def _row(
-    arm: str, method: str, value: Interval, gaps: pd.Series, num_tokens: float, frac_short: float
-) -> dict[str, str | float]:
-    gap = t_interval(gaps.to_numpy(float))
-    return {
-        "arm": arm,
-        "method": method,
-        **value._asdict(),
-        "gap": gap.value,
-        "gap_lower": gap.lower,
-        "gap_upper": gap.upper,
-        "num_tokens": float(num_tokens),
-        "frac_short": float(frac_short),
-    }

@@ -98,27 +98,32 @@ def sample_completions(
 
 def evaluate(
     parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> pd.DataFrame:
-    """Return table `completions` of a run of stage `behaviour_evaluation`."""
+) -> dict[str, pd.DataFrame]:
+    """Return what a run of stage `behaviour_evaluation` writes: completions, summary, counts, pass_at_k.
+
+    Of who speaks the grammar the summary has one more measure, `search_probability`.
+    """
+    task, problems, seed = load_task(parameters.task), evaluation_problems(parameters), parameters.seed
+    subject = Subject(model, tokenizer, task, choose_wording(task, parameters))
     names = ("temperature", "top_k", "top_p", "min_p", "max_completion_length")
-    return sample_completions(
-        subject_of(parameters, model, tokenizer),
-        evaluation_problems(parameters),
+    completions = sample_completions(
+        subject,
+        problems,
         parameters.num_samples,
         SamplingParameters(**{name: getattr(parameters, name) for name in names}),
-        derive_seed(parameters.seed, "evaluation sampling", parameters.arm),
+        derive_seed(seed, "evaluation sampling", parameters.arm),
         band=parameters.band,
         cue=parameters.cue,
         forced_words=parameters.forced_words.split(),
     )
-
-
-def subject_of(
-    parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> Subject:
-    """Return whom a stage asks; ParameterError where the task has none of the words."""
-    task = load_task(parameters.task)
-    return Subject(model, tokenizer, task, choose_wording(task, parameters))
+    summary, counts = summary_table(completions, seed), counts_table(completions)
+    if parameters.prompt == "grammar":
+        own, cap = derive_seed(seed, "search probability", parameters.arm), parameters.max_completion_length
+        each = search_probability(subject, problems, own, cap, cue=parameters.cue)
+        row = mean_interval(each, derive_seed(own, "bootstrap"))._asdict() | {"count": len(each)}
+        summary.loc[len(summary)] = {"measure": "search_probability", **row}
+    pass_at_k = pass_at_k_table(counts, parameters.max_k)
+    return {"completions": completions, "summary": summary, "counts": counts, "pass_at_k": pass_at_k}
 
 
 def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Any]:
@@ -185,17 +190,6 @@ def share_of(each: Sequence[float], counts: pd.DataFrame) -> Interval:
 def mean_interval(each: NDArray[np.float64], seed: int) -> Interval:
     """Return a mean over problems and its bootstrap interval, for values that are no shares of samples."""
     return bootstrap_interval(each, np.random.default_rng(seed))
-
-
-def search_probability_row(
-    parameters: BehaviourEvaluationParameters, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> pd.DataFrame:
-    """Return one more row of table `summary`, measure `search_probability`, of who speaks the grammar."""
-    seed = derive_seed(parameters.seed, "search probability", parameters.arm)
-    subject, problems = subject_of(parameters, model, tokenizer), evaluation_problems(parameters)
-    each = search_probability(subject, problems, seed, parameters.max_completion_length, cue=parameters.cue)
-    found = mean_interval(each, derive_seed(seed, "bootstrap"))
-    return pd.DataFrame([{"measure": "search_probability", **found._asdict(), "count": len(each)}])
 
 
 def search_probability(
