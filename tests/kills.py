@@ -33,7 +33,7 @@ def finished(root: Path, profile: str) -> dict[str, bytes]:
 
 
 def disturb(root: Path, profile: str, kills: int, rng: random.Random, longest_s: float) -> list[str]:
-    """Start a build and kill its process group, again and again; return what was lost or made again of finished runs."""
+    """Start a build and kill its process group, again and again; say what of finished runs was lost or made again."""
     complaints = []
     for number in range(kills):
         before = finished(root, profile)
