@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +24,9 @@ WIDTH = 128  # of a chunk: a narrower one pays more for the start of each operat
 WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
+
+
+TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's products are a table
 
 
 class _Layer(NamedTuple):
@@ -88,6 +92,11 @@ class Decoder:
         device = self.embedding.device
         self.mean = torch.full((config.hidden_size, 1), 1 / config.hidden_size, device=device)
         self.epsilon = torch.tensor([config.rms_norm_eps], device=device)
+        self.first_qkv = None
+        if len(self.embedding) <= TABLE_ROWS:
+            self.first_qkv = self._normed(self.embedding) @ self.layers[0].qkv
+            if self.layers[0].qkv_bias is not None:
+                self.first_qkv += self.layers[0].qkv_bias
         cos, sin = model.model.rotary_emb(self.embedding, torch.arange(columns, device=device)[None])
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
@@ -115,11 +124,11 @@ class Decoder:
         if len(self.buffers.qkv) != size:
             self.buffers = self._buffers(size)
         at = self.buffers
-        rotation, padding = self.rotations[last], None  # (D / 2,)
-        if offset.any():
+        rotation, padded = self.rotations[last], int(offset.max())  # (D / 2,); columns that are padding somewhere
+        if padded:
             rotation = self.rotations[last - offset][:, None]  # (N, 1, D / 2)
-            padded = torch.arange(columns, device=ids.device) < offset[:, None]  # (N, T)
-            padding = padded.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, T)
+            padding = torch.arange(padded, device=ids.device) < offset[:, None]  # (N, padded)
+            padding = padding.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, padded)
         hidden = F.embedding(ids, self.embedding)  # (N, E); a copy: the layers add to it
         for layer, keys, values, new_key, new_value in zip(
             self.layers,
@@ -129,18 +138,19 @@ class Decoder:
             at.new_values[..., last, :].unbind(),
             strict=True,
         ):
-            normed = self._normed(hidden)
-            if layer.qkv_bias is None:
-                torch.mm(normed, layer.qkv, out=at.qkv)
+            if layer is self.layers[0] and self.first_qkv is not None:
+                torch.index_select(self.first_qkv, 0, ids, out=at.qkv)
+            elif layer.qkv_bias is None:
+                torch.mm(self._normed(hidden), layer.qkv, out=at.qkv)
             else:
-                torch.addmm(layer.qkv_bias, normed, layer.qkv, out=at.qkv)
+                torch.addmm(layer.qkv_bias, self._normed(hidden), layer.qkv, out=at.qkv)
             torch.mul(at.query, rotation, out=at.rotated)
             torch.mul(at.key, rotation, out=new_key)
             new_value.copy_(at.value)
-            scores = torch.bmm(at.rotated_heads, keys)  # (N * Hkv, H / Hkv, T)
-            if padding is not None:
-                scores.masked_fill_(padding, -torch.inf)
-            torch.bmm(scores.softmax(dim=-1), values, out=at.mixed_heads)
+            scores = products(at.rotated_heads, keys)  # (N * Hkv, H / Hkv, T)
+            if padded:
+                scores[..., :padded].masked_fill_(padding, -torch.inf)
+            products(scores.softmax(dim=-1), values, out=at.mixed_heads)
             hidden.addmm_(at.mixed, layer.out)
             torch.mm(self._normed(hidden), layer.gate_up, out=at.gate_up)
             hidden.addmm_(F.silu(at.gate).mul_(at.up), layer.down)
@@ -201,6 +211,17 @@ class Decoder:
             gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
             down=mlp.down_proj.weight.t().contiguous(),
         )
+
+
+def products(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the products of many small matrices, (N, H, D) by (N, D, T).
+
+    On a CPU by NumPy, whose library has kernels for small ones: about twice as fast as `torch.bmm`, which takes the
+    kernels of large ones.
+    """
+    if a.device.type != "cpu":
+        return torch.bmm(a, b, out=out)
+    return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=None if out is None else out.numpy()))
 
 
 def _complex(x: Tensor) -> Tensor:
