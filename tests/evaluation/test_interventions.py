@@ -109,11 +109,12 @@ def test_no_attempt_at_all_is_missing_not_zero(subject: Subject) -> None:
     attempts = written_attempts(subject.task).iloc[:0]
     row = summarise_intervention(intervene(subject, SEARCH, attempts, SAMPLING, seed=1), seed=0)
     assert np.isnan(row["p0_forced"]) and np.isnan(row["advantage"]) and row["num_problems"] == 0
+    assert str(row) == str(summarise_intervention(interventions.NOT_MADE, seed=0))
 
 
 def arms(problems: list[str], forced: list[bool], other: list[bool], chance: list[float]) -> Intervention:
     tables = [pd.DataFrame({"problem": problems, "correct": correct}) for correct in (forced, other)]
-    return Intervention(SEARCH, pd.Series(chance, index=problems), *tables)
+    return Intervention(pd.Series(chance, index=problems), *tables)
 
 
 def test_advantage_is_averaged_within_problems_first() -> None:

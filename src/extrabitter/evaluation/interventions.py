@@ -40,7 +40,6 @@ PLACES = {
 class Intervention(NamedTuple):
     """One behaviour's arms: `probability` of its words at each place (B,), completions of both arms, row by row."""
 
-    behaviour: str
     probability: pd.Series
     forced: pd.DataFrame
     other: pd.DataFrame
@@ -51,6 +50,9 @@ class Intervention(NamedTuple):
             return pd.DataFrame(columns=["with", "without"], dtype=float)
         pairs = {"with": self.forced["correct"].astype(float), "without": self.other["correct"].astype(float)}
         return pd.DataFrame(pairs).groupby(self.forced["problem"]).mean()
+
+
+NOT_MADE = Intervention(pd.Series(dtype=float), pd.DataFrame(), pd.DataFrame())  # where no one word begins it
 
 
 def openings(task: Task) -> dict[str, Opening]:
@@ -118,7 +120,7 @@ def intervene(
         own, chosen = derive_seed(seed, arm, behaviour), [problems[row] for row in rows]
         arms.append(sample_completions(subject, chosen, 1, sampling, own, prefixes=begun))
     index = [problem.identifier for problem in problems]
-    return Intervention(behaviour, pd.Series(probability, index=index, dtype=float), *arms)
+    return Intervention(pd.Series(probability, index=index, dtype=float), *arms)
 
 
 def after_prompt(task: Task, problem: Any, prefix: str) -> str:
@@ -167,7 +169,7 @@ def summarise_intervention(intervention: Intervention, seed: int) -> dict[str, f
 
     The advantage is the difference in success, averaged within a problem first.
     """
-    seed = derive_seed(seed, "bootstrap", intervention.behaviour)
+    seed = derive_seed(seed, "bootstrap")
     p0 = mean_interval(intervention.probability.groupby(level=0).mean().to_numpy(), seed)
     means = intervention.successes()
     gains = (means["with"] - means["without"]).to_numpy()

@@ -9,6 +9,7 @@ and what it changes is missing rather than guessed. What follows from it is for 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,8 +29,10 @@ from extrabitter.evaluation.evaluate import (
     summary_table,
 )
 from extrabitter.evaluation.interventions import (
+    NOT_MADE,
     PLACES,
     SEARCH,
+    Intervention,
     first_attempts,
     intervene,
     openings,
@@ -53,11 +56,6 @@ NUM_STEPS: int = GrpoParameters.model_fields["num_steps"].default
 # What is drawn of a model in English, unless told otherwise: those are a hundred times as large as ours.
 ENGLISH_SIZES = {"num_problems": 20, "num_samples": 8, "max_completion_length": 512}
 SEARCH_BEHAVIOURS = ("verification", "backtracking")
-# Columns of `probe_behaviours` that are missing where nothing is forced.
-NOT_FORCED = (
-    *(f"{name}{end}" for name in ("p0_forced", "advantage") for end in ("", "_lower", "_upper")),
-    *("success_with", "success_without"),
-)
 
 
 def _is_sound(completions: pd.DataFrame) -> pd.Series:
@@ -129,14 +127,14 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     own = derive_seed(seed, "probe sampling")
     completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, band=band)
     counts, summary = counts_table(completions), summary_table(completions, seed, {**MEASURES, **SOUND})
-    behaviours, searches = behaviour_table(summary, task), interval_of(summary, f"frac_works_{SEARCH}")
+    searches = interval_of(summary, f"frac_works_{SEARCH}")
+    made = {name: NOT_MADE for name in openings(task)}
     if in_grammar:
         attempts, own = first_attempts(completions, task, parameters.num_attempts), derive_seed(seed, "forced")
-        made = [intervene(subject, name, attempts, sampling, own, ZERO_PROBABILITY) for name in openings(task)]
-        measured = pd.DataFrame([summarise_intervention(each, seed) for each in made])
-        behaviours[measured.columns] = measured
+        made = {name: intervene(subject, name, attempts, sampling, own, ZERO_PROBABILITY) for name in made}
         each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
         searches = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
+    behaviours = behaviour_table(summary, task, made, seed)
     groups = informative_groups(counts)
     size = int(groups["num_generations"].min())
     return Probe(
@@ -203,13 +201,16 @@ def first_step(share: float, draws: int) -> float:
     return 1 / chance if chance > 0 else np.inf
 
 
-def behaviour_table(summary: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Return table `probe_behaviours` as far as completions tell: how often each does its work; the rest is missing."""
+def behaviour_table(
+    summary: pd.DataFrame, task: Task, made: Mapping[str, Intervention], seed: int
+) -> pd.DataFrame:
+    """Return table `probe_behaviours`: how often each does its work, and what came of forcing it."""
     rows = []
     for name, opening in openings(task).items():
         share = interval_of(summary, f"frac_works_{name}")
-        row = {"behaviour": name, "place": PLACES[opening.place], "num_problems": 0, "num_pairs": 0}
-        row |= dict(zip(("p0_sampled", "p0_sampled_lower", "p0_sampled_upper"), share, strict=True))
-        row["frac_functional"] = np.nan if name == SEARCH else interval_of(summary, f"frac_functional_{name}").value
-        rows.append(row | dict.fromkeys(NOT_FORCED, np.nan))
+        row: dict[str, Any] = {"behaviour": name, "place": PLACES[opening.place], "frac_functional": np.nan}
+        row |= {"p0_sampled": share.value, "p0_sampled_lower": share.lower, "p0_sampled_upper": share.upper}
+        if name != SEARCH:
+            row["frac_functional"] = interval_of(summary, f"frac_functional_{name}").value
+        rows.append(row | summarise_intervention(made[name], seed))
     return pd.DataFrame(rows)

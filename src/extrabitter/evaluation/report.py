@@ -158,7 +158,7 @@ def as_json(probe: Probe, judged: pd.DataFrame | None = None) -> dict[str, Any]:
         "verdict": foresee(probe.groups, probe.searches, probe.gain)._asdict(),
         "advice": [advice._asdict() for advice in advise(probe)],
         **{name: _plain(interval._asdict()) for name, interval in a_step.items()},
-        **{name: [_plain(row) for row in _records(table)] for name, table in tables.items()},
+        **{name: [_plain(row) for row in table.to_dict("records")] for name, table in tables.items()},
     }
 
 
@@ -177,20 +177,20 @@ def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
         [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
         ["advice", *(line for advice in advise(probe) for line in _advice_lines(advice))],
         ["completions that", *_measures(probe, READ)],
-        ["pass@k", *_table(map(_pass_cells, _records(probe.pass_at_k))), *_rule_of_three(probe)],
+        ["pass@k", *_table(map(_pass_cells, probe.pass_at_k.to_dict("records"))), *_rule_of_three(probe)],
         [
             "groups of G completions with signal (neither all right nor all wrong), first expected at step",
-            *_table(map(_group_cells, _records(probe.informative_groups))),
+            *_table(map(_group_cells, probe.informative_groups.to_dict("records"))),
         ],
         [
             "behaviours at work: share of completions; chance of the first word at its place; points it changes",
-            *_table([BEHAVIOUR_TITLES, *map(_behaviour_cells, _records(probe.probe_behaviours))]),
+            *_table([BEHAVIOUR_TITLES, *map(_behaviour_cells, probe.probe_behaviours.to_dict("records"))]),
         ],
         ["verdicts that are true", *_measures(probe, VERDICTS)],
     ]
     if judged is not None:
         title = f"completions by a judge, whose errors were not measured, of {judged['count'].max()}; by the census"
-        rows = [(row["behaviour"], *_share(row), percent(row["census"])) for row in _records(judged)]
+        rows = [(row["behaviour"], *_share(row), percent(row["census"])) for row in judged.to_dict("records")]
         blocks.append([title, *_table(rows)])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
@@ -212,22 +212,22 @@ def _advice_lines(advice: Advice) -> list[str]:
 
 
 def _measures(probe: Probe, labels: Mapping[str, str]) -> list[str]:
-    rows = _records(probe.summary.set_index("measure").loc[list(labels)])
+    rows = probe.summary.set_index("measure").loc[list(labels)].to_dict("records")
     cells = zip(labels.values(), rows, strict=True)
     return _table((label, *_share(row), f"n = {row['count']:,}") for label, row in cells)
 
 
-def _pass_cells(row: Mapping[str, Any]) -> Sequence[str]:
+def _pass_cells(row: Mapping[Any, Any]) -> Sequence[str]:
     return str(row["k"]), *_share(row)
 
 
-def _group_cells(row: Mapping[str, Any]) -> Sequence[str]:
+def _group_cells(row: Mapping[Any, Any]) -> Sequence[str]:
     first, least = row["first_step"], row["first_step_lower"]
     step = f"{first:.1f}" if np.isfinite(first) else f"none seen; not before {least:.1f}"
     return str(row["num_generations"]), *_share(row), step
 
 
-def _behaviour_cells(row: Mapping[str, Any]) -> Sequence[str]:
+def _behaviour_cells(row: Mapping[Any, Any]) -> Sequence[str]:
     gain = points(Interval(*(row[f"advantage{end}"] for end in ENDS))).replace(" points", "")
     shares = (*_share(row, "p0_sampled"), percent(row["p0_forced"]))
     return row["behaviour"], *shares, gain, str(row["num_pairs"]), row["place"]
@@ -251,7 +251,7 @@ def points(gain: Interval) -> str:
     return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
 
 
-def _share(row: Mapping[str, Any], name: str = "") -> tuple[str, str]:
+def _share(row: Mapping[Any, Any], name: str = "") -> tuple[str, str]:
     """Return a share and its interval, of the columns value, lower and upper, or of those called `name`."""
     value, lower, upper = (row[f"{name}{end}"] for end in ENDS) if name else (row[end] for end in Interval._fields)
     return percent(value), "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
@@ -278,11 +278,7 @@ def _table(rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"  {row}".rstrip() for row in padded]
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Return values that JSON has: it knows neither NaN nor infinity."""
     bad = {name for name, value in values.items() if isinstance(value, float) and not np.isfinite(value)}
-    return {name: None if name in bad else value for name, value in values.items()}
+    return {str(name): None if name in bad else value for name, value in values.items()}
