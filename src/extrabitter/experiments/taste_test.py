@@ -32,8 +32,10 @@ def findings(summary: pd.DataFrame, curves: pd.DataFrame, costs: pd.DataFrame) -
     found = {
         "gap": of_difference(summary, "after_searcher", "after_guesser"),
         "knock_out": of_difference(summary, "after_searcher", "after_silenced"),
+        "apart": of_difference(summary, "after_silenced", "after_guesser"),
         "habit": of_difference(summary, "after_searcher", "before_searcher", "frac_searches"),
         "searched_before": of_measure(summary, "before_searcher", "frac_searches"),
+        "verdicts": of_measure(summary, "after_searcher", "verdict_accuracy"),
         "checked": lead(costs, "after_guesser", CHECKED),
         "voted": lead(costs, "after_guesser", VOTED),
         "climb": late_slope(curves, "guesser"),
