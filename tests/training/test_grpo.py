@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from extrabitter.params import GrpoParameters
@@ -61,12 +62,31 @@ def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
     return batch
 
 
-def assemble(parameters: GrpoParameters, model: PreTrainedModel, tokenizer: Any, folder: Path) -> Any:
-    """TRL's trainer as a run assembles it."""
-    from extrabitter.models.hub import end_ids
-    from extrabitter.training import grpo
+class Setting(NamedTuple):
+    """What a small run needs."""
 
-    return grpo.build_trainer(parameters, model, tokenizer, end_ids(model, tokenizer), str(folder))[0]
+    parameters: Callable[..., GrpoParameters]
+    model: Callable[..., PreTrainedModel]
+    tokenizer: PreTrainedTokenizerFast
+
+    def trainer(self, folder: Path, model: PreTrainedModel, **changes: Any) -> Any:
+        """TRL's trainer as a run assembles it."""
+        from extrabitter.models.hub import end_ids
+        from extrabitter.training import grpo
+
+        ends = end_ids(model, self.tokenizer)
+        return grpo.build_trainer(self.parameters(**changes), model, self.tokenizer, ends, str(folder))[0]
+
+    def train(self, model: PreTrainedModel | None = None, **changes: Any) -> pd.DataFrame:
+        """Table `steps` of a run."""
+        from extrabitter.training import grpo
+
+        return grpo.train(self.parameters(**changes), model or self.model(), self.tokenizer)
+
+
+@pytest.fixture
+def tiny(grpo_parameters: Any, build_tiny_model: Any, tiny_tokenizer: Any) -> Setting:
+    return Setting(grpo_parameters, build_tiny_model, tiny_tokenizer)
 
 
 def flat(model: PreTrainedModel) -> Any:
@@ -103,23 +123,22 @@ def test_gradients_and_losses_are_those_of_stock_trl(
     loss_type: str,
     variant: str,
     tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
+    tiny: Setting,
 ) -> None:
     from extrabitter.models.tiny import mask_tokens
     from extrabitter.training import loss as grpo_loss
 
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 200)
-    batch = _batch(tiny_tokenizer, variant)
+    batch = _batch(tiny.tokenizer, variant)
     results = []
     for rollouts in ("generate", "batched"):
-        model = build_tiny_model(architecture)
+        model = tiny.model(architecture)
         if variant == "masked":
             mask_tokens(model, [3])
-        parameters = grpo_parameters(loss_type=loss_type, rollouts=rollouts, max_completion_length=40)
-        trainer = assemble(parameters, model, tiny_tokenizer, tmp_path)
+        trainer = tiny.trainer(
+            tmp_path, model, loss_type=loss_type, rollouts=rollouts, max_completion_length=40
+        )
         # As if made with it: TRL would look for the reference's folder, which is not read here.
         trainer.beta = 0.1 if variant == "kl" else trainer.beta
         results.append(_gradient(trainer, batch))
@@ -130,24 +149,19 @@ def test_gradients_and_losses_are_those_of_stock_trl(
 
 
 def test_accumulated_batches_train_like_stock_trl(
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    easy_reward: None,
-    monkeypatch: pytest.MonkeyPatch,
+    easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
     from extrabitter.training import loss as grpo_loss
 
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 100)
-    parameters = grpo_parameters(per_device_train_batch_size=8, gradient_accumulation_steps=2)
     weights = []
     for trainer_class in (grpo.ExactGRPOTrainer, grpo.TrimmedGRPOTrainer):
         monkeypatch.setattr(grpo, "TrimmedGRPOTrainer", trainer_class)
-        model = build_tiny_model()
+        model = tiny.model()
         start = flat(model)
-        steps = grpo.train(parameters, model, tiny_tokenizer)
-        assert len(steps) == parameters.num_steps and steps["frac_informative_groups"].gt(0).all()
+        steps = tiny.train(model, per_device_train_batch_size=8, gradient_accumulation_steps=2)
+        assert len(steps) == 2 and steps["frac_informative_groups"].gt(0).all()
         weights.append(flat(model) - start)
     stock, ours = weights
     # Adam divides by the gradient's own size, so that where it is all rounding error the sign is too.
@@ -201,14 +215,10 @@ UNTIMED = slice(None, -3)  # all columns but rollout_s, train_s and step_s
 
 
 def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
+    tmp_path: Path, tiny: Setting
 ) -> None:
-
-    parameters, seen = grpo_parameters(num_steps=1), []
-    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
+    seen: list[list[str]] = []
+    trainer = tiny.trainer(tmp_path, tiny.model(), num_steps=1)
     rollout = trainer.rollout_func
     trainer.rollout_func = lambda prompts, trainer: seen.append(list(prompts)) or rollout(prompts, trainer)
     trainer.train()
@@ -218,24 +228,15 @@ def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
     assert len(set(seen[0])) == 4
 
 
-def test_a_short_run_follows_its_reference_trajectory_and_learns(
-    easy_reward: None,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
-    from extrabitter.training import grpo
-
+def test_a_short_run_follows_its_reference_trajectory_and_learns(easy_reward: None, tiny: Setting) -> None:
     rewards = []
     for seed in range(6):
-        parameters = grpo_parameters(
-            seed=seed, num_steps=12, per_device_train_batch_size=64, learning_rate=3e-3
-        )
-        steps = grpo.train(parameters, build_tiny_model(), tiny_tokenizer)
+        steps = tiny.train(seed=seed, num_steps=12, per_device_train_batch_size=64, learning_rate=3e-3)
         assert steps["step"].tolist() == list(range(1, 13))
         assert (steps["reward"] == steps["correct_reward"]).all()
         assert steps["format_reward"].isna().all()
         assert steps["reward"].iloc[-3:].mean() > steps["reward"].iloc[:3].mean()
+        assert steps["num_tokens"].tolist() == pytest.approx((steps["mean_completion_tokens"] * 64).cumsum().tolist())
         rewards.append(steps["reward"].tolist())
     means = [sum(column) / len(column) for column in zip(*rewards, strict=True)]
     assert means == pytest.approx(REFERENCE_REWARDS, abs=0.12)
@@ -250,30 +251,17 @@ REFERENCE_REWARDS = [0.513, 0.526, 0.547, 0.585, 0.634, 0.639, 0.642, 0.695, 0.6
 
 @pytest.mark.parametrize("rollouts", ["batched", "generate"])
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
-    rollouts: str,
-    easy_reward: None,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
+    rollouts: str, easy_reward: None, tiny: Setting
 ) -> None:
-    from extrabitter.training import grpo
-
     first, same, other = (
-        grpo.train(grpo_parameters(rollouts=rollouts, seed=seed), build_tiny_model(), tiny_tokenizer).iloc[
-            :, UNTIMED
-        ]
-        for seed in (0, 0, 1)
+        tiny.train(rollouts=rollouts, seed=seed).iloc[:, UNTIMED] for seed in (0, 0, 1)
     )
     assert first.equals(same)
     assert not first.equals(other)
 
 
 def test_reward_parts_are_logged_apart_and_weighed(
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    easy_reward: None,
-    monkeypatch: pytest.MonkeyPatch,
+    easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
 
@@ -281,15 +269,13 @@ def test_reward_parts_are_logged_apart_and_weighed(
         return [float(len(text) % 2) for text in completions]
 
     monkeypatch.setattr(grpo, "format_reward", format_reward)
-    steps = grpo.train(grpo_parameters(format_weight=0.25), build_tiny_model(), tiny_tokenizer)
+    steps = tiny.train(format_weight=0.25)
     expected = steps["correct_reward"] + 0.25 * steps["format_reward"]
     assert steps["reward"].tolist() == pytest.approx(expected.tolist())
     assert (steps["format_reward"] > 0).all()
 
 
-def test_permuted_rewards_keep_what_a_group_earns_and_move_together(
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
+def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Setting) -> None:
     from types import SimpleNamespace
 
     from extrabitter.training.grpo import permuted
@@ -298,7 +284,7 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(
         return [float(text) for text in completions]
 
     def shuffled(texts: list[str], seed: int = 0, step: int = 5) -> list[float]:
-        control = permuted(reward, grpo_parameters(num_generations=8, seed=seed))
+        control = permuted(reward, tiny.parameters(num_generations=8, seed=seed))
         assert control.__name__ == reward.__name__
         return control(completions=texts, trainer_state=SimpleNamespace(global_step=step))
 
@@ -314,45 +300,39 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(
 
 
 def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_then(
-    easy_reward: None,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    capsys: pytest.CaptureFixture[str],
+    easy_reward: None, capsys: pytest.CaptureFixture[str], tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
 
-    model, kept = build_tiny_model(), {}
+    model, kept = tiny.model(), {}
+    settings, ids = model.generation_config, model.config.eos_token_id
     before = model.lm_head.weight.detach().clone()
 
     def keep(step: int) -> None:
         kept[step] = model.lm_head.weight.detach().clone()
 
-    parameters = grpo_parameters(num_steps=5, save_steps="2 4", logging_steps=2)
-    grpo.train(parameters, model, tiny_tokenizer, on_save=keep)
+    parameters = tiny.parameters(num_steps=5, save_steps="2 4", logging_steps=2)
+    grpo.train(parameters, model, tiny.tokenizer, on_save=keep)
     assert list(kept) == [2, 4]
     assert not kept[2].equal(before)
     assert not kept[4].equal(kept[2])
+    # What TRL wraps and writes while it trains is undone.
+    assert "forward" not in model.__dict__ and not model.training
+    assert model.generation_config is settings and model.config.eos_token_id == ids
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["step 2/5", "step 4/5", "step 5/5"]
 
 
 @pytest.mark.parametrize("words", ["check back", "7", "check back need aim yes no"])
 def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_model_is_masked_too(
-    words: str,
-    easy_reward: None,
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, easy_reward: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     from extrabitter.models.hub import load_for_stage
     from extrabitter.models.tiny import masked_token_ids, save_checkpoint, word_ids
     from extrabitter.training import grpo
 
-    save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
-    parameters = grpo_parameters(beta=0.04, masked_words=words, init_from=str(tmp_path))
+    save_checkpoint(tiny.model(), tiny.tokenizer, tmp_path)
+    parameters = tiny.parameters(beta=0.04, masked_words=words, init_from=str(tmp_path))
     model, tokenizer, _ = load_for_stage(parameters, parameters.init_from, training=True)
     seen: list[str] = []
 
@@ -370,18 +350,18 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
     assert masked_token_ids(built[0][0].ref_model) == sorted(word_ids(tokenizer, words.split()))
     assert steps[["loss", "grad_norm", "entropy"]].notna().all(axis=None)
     with pytest.raises(ValueError, match="vLLM does not see the mask"):
-        grpo.train(grpo_parameters(rollouts="vllm"), model, tokenizer)
+        grpo.train(tiny.parameters(rollouts="vllm"), model, tokenizer)
 
 
 def test_the_vllm_profile_is_trls_own_switch_and_needs_no_vllm_to_be_read(
-    tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters]
+    tmp_path: Path, tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
 
-    config = grpo.build_config(grpo_parameters(rollouts="vllm"), str(tmp_path))
+    config = grpo.build_config(tiny.parameters(rollouts="vllm"), str(tmp_path))
     assert config.use_vllm
     assert config.vllm_mode == "colocate"
-    assert not grpo.build_config(grpo_parameters(), str(tmp_path)).use_vllm
+    assert not grpo.build_config(tiny.parameters(), str(tmp_path)).use_vllm
 
 
 @pytest.mark.parametrize(
@@ -398,55 +378,34 @@ def test_torch_compile_is_passed_on_where_there_is_a_compiler_and_else_switched_
     compiled: bool,
     said: str,
     tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tiny: Setting,
 ) -> None:
-
     monkeypatch.setenv("CXX", compiler)  # any program will do: nothing is compiled before the first step
-    parameters = grpo_parameters(torch_compile=asked)
-    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
+    trainer = tiny.trainer(tmp_path, tiny.model(), torch_compile=asked)
     assert trainer.args.torch_compile is compiled
     assert trainer.accelerator.state.dynamo_plugin.backend == ("INDUCTOR" if compiled else "NO")
     assert trainer.args.tf32 is False
     assert capsys.readouterr().out == said
 
 
-def test_a_batch_without_any_signal_gives_a_gradient_of_zero(
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
+def test_micro_batches_hold_each_informative_row_once_and_one_row_where_none_is(tiny: Setting) -> None:
     from extrabitter.training.loss import micro_batches, without_idle_rows
 
-    batch = _batch(tiny_tokenizer, "plain")
+    batch = _batch(tiny.tokenizer, "plain")
     informative = without_idle_rows(batch)
     assert 0 < len(informative["advantages"]) <= 24
     sizes = [tuple(part["completion_ids"].shape) for part in micro_batches(informative, 200)]
     assert all(rows * (length + 4) <= 200 or rows == 1 for rows, length in sizes)
     assert sum(rows for rows, _ in sizes) == len(informative["advantages"])
-    batch["advantages"] = batch["advantages"] * 0
-    assert len(without_idle_rows(batch)["advantages"]) == 1
-    parameters = grpo_parameters(max_completion_length=40)
-    trainer = assemble(parameters, build_tiny_model(), tiny_tokenizer, tmp_path)
-    loss, gradient = _gradient(trainer, batch)
-    assert loss == 0.0
-    assert (gradient == 0).all()
+    assert len(without_idle_rows({**batch, "advantages": batch["advantages"] * 0})["advantages"]) == 1
 
 
 @pytest.mark.parametrize("rollouts", ["batched", "generate"])
 @pytest.mark.parametrize(("num_generations", "scale_rewards"), [(7, "none"), (8, "group"), (12, "batch")])
 def test_a_group_of_equal_rewards_moves_no_weight(
-    num_generations: int,
-    scale_rewards: str,
-    rollouts: str,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    monkeypatch: pytest.MonkeyPatch,
+    num_generations: int, scale_rewards: str, rollouts: str, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
 
@@ -454,19 +413,11 @@ def test_a_group_of_equal_rewards_moves_no_weight(
         return [1.0] * len(completions)
 
     monkeypatch.setattr(grpo, "format_reward", format_reward)
-    parameters = grpo_parameters(
-        num_steps=3,
-        num_generations=num_generations,
-        per_device_train_batch_size=2 * num_generations,
-        scale_rewards=scale_rewards,
-        rollouts=rollouts,
-        format_weight=0.1,
-        learning_rate=1e-2,
-        max_completion_length=8,
-    )
-    model = build_tiny_model()
+    changes = {"scale_rewards": scale_rewards, "rollouts": rollouts, "num_generations": num_generations}
+    changes |= {"num_steps": 3, "per_device_train_batch_size": 2 * num_generations, "max_completion_length": 8}
+    model = tiny.model()
     before = flat(model)
-    steps = grpo.train(parameters, model, tiny_tokenizer)
+    steps = tiny.train(model, format_weight=0.1, learning_rate=1e-2, **changes)
     assert steps["reward"].tolist() == pytest.approx([0.1] * 3) and (steps["frac_informative_groups"] == 0).all()
     assert (steps["loss"] == 0).all() and (steps["grad_norm"] == 0).all()
     assert (flat(model) == before).all()
@@ -482,9 +433,7 @@ def test_rows_are_idle_where_their_groups_sums_are_equal_on_paper() -> None:
     assert idle_rows(rewards, weights, 4).tolist() == [True] * 4 + [False] * 4
 
 
-def test_completions_are_read_up_to_any_end_and_with_special_tokens(
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
+def test_completions_are_read_up_to_any_end_and_with_special_tokens(tiny: Setting) -> None:
     from extrabitter.models.tiny import build_tokenizer
     from extrabitter.tasks import load_task
     from extrabitter.tasks.wording import choose_wording
@@ -495,7 +444,7 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(
     tokenizer = build_tokenizer(("<pad>", "<bos>", "<eos>", "<unk>", *words))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<answer>", "</answer>", "<turn_end>"]})
     tokenizer.chat_template = "{{ messages[-1].content }}"
-    parameters, task = grpo_parameters(prompt="chat"), load_task("countdown")
+    parameters, task = tiny.parameters(prompt="chat"), load_task("countdown")
     wording = choose_wording(task, parameters)
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn_end>")}
     table = StepTable(parameters, task, wording, tokenizer, ends)
@@ -510,65 +459,35 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(
     assert table.row["num_tokens"] == sum(map(len, ids)) + len(ids[0])
 
 
-def test_tokens_generated_are_counted_over_the_run(
-    easy_reward: None,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
-    from extrabitter.training import grpo
-
-    model = build_tiny_model()
-    settings, ids = model.generation_config, model.config.eos_token_id
-    steps = grpo.train(grpo_parameters(num_steps=4), model, tiny_tokenizer)
-    expected = (steps["mean_completion_tokens"] * 16).cumsum()
-    assert steps["num_tokens"].tolist() == pytest.approx(expected.tolist())
-    # What TRL wraps and writes while it trains is undone.
-    assert "forward" not in model.__dict__ and not model.training
-    assert model.generation_config is settings and model.config.eos_token_id == ids
-
-
-def test_prompts_beyond_the_models_positions_are_refused(
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-) -> None:
+def test_prompts_beyond_the_models_positions_are_refused(tiny: Setting) -> None:
     from extrabitter.models.tiny import CheckpointError
-    from extrabitter.training import grpo
 
-    model = build_tiny_model()
+    model = tiny.model()
     model.config.max_position_embeddings = 30
     with pytest.raises(CheckpointError, match="32 tokens are more than the model's 30"):
-        grpo.train(grpo_parameters(), model, tiny_tokenizer)
+        tiny.train(model)
 
 
 @pytest.mark.parametrize("rollouts", ["batched", "generate"])
 def test_a_run_that_diverges_stops_in_one_line(
-    rollouts: str,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    easy_reward: None,
-    monkeypatch: pytest.MonkeyPatch,
+    rollouts: str, easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     from extrabitter.training import grpo
 
     stock = grpo.GRPOTrainer._compute_loss
     monkeypatch.setattr(grpo.GRPOTrainer, "_compute_loss", lambda *args: stock(*args) * float("nan"))
     with pytest.raises(FloatingPointError, match="grpo: loss is nan at step 1: diverged") as raised:
-        grpo.train(grpo_parameters(rollouts=rollouts), build_tiny_model(), tiny_tokenizer)
+        tiny.train(rollouts=rollouts)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
-def test_any_model_is_trained_in_english(
-    prompt: str, tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters]
-) -> None:
+def test_any_model_is_trained_in_english(prompt: str, tmp_path: Path, tiny: Setting) -> None:
     from english_models import build_tokenizer, save_model
     from extrabitter.training import grpo
 
     source = save_model(tmp_path / "source", build_tokenizer())
-    parameters = grpo_parameters(prompt=prompt, few_shot=1, init_from=str(source), format_weight=0.5, save_steps="1")
+    parameters = tiny.parameters(prompt=prompt, few_shot=1, init_from=str(source), format_weight=0.5, save_steps="1")
     steps, record = grpo.run_stage(parameters, tmp_path)
     assert len(steps) == 2 and record["architecture"] == "Qwen2ForCausalLM"
     assert (tmp_path / "checkpoint" / "model.safetensors").is_file()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from extrabitter.training.sft import Demonstration
 
-ASKED = "numbers 6 7 9 target 8 :"
 TURNS = [{"role": "user", "content": "asked"}]
 ANSWER = [{"role": "assistant", "content": "9 - 7"}]
 TEMPLATE = (
@@ -34,6 +33,18 @@ def sft_parameters(**changes: Any) -> SftPrimingParameters:
     values = {"num_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_length": 64}
     identity = {"run_dir": "unused", "arm": "test", "seed": 0, "init_from": "unused", "condition": "verification"}
     return SftPrimingParameters(**{**identity, **values, **changes})
+
+
+class Setting(NamedTuple):
+    """What a small run needs."""
+
+    model: Callable[..., PreTrainedModel]
+    tokenizer: PreTrainedTokenizerFast
+
+
+@pytest.fixture
+def tiny(build_tiny_model: Any, tiny_tokenizer: Any) -> Setting:
+    return Setting(build_tiny_model, tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -91,25 +102,21 @@ def test_demonstrations_in_english_are_of_the_prompts_kind(prompt: str) -> None:
     assert sft.documents_table("search", documents)["completion"].str.contains("<answer>").all()
 
 
-def test_priming_teaches_the_completions_and_ends_them(
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> None:
+def test_priming_teaches_the_completions_and_ends_them(shown: list[Demonstration], tiny: Setting) -> None:
     from extrabitter.models.hub import end_ids
     from extrabitter.models.rollouts import SamplingParameters, generate
     from extrabitter.training import sft
 
-    model = build_tiny_model()
+    model = tiny.model()
     settings, ids = model.generation_config, model.config.eos_token_id
-    losses = sft.prime(sft_parameters(num_steps=60), model, tiny_tokenizer, shown)
+    losses = sft.prime(sft_parameters(num_steps=60), model, tiny.tokenizer, shown)
     assert losses["step"].tolist() == list(range(1, 61))
     assert losses["loss"].iloc[-1] < 0.5 * losses["loss"].iloc[0]
     assert losses["learning_rate"].is_monotonic_decreasing
-    prompt = tiny_tokenizer(shown[0].prompt)["input_ids"]
-    greedy, ends = SamplingParameters(40, temperature=0), end_ids(model, tiny_tokenizer)
+    prompt = tiny.tokenizer(shown[0].prompt)["input_ids"]
+    greedy, ends = SamplingParameters(40, temperature=0), end_ids(model, tiny.tokenizer)
     rollouts = generate(model, [prompt], 1, greedy, end_ids=ends)
-    words = tiny_tokenizer.decode(rollouts.completion_ids[0], skip_special_tokens=True).split()
+    words = tiny.tokenizer.decode(rollouts.completion_ids[0], skip_special_tokens=True).split()
     assert words[-4:] == ["check", "8", "yes", "answer"]
     assert rollouts.truncated == [False]
     # What TRL wraps and writes while it trains is undone.
@@ -119,13 +126,13 @@ def test_priming_teaches_the_completions_and_ends_them(
 
 @pytest.mark.parametrize("condition", ["direct", "all_behaviours"])
 def test_a_budget_in_tokens_is_kept_to_one_demonstration_whatever_their_length(
-    condition: str, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+    condition: str, tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
     parameters = sft_parameters(condition=condition, num_documents=50, num_tokens=4_000, max_length=400)
     documents = sft.demonstrations(parameters)
-    losses = sft.prime(parameters, build_tiny_model(), tiny_tokenizer, documents)
+    losses = sft.prime(parameters, tiny.model(), tiny.tokenizer, documents)
     longest = max(len(f"{asked} {said}".split()) + 2 for asked, said in documents)
     assert 4_000 <= losses["num_tokens"].iloc[-1] < 4_000 + longest
 
@@ -148,36 +155,29 @@ def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
     (8, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
 ])  # fmt: skip
 def test_demonstrations_that_would_be_cut_are_counted_and_refused(
-    max_length: int,
-    repeats: int,
-    said: str,
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    max_length: int, repeats: int, said: str, shown: list[Demonstration], tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
-    model = build_tiny_model()
+    model = tiny.model()
     before = model.lm_head.weight.detach().clone()
     long = shown[0]._replace(completion=" , ".join([str(shown[0].completion)] * repeats))
     with pytest.raises(ValueError) as raised:
-        sft.prime(sft_parameters(max_length=max_length), model, tiny_tokenizer, [*shown, long])
+        sft.prime(sft_parameters(max_length=max_length), model, tiny.tokenizer, [*shown, long])
     assert str(raised.value) == f"max_length = {max_length}: {said} and would be cut; raise it"
     assert (model.lm_head.weight == before).all()
-    sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny_tokenizer, [*shown, long])
+    sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny.tokenizer, [*shown, long])
 
 
 def test_demonstrations_beyond_the_models_positions_are_refused(
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    shown: list[Demonstration], tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
-    model = build_tiny_model()
+    model = tiny.model()
     model.config.max_position_embeddings = 20
     with pytest.raises(CheckpointError, match="24 tokens are more than the model's 20"):
-        sft.prime(sft_parameters(), model, tiny_tokenizer, shown)
+        sft.prime(sft_parameters(), model, tiny.tokenizer, shown)
 
 
 @pytest.mark.parametrize(
@@ -214,27 +214,25 @@ def test_a_chat_template_must_ask_as_it_writes_and_end_where_sampling_ends(
 
 
 def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
-    shown: list[Demonstration], tiny_tokenizer: PreTrainedTokenizerFast
+    shown: list[Demonstration], tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
-    rows = sft.encode(shown, tiny_tokenizer, {tiny_tokenizer.eos_token_id}, 64)
+    rows = sft.encode(shown, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 64)
     for row, (prompt, completion) in zip(rows, shown, strict=True):
-        given = tiny_tokenizer(prompt)["input_ids"]
-        said = [*tiny_tokenizer(completion, add_special_tokens=False)["input_ids"], tiny_tokenizer.eos_token_id]
-        assert tiny_tokenizer.unk_token_id not in given + said
+        given = tiny.tokenizer(prompt)["input_ids"]
+        said = [*tiny.tokenizer(completion, add_special_tokens=False)["input_ids"], tiny.tokenizer.eos_token_id]
+        assert tiny.tokenizer.unk_token_id not in given + said
         assert row == {"input_ids": given + said, "labels": [sft.IGNORED_LABEL] * len(given) + said}
 
 
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    shown: list[Demonstration], tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
     first, same, other = (
-        sft.prime(sft_parameters(num_steps=4, seed=seed), build_tiny_model(), tiny_tokenizer, shown)
+        sft.prime(sft_parameters(num_steps=4, seed=seed), tiny.model(), tiny.tokenizer, shown)
         for seed in (0, 0, 1)
     )
     columns = ["step", "loss", "learning_rate", "num_tokens"]
@@ -243,44 +241,18 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_in_one_line(
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    shown: list[Demonstration], tiny: Setting
 ) -> None:
     from extrabitter.training import sft
 
-    model = build_tiny_model()
+    model = tiny.model()
     model.model.norm.weight.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="sft_priming: loss is nan at step 1: diverged"):
-        sft.prime(sft_parameters(), model, tiny_tokenizer, shown)
-
-
-def test_the_checkpoint_of_a_primed_model_is_that_of_a_plain_model(
-    tmp_path: Path,
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> None:
-    import torch
-
-    from extrabitter.models.tiny import load_checkpoint, save_checkpoint
-    from extrabitter.training import sft
-
-    model = build_tiny_model()
-    sft.prime(sft_parameters(num_steps=2), model, tiny_tokenizer, shown)
-    save_checkpoint(model, tiny_tokenizer, tmp_path)
-    loaded, tokenizer = load_checkpoint(tmp_path)
-    assert type(model).forward is type(loaded).forward
-    ids = torch.tensor([tokenizer(ASKED)["input_ids"]])
-    assert torch.equal(model(ids).logits, loaded(ids).logits)
+        sft.prime(sft_parameters(), model, tiny.tokenizer, shown)
 
 
 def test_trimmed_batches_have_the_gradients_of_trls_own(
-    shown: list[Demonstration],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    shown: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
     import datasets
     import torch
@@ -294,15 +266,15 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
         each._replace(completion=" , ".join([each.completion] * repeat))
         for each, repeat in zip(shown, repeats, strict=False)
     ]
-    rows = sft.encode(longer, tiny_tokenizer, {tiny_tokenizer.eos_token_id}, 256)
+    rows = sft.encode(longer, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 256)
     gradients, losses, num_calls = [], [], []
     for trainer_class in (SFTTrainer, sft.TrimmedSFTTrainer):
-        model = build_tiny_model()
+        model = tiny.model()
         trainer = trainer_class(
             model=model,
             args=sft.build_config(sft_parameters(max_length=256), 1, str(tmp_path)),
             train_dataset=datasets.Dataset.from_list(rows),
-            processing_class=tiny_tokenizer,
+            processing_class=tiny.tokenizer,
         )
         batch = next(iter(trainer.get_train_dataloader()))
         assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows], "in the order laid out"
