@@ -151,7 +151,8 @@ def publish(
     from extrabitter import store
 
     made = _make_plan(profile, root)
-    added = store.publish(made.root / made.runs_dir, made.root / results, () if partial else made.jobs)
+    planned = {key: job.experiment for key, job in made.jobs.items()}
+    added = store.publish(made.root / made.runs_dir, made.root / results, planned, partial)
     print(f"{added} files added to {results}")
 
 

@@ -2,14 +2,14 @@
 
 Arms are compared by seed and by problem: the same seed asks every arm the same problems, and each seed asks problems
 of its own. So the spread of seeds' paired differences holds both, what trunks and what problems differ in, and
-Student's interval over it is one over seeds and problems; `over_seeds_and_problems` resamples both as a check.
+Student's interval over it is one over seeds and problems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +32,12 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value over seeds and its 95 % interval; NaN where nothing was measured.
-
-    The interval is Student's over seeds ("t"), or has a normal tail on each side by itself ("normal"), as one that is
-    bootstrapped over clusters and widened where they all agree.
-    """
+    """A value over seeds and its 95 % interval, Student's; NaN where nothing was measured."""
 
     value: float
     lower: float
     upper: float
     num_seeds: int
-    tails: Literal["t", "normal"] = "t"
 
     @property
     def measured(self) -> bool:
@@ -56,9 +51,6 @@ class Estimate:
         seeds, and where an interval over seeds was widened on one side.
         """
         below, over = self.value - self.lower, self.upper - self.value
-        if self.tails == "normal" and self.measured:
-            distance, room = (self.value - bound, below) if above else (bound - self.value, over)
-            return float(stats.norm.sf(distance / max(room, 1e-12) * stats.norm.ppf(0.975)))
         if not self.measured or self.num_seeds < 2 or abs(over - below) > 1e-9:
             return float("nan")
         freedom = self.num_seeds - 1
@@ -81,27 +73,14 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     >>> pass_at_k(4, 1, 2)
     0.5
     """
-    return float(pass_at_k_curve([num_samples], [num_correct], [k])[0])
-
-
-def pass_at_k_curve(num_samples: Values, num_correct: Values, ks: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Return pass@k averaged over problems, for each k; shape (len(ks),).
-
-    `num_samples` and `num_correct` have shape (B,), B problems. ValueError where k is over a problem's
-    samples.
-    """
-    samples, correct = np.broadcast_arrays(np.asarray(num_samples), np.asarray(num_correct))
-    if samples.size == 0 or (correct < 0).any() or (correct > samples).any():
-        raise ValueError("num_correct: must be in 0..num_samples, for one problem or more")
-    curve = np.empty(len(ks))
-    for position, k in enumerate(ks):
-        if not 1 <= k <= samples.min():
-            raise ValueError(f"k: {k} must be in 1..{samples.min()}, the samples of a problem")
-        # C(n - c, k) / C(n, k) as a product of k ratios: factorials would overflow.
-        steps = np.arange(k)
-        ratios = (samples[..., None] - correct[..., None] - steps) / (samples[..., None] - steps)  # (B, k)
-        curve[position] = 1.0 - np.clip(ratios, 0.0, None).prod(axis=-1).mean()
-    return curve
+    if not 0 <= num_correct <= num_samples:
+        raise ValueError(f"num_correct: {num_correct} must be in 0..{num_samples}, the samples")
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k: {k} must be in 1..{num_samples}, the samples of a problem")
+    # C(n - c, k) / C(n, k) as a product of k ratios: factorials would overflow.
+    steps = np.arange(k)
+    ratios = (num_samples - num_correct - steps) / (num_samples - steps)
+    return float(1.0 - np.clip(ratios, 0.0, None).prod())
 
 
 def t_interval(values: Values, level: float = 0.95) -> Interval:
@@ -122,36 +101,16 @@ def wilson_interval(num_successes: float, num_trials: float, level: float = 0.95
     Successes may be a fraction where each trial is itself a mean, such as a problem's over its samples.
     Source: E. B. Wilson, JASA 22 (1927), 209-212.
     """
-    share, z = _share(num_successes, num_trials), float(stats.norm.ppf((1 + level) / 2))
+    if not 0 <= num_successes <= num_trials:
+        raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
     if num_trials == 0:
         return Interval(np.nan, np.nan, np.nan)
+    share, z = num_successes / num_trials, float(stats.norm.ppf((1 + level) / 2))
     centre = (share + z**2 / (2 * num_trials)) / (1 + z**2 / num_trials)
     spread = np.sqrt(share * (1 - share) / num_trials + z**2 / (4 * num_trials**2))
     half = float(z * spread / (1 + z**2 / num_trials))
     # At 0 and n the ends are exact; rounding must not put the share outside its interval.
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
-
-
-def clopper_pearson_interval(num_successes: int, num_trials: int, level: float = 0.95) -> Interval:
-    """Return a share and its exact interval, which covers at least `level` whatever the share.
-
-    Source: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934), 404-413.
-
-    >>> clopper_pearson_interval(0, 20).upper.__round__(3)
-    0.168
-    """
-    share, tail, rest = _share(num_successes, num_trials), (1 - level) / 2, num_trials - num_successes
-    if num_trials == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    lower = stats.beta.ppf(tail, num_successes, rest + 1) if num_successes else 0.0
-    upper = stats.beta.ppf(1 - tail, num_successes + 1, rest) if rest else 1.0
-    return Interval(share, float(lower), float(upper))
-
-
-def _share(num_successes: float, num_trials: float) -> float:
-    if not 0 <= num_successes <= num_trials:
-        raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
-    return num_successes / num_trials if num_trials else np.nan
 
 
 def clustered_share(tops: Values, bottoms: Values, level: float = 0.95) -> Interval:
@@ -199,37 +158,6 @@ def bootstrap_interval(
     return Interval(float(measure(sample)), float(lower), float(upper))
 
 
-def over_seeds_and_problems(
-    by_seed: Sequence[Values], rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
-) -> Interval:
-    """Return the mean of seeds' means and its percentile interval, seeds resampled and problems within each.
-
-    `by_seed` holds an array (B,) a seed, a value a problem. With few seeds it is somewhat too short, as resampled
-    seeds vary less than new ones would; Student's interval over seeds is not.
-    """
-    parts = [np.asarray(values, dtype=float) for values in by_seed]
-    draws = [
-        np.mean([parts[i][rng.integers(len(parts[i]), size=len(parts[i]))].mean() for i in chosen])
-        for chosen in rng.integers(len(parts), size=(num_resamples, len(parts)))
-    ]
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(np.mean([part.mean() for part in parts])), float(lower), float(upper))
-
-
-def paired_difference(first: Values, second: Values, level: float = 0.95) -> Interval:
-    """Return the mean of first - second and its t interval; the i-th values share a seed (or problem).
-
-    Pairing takes out what both arms of a seed have in common. ValueError unless both have shape (S,), S
-    seeds.
-    """
-    one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if one.shape != other.shape or one.ndim != 1:
-        raise ValueError(
-            f"paired values: shapes {one.shape} and {other.shape} must be equal, one-dimensional"
-        )
-    return t_interval(one - other, level)
-
-
 def holm_adjusted(p_values: Sequence[float], num_tests: int) -> npt.NDArray[np.float64]:
     """Return p-values adjusted for `num_tests` tests of one family, in the order given; shape (len(p_values),).
 
@@ -275,11 +203,6 @@ def of_measure(summary: pd.DataFrame, arm: str, measure: str) -> Estimate:
     return over_seeds(summary[(summary["arm"] == arm) & (summary["measure"] == measure)])
 
 
-def of_pass_at_k(table: pd.DataFrame, arm: str, k: int) -> Estimate:
-    """Estimate pass@k of an arm from table `pass_at_k` of the store."""
-    return over_seeds(table[(table["arm"] == arm) & (table["k"] == k)])
-
-
 def values_by_seed(summary: pd.DataFrame, measure: str, arms: Sequence[str]) -> pd.DataFrame:
     """Return a measure from table `summary`: a row a seed, a column an arm; seeds that all arms have.
 
@@ -298,7 +221,7 @@ def of_difference(summary: pd.DataFrame, arm: str, baseline: str, measure: str =
     Seeds that only one of the two arms completed are left out. One seed gives a value and no interval: a summary
     does not say which problems it is over; `solved_difference` does.
     """
-    values = values_by_seed(summary, measure, [arm, baseline])
+    values = values_by_seed(summary, measure, list(dict.fromkeys((arm, baseline))))
     return over_seed_values(values[arm] - values[baseline])
 
 
@@ -314,20 +237,3 @@ def solved_difference(counts: pd.DataFrame, arm: str, baseline: str) -> Estimate
             rng = np.random.default_rng(derive_seed(int(str(seed)), "paired difference"))
             rows.append(bootstrap_interval(paired, rng))
     return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))
-
-
-def difference_of_ratios(sums: npt.NDArray[np.float64]) -> float:
-    """Return top_1 / bottom_1 - top_2 / bottom_2; NaN where a denominator is nought."""
-    top_1, bottom_1, top_2, bottom_2 = sums
-    return float(top_1 / bottom_1 - top_2 / bottom_2) if bottom_1 and bottom_2 else float("nan")
-
-
-def resampled_difference(parts: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
-    """Return the ends of the bootstrap interval over problems; `parts` (P, 4) has a problem's four sums a row.
-
-    Resamples that happen to leave a side empty say nothing.
-    """
-    weights = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=NUM_RESAMPLES)  # (R, P)
-    draws = np.array([difference_of_ratios(sums) for sums in weights @ parts])
-    lower, upper = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
-    return float(lower), float(upper)

@@ -13,14 +13,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from extrabitter.runs import Status, find_statuses, read_manifest, write_json
-from extrabitter.tables import SCHEMAS, read_table, validate_table
+from extrabitter.tables import SCHEMAS, read_table, write_table
 
 EXPERIMENT = "taste_test"  # of an arm that names none
 LEADING = ("seed", "experiment", "stage", "arm")
@@ -58,23 +58,23 @@ def read(results_dir: str | Path, task: str, table: str, experiment: str | None 
     `results_dir` is a store or a folder of runs; where it has no such table, or is "", the result is empty and has
     its columns. KeyError for a table that no schema knows; TableError for a damaged one.
     """
-    schema = SCHEMAS[table]
     frames = []
-    root = Path(results_dir) / task
-    if str(results_dir):
-        for path in sorted(root.glob(f"seed=*/{experiment or '*'}/{table}.parquet")):
-            stored = read_table(path, table, leading=("stage", "arm"))
-            stored.insert(0, "seed", int(path.parts[-3].removeprefix("seed=")))
-            stored.insert(1, "experiment", path.parts[-2])
-            frames.append(stored)
-        for one in _ended(Path(results_dir), task):
-            if experiment in (None, one.experiment) and (own := _table_of(one, table)) is not None:
-                own.insert(0, "seed", one.seed)
-                own.insert(1, "experiment", one.experiment)
-                frames.append(own)
-    if not frames:
-        return pd.DataFrame(columns=[*LEADING, *(column.name for column in schema)])
-    return pd.concat(frames, ignore_index=True)
+    if not str(results_dir):
+        return _empty(table)
+    for path in sorted(Path(results_dir, task).glob(f"seed=*/{experiment or '*'}/{table}.parquet")):
+        stored = read_table(path, table, leading=("stage", "arm"))
+        frames.append((int(path.parts[-3].removeprefix("seed=")), path.parts[-2], stored))
+    for one in _ended(Path(results_dir), task):
+        if experiment in (None, one.experiment) and (own := _table_of(one, table)) is not None:
+            frames.append((one.seed, one.experiment, own))
+    for seed, name, df in frames:
+        df.insert(0, "seed", seed)
+        df.insert(1, "experiment", name)
+    return pd.concat([df for _, _, df in frames], ignore_index=True) if frames else _empty(table)
+
+
+def _empty(table: str) -> pd.DataFrame:
+    return pd.DataFrame(columns=[*LEADING, *(column.name for column in SCHEMAS[table])])
 
 
 def tasks_of(results_dir: str | Path) -> list[str]:
@@ -83,36 +83,41 @@ def tasks_of(results_dir: str | Path) -> list[str]:
     return sorted(found | {one.task for one in _ended(Path(results_dir), "*")})
 
 
-def publish(runs_dir: str | Path, results_dir: str | Path, planned: Collection[str] = ()) -> int:
+def publish(
+    runs_dir: str | Path, results_dir: str | Path, planned: Mapping[str, str] | None = None, partial: bool = False
+) -> int:
     """Add what has ended below `runs_dir` to a store, each experiment of a seed whole; return the files added.
 
-    `planned` holds keys of jobs, task/stage/arm/seed=<k>, that must have ended. Nothing is written and StoreError
-    says why in one line where one of them has not, where a file of the store would change, or where the store would
-    grow past MAX_FILES or MAX_BYTES. What the store has already, with the same content, stays as it is.
+    `planned` maps the keys of jobs, task/stage/arm/seed=<k>, to their experiments. With `partial` an experiment of a
+    seed waits where one of its jobs has not ended; otherwise, and where a file of the store would change or the store
+    grow past MAX_FILES or MAX_BYTES, nothing is written and StoreError says why in one line. What the store has
+    already, with the same content, stays as it is.
     """
     groups: dict[Path, list[_Ended]] = {}
-    ended = _ended(Path(runs_dir), "*")
-    keys = {f"{one.task}/{one.stage}/{one.arm}/seed={one.seed}" for one in ended}
-    if missing := sorted(set(planned) - keys):
-        raise StoreError(f"publish: {len(missing)} of {len(planned)} runs have not ended: {', '.join(missing[:5])}")
-    for one in ended:
-        folder = Path(results_dir) / one.task / f"seed={one.seed}" / one.experiment
-        groups.setdefault(folder, []).append(one)
+    for one in _ended(Path(runs_dir), "*"):
+        groups.setdefault(Path(results_dir, one.task, f"seed={one.seed}", one.experiment), []).append(one)
+    ended = {f"{one.task}/{one.stage}/{one.arm}/seed={one.seed}" for own in groups.values() for one in own}
+    missing = {key: experiment for key, experiment in (planned or {}).items() if key not in ended}
+    if missing and not partial:
+        shown = ", ".join(sorted(missing)[:5])
+        raise StoreError(f"publish: {len(missing)} of {len(planned or {})} runs have not ended: {shown}")
+    for key, experiment in missing.items():
+        task, *_, seed = key.split("/")
+        groups.pop(Path(results_dir, task, seed, experiment), None)
     made: list[tuple[Path, Path]] = []
     try:
         for folder, members in sorted(groups.items()):
-            tables = {name: _stack(members, name) for name in SCHEMAS if name not in _NOT_KEPT}
-            partial = _write(folder, {name: df for name, df in tables.items() if df is not None})
+            written = _write(folder, members)
             if folder.exists():
-                _check_same(folder, partial)
-                shutil.rmtree(partial)
+                _check_same(folder, written)
+                shutil.rmtree(written)
             else:
-                made.append((partial, folder))
-        _check_size(Path(results_dir), [partial for partial, _ in made])
-        num_files = sum(len(list(partial.iterdir())) for partial, _ in made)
-        for partial, folder in made:
-            os.rename(partial, folder)
-        _keep_worked(ended, Path(results_dir) / WORKED)
+                made.append((written, folder))
+        _check_size(Path(results_dir), [written for written, _ in made])
+        num_files = sum(len(list(written.iterdir())) for written, _ in made)
+        for written, folder in made:
+            os.rename(written, folder)
+        _keep_worked([one for own in groups.values() for one in own], Path(results_dir) / WORKED)
         return num_files
     finally:
         for folder in groups:
@@ -173,17 +178,15 @@ def count(completions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _run_row(one: _Ended) -> pd.DataFrame:
-    """Return the one row of table `runs` that says where a run comes from."""
+    """Return the one row of table `runs` that says where a run comes from; of what a failed run lacks, nothing."""
     manifest = one.manifest or {}
-    texts = {name: str(manifest.get(name) or "") for name in ("commit", "code_sha256", "input_sha256")}
-    hashes = {name: str(manifest.get(name) or "") for name in ("predictions_sha256", "result_sha256")}
+    texts = ("commit", "code_sha256", "input_sha256", "predictions_sha256", "result_sha256")
     parts = {"parameters": "parameters", "machine": "machine", "versions": "packages", "model": "model"}
     row = {
+        **{name: json.dumps(manifest.get(key) or {}, sort_keys=True) for name, key in parts.items()},
+        **{name: str(manifest.get(name) or "") for name in texts},
         "state": one.status.state,
         "reason": one.status.reason,
-        **{name: json.dumps(manifest.get(key) or {}, sort_keys=True) for name, key in parts.items()},
-        **texts,
-        **hashes,
         "dirty": bool(manifest.get("dirty", False)),
         "threads": int(manifest.get("threads") or 0),
         "seconds": float(manifest.get("wall_s") or one.status.wall_s),
@@ -196,35 +199,31 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial-{os.getpid()}")
 
 
-def _write(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
-    """Write an experiment's tables into a temporary folder beside its own."""
-    partial = _partial(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, df in tables.items():
-        validate_table(name, df.drop(columns=["stage", "arm"]))
-        path = partial / f"{name}.parquet"
-        # Committed for good: completions shrink to half of what the default codec leaves of them.
-        df.to_parquet(path, index=False, compression="zstd", compression_level=9)
-        with open(path, "rb") as handle:
-            os.fsync(handle.fileno())
-    return partial
+def _write(folder: Path, members: list[_Ended]) -> Path:
+    """Write the tables of an experiment's runs into a temporary folder beside its own."""
+    written = _partial(folder)
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    for name in SCHEMAS:
+        if name not in _NOT_KEPT and (df := _stack(members, name)) is not None:
+            write_table(written / f"{name}.parquet", name, df, leading=("stage", "arm"))
+    return written
 
 
-def _check_same(folder: Path, partial: Path) -> None:
+def _check_same(folder: Path, written: Path) -> None:
     """Refuse to change an experiment of a seed that the store has."""
-    old, new = ({path.name for path in where.glob("*.parquet")} for where in (folder, partial))
+    old, new = ({path.name for path in where.glob("*.parquet")} for where in (folder, written))
     for name in sorted(old | new):
-        if name not in old or name not in new:
+        if name not in old & new:
             raise StoreError(f"publish: {folder} has other tables, of which {name} is one; what was added stays")
-        if not pd.read_parquet(folder / name).equals(pd.read_parquet(partial / name)):
+        if not pd.read_parquet(folder / name).equals(pd.read_parquet(written / name)):
             raise StoreError(f"publish: {folder / name} has other content; what was added is never rewritten")
 
 
 def _check_size(results_dir: Path, added: list[Path]) -> None:
     """Refuse a store that would be too large to be committed."""
-    there = [path for path in results_dir.rglob("*.parquet") if ".partial-" not in path.parent.name]
-    files = there + [path for partial in added for path in partial.iterdir()]
+    files = [path for path in results_dir.rglob("*.parquet") if ".partial-" not in path.parent.name]
+    files += [path for written in added for path in written.iterdir()]
     size = sum(path.stat().st_size for path in files)
     if len(files) > MAX_FILES or size > MAX_BYTES:
         raise StoreError(

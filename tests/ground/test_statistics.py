@@ -6,17 +6,24 @@ from itertools import combinations
 from math import comb, inf, isnan, nan
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from extrabitter.statistics import (
+    MISSING,
+    Estimate,
     bootstrap_interval,
+    clustered_share,
     holm_adjusted,
-    paired_difference,
+    of_difference,
+    of_measure,
+    over_seed_values,
+    over_seeds,
     pass_at_k,
-    pass_at_k_curve,
+    solved_difference,
     t_interval,
     wilson_interval,
 )
@@ -45,15 +52,9 @@ def test_pass_at_k_equals_its_closed_form_and_stays_in_the_unit_interval(n: int,
 def test_pass_at_k_is_unbiased() -> None:
     rng = np.random.default_rng(0)
     chance, n, k = 0.2, 10, 4
-    correct = rng.binomial(n, chance, size=40_000)
-    estimate = pass_at_k_curve(np.full(40_000, n), correct, [k])[0]
+    counts = np.bincount(rng.binomial(n, chance, size=40_000), minlength=n + 1)
+    estimate = sum(count * pass_at_k(n, c, k) for c, count in enumerate(counts)) / counts.sum()
     assert estimate == pytest.approx(1 - (1 - chance) ** k, abs=0.006)
-
-
-def test_a_curve_averages_problems() -> None:
-    curve = pass_at_k_curve([4, 4, 8], [0, 4, 1], [1, 2, 4])
-    each = [[pass_at_k(n, c, k) for n, c in ((4, 0), (4, 4), (8, 1))] for k in (1, 2, 4)]
-    assert curve == pytest.approx(np.mean(each, axis=1))
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 5), (4, 2, 0)])
@@ -122,15 +123,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say(method: str) -> None:
     assert 0.90 <= np.mean(covered) <= 0.985
 
 
-def test_pairing_removes_what_both_arms_share() -> None:
-    rng = np.random.default_rng(3)
-    seeds = rng.normal(0, 10, size=6)
-    difference = paired_difference(seeds + 1 + rng.normal(0, 0.1, 6), seeds)
-    assert difference.lower < 1 < difference.upper < 1.3
-    with pytest.raises(ValueError, match="must be equal"):
-        paired_difference([1.0, 2.0], [1.0])
-
-
 def test_holm_adjusts_as_in_its_definition_and_keeps_order() -> None:
     # By hand: 7 tests of which 3 are given; sorted .002 .004 .01, times 7 6 5.
     assert holm_adjusted([0.01, 0.002, 0.004], 7) == pytest.approx([0.05, 0.014, 0.024])
@@ -146,3 +138,73 @@ def test_holm_keeps_the_chance_of_any_false_rejection() -> None:
     false = [(holm_adjusted(rng.uniform(size=5), 5) <= 0.05).any() for _ in range(4000)]
     uncorrected = [(rng.uniform(size=5) <= 0.05).any() for _ in range(4000)]
     assert np.mean(false) < 0.062 < 0.2 < np.mean(uncorrected)
+
+
+# --- Over seeds ------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_keeps_its_own_interval_and_more_give_students() -> None:
+    rows = pd.DataFrame({"value": [0.5, nan, 0.7], "lower": [0.4, nan, 0.6], "upper": [0.6, nan, 0.8]})
+    assert over_seeds(rows[:2]) == Estimate(0.5, 0.4, 0.6, 1)
+    assert over_seeds(rows) == Estimate(*t_interval([0.5, 0.7]), 2)
+    assert over_seeds(rows[:0]) == MISSING and not MISSING.measured
+
+
+def summary_and_counts(seeds: int, problems: int = 40) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two arms on the same problems of each seed, b better by about a tenth, and what seeds share far larger."""
+    rng = np.random.default_rng(4)
+    counts = []
+    for seed in range(seeds):
+        level = rng.uniform(0.2, 0.7)
+        for arm, more in (("a", 0.0), ("b", 0.1)):
+            correct = rng.binomial(8, level + more, size=problems)
+            own = {"problem": [f"{seed}-{i}" for i in range(problems)], "num_samples": 8, "num_correct": correct}
+            counts.append(pd.DataFrame(own).assign(seed=seed, arm=arm))
+    table = pd.concat(counts)
+    means = table.groupby(["seed", "arm"])["num_correct"].mean() / 8
+    summary = means.reset_index(name="value").assign(measure="pass@1", lower=nan, upper=nan)
+    return summary, table
+
+
+def test_a_difference_is_paired_by_seed_and_is_the_same_from_summary_and_counts() -> None:
+    summary, counts = summary_and_counts(seeds=6)
+    apart = of_difference(summary, "b", "a")
+    means = [of_measure(summary, arm, "pass@1").value for arm in ("b", "a")]
+    assert apart.value == pytest.approx(means[0] - means[1])
+    again = solved_difference(counts, "b", "a")
+    assert (apart.value, apart.lower, apart.upper) == pytest.approx((again.value, again.lower, again.upper))
+    assert 0 < apart.lower < apart.upper < 0.2 and apart.num_seeds == 6
+    alone = of_measure(summary, "b", "pass@1")
+    assert apart.upper - apart.lower < (alone.upper - alone.lower) / 2, "pairing takes out what seeds share"
+    assert of_difference(summary, "a", "a") == Estimate(0.0, 0.0, 0.0, 6)
+    assert of_difference(summary[summary["arm"] == "b"], "b", "a") == MISSING
+
+
+def test_the_difference_of_one_seed_has_an_interval_over_its_problems() -> None:
+    _, counts = summary_and_counts(seeds=1, problems=300)
+    found = solved_difference(counts, "b", "a")
+    assert found.num_seeds == 1 and 0 < found.lower < found.value < found.upper
+    assert 0.02 < found.upper - found.lower < 0.12
+    shuffled = counts.sample(frac=1, random_state=0)
+    assert solved_difference(shuffled, "b", "a") == found
+
+
+@pytest.mark.parametrize("values", [[0.2, 0.25, 0.3], [0.1, 0.5, 0.15, 0.2], [0.19, 0.2, 0.21, 0.2, 0.2]])
+def test_a_p_value_decides_as_its_interval_does(values: list[float]) -> None:
+    estimate = over_seed_values(values)
+    for bound in (0.05, 0.1, 0.15, 0.19, 0.25):
+        assert (estimate.p_value(bound, above=True) <= 0.025) == (estimate.lower >= bound)
+        assert (estimate.p_value(bound, above=False) <= 0.025) == (estimate.upper <= bound)
+    exact = stats.ttest_1samp(values, 0.15, alternative="greater").pvalue
+    assert estimate.p_value(0.15, above=True) == pytest.approx(exact)
+    assert isnan(over_seed_values(values[:1]).p_value(0.1, above=True))
+    assert isnan(Estimate(0.2, 0.1, 0.5, 5).p_value(0.1, above=True)), "widened on one side"
+
+
+def test_a_share_of_clustered_units_is_honest_at_its_ends_and_wider_than_one_of_free_units() -> None:
+    assert clustered_share(np.zeros(20), np.full(20, 8.0)) == wilson_interval(0, 20)
+    same = clustered_share(np.repeat([0.0, 8.0], 10), np.full(20, 8.0))
+    free = clustered_share(np.full(20, 4.0) + np.tile([1, -1], 10), np.full(20, 8.0))
+    assert same.value == free.value == 0.5
+    assert same.upper - same.lower > 2 * (free.upper - free.lower)
+    assert isnan(clustered_share([0.0], [0.0]).value)
