@@ -37,6 +37,7 @@ VERDICTS = {
     "hit_verdict_accuracy": "on attempts that hit",
     "miss_verdict_accuracy": "on attempts that miss",
 }
+BEHAVIOUR_COLUMNS = ("p0_forced", "advantage", "num_pairs", "place")
 BEHAVIOUR_TITLES = ("", "at work", "interval", "chance", "points of success", "pairs", "place")
 ENDS = ("", "_lower", "_upper")
 
@@ -166,33 +167,30 @@ def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
     asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
     examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
-    length = probe.measured("mean_completion_tokens").value
-    blocks = [
-        [
-            f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
-            f"{model['dtype']} on {model['device']}",
+    length, summary = probe.measured("mean_completion_tokens").value, probe.summary.set_index("measure")
+    read, verdicts = (summary.loc[list(of)].assign(measure=list(of.values())) for of in (READ, VERDICTS))
+    blocks = {
+        f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
+        f"{model['dtype']} on {model['device']}": [
             f"{asked.task}: {asked.num_problems} validation problems, {asked.num_samples} completions each, "
-            f"{length:.1f} tokens on average; {asked.prompt} prompt{examples}",
+            f"{length:.1f} tokens on average; {asked.prompt} prompt{examples}"
         ],
-        [f"verdict: {outlook.verdict}", *_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
-        ["advice", *(line for advice in advise(probe) for line in _advice_lines(advice))],
-        ["completions that", *_measures(probe, READ)],
-        ["pass@k", *_table(map(_pass_cells, probe.pass_at_k.to_dict("records"))), *_rule_of_three(probe)],
-        [
-            "groups of G completions with signal (neither all right nor all wrong), first expected at step",
-            *_table(map(_group_cells, probe.informative_groups.to_dict("records"))),
-        ],
-        [
-            "behaviours at work: share of completions; chance of the first word at its place; points it changes",
-            *_table([BEHAVIOUR_TITLES, *map(_behaviour_cells, probe.probe_behaviours.to_dict("records"))]),
-        ],
-        ["verdicts that are true", *_measures(probe, VERDICTS)],
-    ]
+        f"verdict: {outlook.verdict}": [*_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
+        "advice": [line for advice in advise(probe) for line in _advice_lines(advice)],
+        "completions that": _table(_rows(read, "measure", "", "count")),
+        "pass@k": [*_table(_rows(probe.pass_at_k, "k")), *_rule_of_three(probe)],
+        "groups of G completions with signal (neither all right nor all wrong), first expected at step": _table(
+            _rows(probe.informative_groups, "num_generations", "", "first_step")
+        ),
+        "behaviours at work: share of completions; chance of the first word at its place; points it changes": _table(
+            [BEHAVIOUR_TITLES, *_rows(probe.probe_behaviours, "behaviour", "p0_sampled", *BEHAVIOUR_COLUMNS)]
+        ),
+        "verdicts that are true": _table(_rows(verdicts, "measure", "", "count")),
+    }
     if judged is not None:
         title = f"completions by a judge, whose errors were not measured, of {judged['count'].max()}; by the census"
-        rows = [(row["behaviour"], *_share(row), percent(row["census"])) for row in judged.to_dict("records")]
-        blocks.append([title, *_table(rows)])
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+        blocks[title] = _table(_rows(judged, "behaviour", "", "census"))
+    return "\n\n".join("\n".join([title, *lines]) for title, lines in blocks.items())
 
 
 def _rule_of_three(probe: Probe) -> list[str]:
@@ -211,26 +209,24 @@ def _advice_lines(advice: Advice) -> list[str]:
     return [*_wrapped(f"- {advice.what}{cost}"), *_wrapped(f"because {advice.why}", "    ")]
 
 
-def _measures(probe: Probe, labels: Mapping[str, str]) -> list[str]:
-    rows = probe.summary.set_index("measure").loc[list(labels)].to_dict("records")
-    cells = zip(labels.values(), rows, strict=True)
-    return _table((label, *_share(row), f"n = {row['count']:,}") for label, row in cells)
+def _rows(table: pd.DataFrame, label: str, share: str = "", *others: str) -> Iterable[Sequence[str]]:
+    """Yield of each row its label, a share (columns `share`, or value) with its interval, and others as they are said."""
+    ends = [f"{share}{end}" for end in ENDS] if share else Interval._fields
+    for row in table.to_dict("records"):
+        value, lower, upper = (row[end] for end in ends)
+        spread = "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
+        yield str(row[label]), percent(value), spread, *(_said(row, name) for name in others)
 
 
-def _pass_cells(row: Mapping[Any, Any]) -> Sequence[str]:
-    return str(row["k"]), *_share(row)
-
-
-def _group_cells(row: Mapping[Any, Any]) -> Sequence[str]:
-    first, least = row["first_step"], row["first_step_lower"]
-    step = f"{first:.1f}" if np.isfinite(first) else f"none seen; not before {least:.1f}"
-    return str(row["num_generations"]), *_share(row), step
-
-
-def _behaviour_cells(row: Mapping[Any, Any]) -> Sequence[str]:
-    gain = points(Interval(*(row[f"advantage{end}"] for end in ENDS))).replace(" points", "")
-    shares = (*_share(row, "p0_sampled"), percent(row["p0_forced"]))
-    return row["behaviour"], *shares, gain, str(row["num_pairs"]), row["place"]
+def _said(row: Mapping[Any, Any], name: str) -> str:
+    if name == "advantage":
+        return points(Interval(*(row[f"{name}{end}"] for end in ENDS))).replace(" points", "")
+    if name == "first_step":
+        least = row["first_step_lower"]
+        return f"{row[name]:.1f}" if np.isfinite(row[name]) else f"none seen; not before {least:.1f}"
+    if name == "count":
+        return f"n = {row[name]:,}"
+    return percent(row[name]) if isinstance(row[name], float) else str(row[name])
 
 
 def percent(share: float) -> str:
@@ -249,12 +245,6 @@ def points(gain: Interval) -> str:
     if np.isnan(gain.value):
         return "-"
     return f"{100 * gain.value:+.1f} points ({100 * gain.lower:+.1f} to {100 * gain.upper:+.1f})"
-
-
-def _share(row: Mapping[Any, Any], name: str = "") -> tuple[str, str]:
-    """Return a share and its interval, of the columns value, lower and upper, or of those called `name`."""
-    value, lower, upper = (row[f"{name}{end}"] for end in ENDS) if name else (row[end] for end in Interval._fields)
-    return percent(value), "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
 
 
 def _count(of: Interval) -> str:
