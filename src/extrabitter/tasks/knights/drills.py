@@ -12,7 +12,7 @@ import random
 
 from extrabitter.tasks import SupportsRandom
 from extrabitter.tasks.knights.problems import NAMES, ROLES, Statement, draw_problem, next_step
-from extrabitter.tasks.knights.traces import KNOWN, OPPOSITE, listed, prompt, step_words, test_words
+from extrabitter.tasks.knights.traces import KNOWN, OPPOSITE, check_words, listed, prompt, step_words
 
 SHARES = {"facts": 0.3, "tests": 0.2, "recall": 0.15, "walk": 0.35}  # ours, see the table of recipes in CONTRIBUTING
 NUM_FACTS, NUM_TESTS, MAX_KNOWN = 3, 2, 5
@@ -63,7 +63,7 @@ class _Page:
     def test(self, statement: Statement, known: dict[str, str], told: bool) -> dict[str, str]:
         """Write a check and, where it refutes the first of what is known, the other assumption; return that."""
         self.put(["check"], False)
-        self.said([*test_words(statement, known), "yes" if statement.fits(known) else "no"], told)
+        self.said([*check_words(statement, known), "yes" if statement.fits(known) else "no"], told)
         if statement.fits(known):
             self.put([";"], False)
             return {}

@@ -17,9 +17,9 @@ from extrabitter.tasks.knights.traces import (
     ANSWER_WORD,
     VOCABULARY,
     aim_words,
+    check_words,
     need_words,
     step_words,
-    test_words,
 )
 
 MAX_CHARACTERS = 10_000  # of a completion; longer ones are not read
@@ -235,7 +235,7 @@ class Reading:
         if {*statement.people} <= {name, *rest}:  # else it may turn out not to fit
             self.line = self.line._replace(used=self.line.used | {statement})
         right = settles(statement, self.known).get(name) == role and rest == self.known
-        return right and len(rest) < len(roles) and step_words(statement, rest, name) == words, roles
+        return right and len(rest) == len(roles) - 1 and step_words(statement, rest, name) == words, roles
 
     def _check(self) -> None:
         """Read a check; it works if its tests are what the statements say and its verdict is the case."""
@@ -244,7 +244,7 @@ class Reading:
             self.position += 1
             statement, words = self._inference()
             can = statement is not None and {*statement.people} <= self.known.keys()
-            right = right and can and statement is not None and test_words(statement, self.known) == words
+            right = right and can and statement is not None and check_words(statement, self.known) == words
         says: Literal["yes", "no"] = "yes" if self._take("yes", "no") == "yes" else "no"
         attempt = self.attempts[-1]
         true = (says == "yes") == (attempt.outcome == "hit" and self._is_whole())
@@ -318,7 +318,7 @@ def true_verdict(problem: Problem, prefix: str) -> str:
     for statement in problem.statements:
         if statement in reading.line.used or not {*statement.people} <= reading.known.keys():
             continue
-        tests.append(" ".join(test_words(statement, reading.known)))
+        tests.append(" ".join(check_words(statement, reading.known)))
         if not statement.fits(reading.known):
             return f"check {' ; '.join(tests)} no"
     if not tests:

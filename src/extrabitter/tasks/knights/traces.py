@@ -209,7 +209,7 @@ def render(script: Script, problem: Problem) -> str:
                 known[name] = role
                 words += [*listed(known), ";"]
             if attempt.said:
-                tests = [test_words(statement, known) for statement in attempt.tested]
+                tests = [check_words(statement, known) for statement in attempt.tested]
                 words += ["check", *" ; ".join(" ".join(test) for test in tests).split(), attempt.said]
             if attempt.refuted:
                 words += ["back", *attempt.refuted]
@@ -254,7 +254,7 @@ def step_words(statement: Statement, known: Mapping[str, str], name: str) -> lis
     return [*words, *middle, *inputs, "so"]
 
 
-def test_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
+def check_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
     """Return the words of a test: what a speaker's role makes of a statement, against what is known.
 
     The statement fits if the two words they end in agree. KeyError where somebody's role is not known.
