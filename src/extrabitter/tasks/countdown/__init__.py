@@ -17,6 +17,7 @@ from extrabitter.tasks.countdown.problems import (
     attempt_table,
     combine,
     generate_problems,
+    read_problem,
     solve,
 )
 from extrabitter.tasks.countdown.traces import CONDITIONS, VOCABULARY, Script, render_script, write_script
@@ -52,7 +53,7 @@ class Countdown:
 
     def read_problem(self, identifier: str) -> Problem:
         """Return the problem of a name such as 6-7-9:8."""
-        return Problem.from_identifier(identifier)
+        return read_problem(identifier)
 
     def prompt(self, problem: Problem, cue: bool = False) -> str:
         """Return the prompt of a problem; the cue word in front asks for search.

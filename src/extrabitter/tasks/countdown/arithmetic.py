@@ -1,15 +1,15 @@
 """A parser and evaluator for arithmetic written by a model: exact, bounded, and never raising.
 
 What a model writes is hostile input: with `eval`, or sympy's `parse_expr`, the given numbers 9, 99, 99 allow
-`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces,
-read once from left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in
-`fractions.Fraction`. Length, nesting and digits are bounded, so that time and memory are. A sign
-in front of a number or parenthesis is read (`-7 + 15`): with a positive target it reaches nothing that
-subtraction does not.
+`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces, read once
+from left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in `fractions.Fraction`.
+Length, nesting and digits are bounded, so that time and memory are. A sign in front of a number or parenthesis is read
+(`-7 + 15`): with a positive target it reaches nothing that subtraction does not.
 """
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -30,10 +30,9 @@ REASONS = {
     "operation_not_allowed": "an operation that the task does not have",
 }
 
+_TOKEN = re.compile(r"[0-9]+|[^ ]")
 _NEGATE = "~"  # a minus sign in front of an operand, on the stack
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, _NEGATE: 3}
-_OPERATIONS = frozenset("+-*/")
-_DIGITS = frozenset("0123456789")
 
 
 class Evaluation(NamedTuple):
@@ -42,6 +41,10 @@ class Evaluation(NamedTuple):
     reason: str
     value: Fraction | None = None
     numbers: tuple[int, ...] = ()
+
+
+class _Wrong(Exception):
+    """The expression has no value, for the reason given; caught inside `evaluate_expression`."""
 
 
 def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
@@ -56,87 +59,74 @@ def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
         return Evaluation("not_text")
     if len(text) > MAX_LENGTH:
         return Evaluation("too_long")
+    numbers: list[int] = []
+    try:
+        value = _evaluate(_TOKEN.findall(text), numbers, operations)
+    except _Wrong as error:
+        return Evaluation(str(error))
+    return Evaluation("ok", value, tuple(numbers))
+
+
+def _evaluate(tokens: list[str], numbers: list[int], operations: str) -> Fraction:
     values: list[Fraction] = []
     pending: list[str] = []  # operations and open parentheses not yet applied
-    numbers: list[int] = []
     depth = 0
     operand_expected = True
-    position = 0
-    while position < len(text):
-        character = text[position]
-        if character == " ":
-            position += 1
-            continue
-        if character in _DIGITS:
-            end = position + 1
-            while end < len(text) and text[end] in _DIGITS:
-                end += 1
-            if not operand_expected or (character == "0" and end - position > 1):
-                return Evaluation("syntax_error")
-            if end - position > MAX_DIGITS:
-                return Evaluation("number_too_long")
-            numbers.append(int(text[position:end]))
+    for token in tokens:
+        if token[0] in "0123456789":
+            if not operand_expected or (token[0] == "0" and len(token) > 1):
+                raise _Wrong("syntax_error")
+            if len(token) > MAX_DIGITS:
+                raise _Wrong("number_too_long")
+            numbers.append(int(token))
             values.append(Fraction(numbers[-1]))
             operand_expected = False
-            position = end
-            continue
-        position += 1
-        if character == "(":
+        elif token == "(":
             if not operand_expected:
-                return Evaluation("syntax_error")
+                raise _Wrong("syntax_error")
             depth += 1
             if depth > MAX_DEPTH:
-                return Evaluation("too_deep")
-            pending.append(character)
-        elif character == ")":
+                raise _Wrong("too_deep")
+            pending.append(token)
+        elif token == ")":
             if operand_expected or depth == 0:
-                return Evaluation("syntax_error")
+                raise _Wrong("syntax_error")
             while pending[-1] != "(":
-                if not _apply(pending.pop(), values):
-                    return Evaluation("division_by_zero")
+                _apply(pending.pop(), values)
             pending.pop()
             depth -= 1
-        elif character in _OPERATIONS:
-            if operand_expected:
-                if character in "*/":
-                    return Evaluation("syntax_error")
-                if character == "-":
-                    pending.append(_NEGATE)
-                continue
-            if character not in operations:
-                return Evaluation("operation_not_allowed")
-            while pending and pending[-1] != "(" and _PRECEDENCE[pending[-1]] >= _PRECEDENCE[character]:
-                if not _apply(pending.pop(), values):
-                    return Evaluation("division_by_zero")
-            pending.append(character)
-            operand_expected = True
+        elif token not in "+-*/":
+            raise _Wrong("bad_character")
+        elif operand_expected:
+            if token in "*/":
+                raise _Wrong("syntax_error")
+            if token == "-":
+                pending.append(_NEGATE)
         else:
-            return Evaluation("bad_character")
-    if not numbers:
-        return Evaluation("syntax_error" if pending else "empty")
+            if token not in operations:
+                raise _Wrong("operation_not_allowed")
+            while pending and pending[-1] != "(" and _PRECEDENCE[pending[-1]] >= _PRECEDENCE[token]:
+                _apply(pending.pop(), values)
+            pending.append(token)
+            operand_expected = True
     if operand_expected or depth:
-        return Evaluation("syntax_error")
+        raise _Wrong("syntax_error" if tokens else "empty")
     while pending:
-        if not _apply(pending.pop(), values):
-            return Evaluation("division_by_zero")
-    return Evaluation("ok", values[0], tuple(numbers))
+        _apply(pending.pop(), values)
+    return values[0]
 
 
-def _apply(operation: str, values: list[Fraction]) -> bool:
-    """Replace the last values by what the operation makes of them; False for a division by zero."""
+def _apply(operation: str, values: list[Fraction]) -> None:
+    """Replace the last values by what the operation makes of them."""
     right = values.pop()
-    if operation == _NEGATE:
-        values.append(-right)
-        return True
-    left = values.pop()
+    left = Fraction(0) if operation == _NEGATE else values.pop()
     if operation == "+":
         values.append(left + right)
-    elif operation == "-":
-        values.append(left - right)
     elif operation == "*":
         values.append(left * right)
-    elif right == 0:
-        return False
-    else:
+    elif operation == "/":
+        if right == 0:
+            raise _Wrong("division_by_zero")
         values.append(left / right)
-    return True
+    else:
+        values.append(left - right)

@@ -120,13 +120,7 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
 
     statements, slips = _put_right(read_statements(words.TARGET_IN_SUM.sub(as_number, text)))
     replay = _carry_out(statements, numbers, target)
-    findings = [
-        *slips,
-        *_verifications(replay),
-        *_backtracks(replay),
-        *_subgoals(replay),
-        *_backward_steps(replay),
-    ]
+    findings = [*slips, *_verifications(replay), *_backtracks(replay), *_subgoals(replay), *_backward_steps(replay)]
     for equation, number in zip(replay.equations, replay.attempt_of, strict=True):
         if replay.attempts and equation.stated is not None:
             attempt = replay.attempts[max(number, 0)]
@@ -181,27 +175,33 @@ def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _
             replay.attempts[-1].value = result if state.total() == 1 else None
         elif target in operands and replay.attempts and replay.attempts[-1].value in operands:
             role = "gap"
-        elif target not in reached and (
-            target in operands
-            # "40 = 28 + 12", or "if we had 28, 28 + 12 = 40"
-            or (
-                target in (equation.value, result)
-                and not set(operands) & reached
-                and (equation.result_first or words.SUPPOSED.search(replay.sentence_before(equation.start)))
-            )
-            # "98 = 90 + 8" behind a 90 that was made: the 8 is worked out from the target
-            or (
-                equation.result_first
-                and target == equation.stated
-                and not words.ANSWERS.search(replay.sentence_before(equation.start))
-                and 0 < len(set(operands) - reached - set(history[0])) < len(operands)
-            )
-        ):
+        elif target not in reached and _leads_back(replay, equation, reached) and _is_sound(replay, equation):
             role = "backward"
         seen.add(equation.key)
         replay.roles.append(role)
         replay.attempt_of.append(len(replay.attempts) - 1)
     return replay
+
+
+def _leads_back(replay: _Replay, equation: Equation, reached: set[Fraction]) -> bool:
+    """Return whether an equation that is no forward step works from the target."""
+    operands, target = set(equation.numbers), replay.target
+    before = replay.sentence_before(equation.start)
+    # "40 = 28 + 12", or "if we had 28, 28 + 12 = 40"
+    supposes = target in (equation.value, equation.result) and not operands & reached
+    # "98 = 90 + 8" behind a 90 that was made: the 8 is worked out from the target
+    splits = equation.result_first and target == equation.stated and not words.ANSWERS.search(before)
+    return (
+        target in operands
+        or (supposes and (equation.result_first or words.SUPPOSED.search(before) is not None))
+        or (splits and 0 < len(operands - reached - set(replay.numbers)) < len(operands))
+    )
+
+
+def _is_sound(replay: _Replay, equation: Equation) -> bool:
+    """Return whether a step from the target says something: "1 - 1 - 1" on a line without words does not."""
+    line = replay.sentence_before(equation.end) + replay.sentence_behind(equation.end)
+    return set(equation.numbers) != {replay.target} or re.search("[a-z]{2}", line) is not None
 
 
 def _verifications(replay: _Replay) -> Iterable[Finding]:

@@ -1,12 +1,10 @@
 """Countdown problems: rules, exact solver, and splits that share no multiset of numbers.
 
-A problem gives numbers and a target. An attempt combines all numbers, each once, two at a time, until one
-value is left; it solves the problem when that value is the target. All values stay in 0..60, so that each is
-one word.
+A problem gives numbers and a target. An attempt combines all numbers, each once, two at a time, until one value is
+left; it solves the problem when that value is the target. All values stay in 0..60, so that each is one word.
 
 Attempts are listed in *step form*, without writing one computation twice:
-- operands stand larger first (`9 + 7`, never `7 + 9`), so the order of commuting operands makes no
-  difference;
+- operands stand larger first (`9 + 7`, never `7 + 9`), so the order of commuting operands makes no difference;
 - equal numbers are interchangeable (with 7 7 2 there is one `7 + 2`);
 - steps that do not depend on each other appear in one order only, the lexicographically first;
 - nothing is simplified further: `9 - 7 = 2 , 6 + 2 = 8` and `9 + 6 = 15 , 15 - 7 = 8` are two attempts.
@@ -18,10 +16,9 @@ import hashlib
 import random
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from typing import NamedTuple
 
 from extrabitter.seeding import derive_seed
@@ -30,26 +27,26 @@ from extrabitter.tasks import SupportsRandom
 MIN_NUMBER, MAX_NUMBER = 1, 20
 MAX_VALUE = 60
 OPERATIONS = "+-*"
-MAX_NUM_NUMBERS = 4
-# Least share of a problem's legal attempts that solve it, by how many numbers it gives. Where one attempt in
-# twenty does, a search at chance needs more attempts than fit under any cap that trains in minutes.
-MIN_SOLUTION_SHARE = {2: 0.0, 3: 0.1, 4: 0.0}
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+# Least share of the legal attempts that solve a problem of three numbers, but for rare ones. Where one attempt in
+# twenty does, a search at chance needs more attempts than fit under any cap that trains in minutes.
+MIN_SOLUTION_SHARE = 0.1
 
 
 class Band(NamedTuple):
-    """A range of difficulty: how many numbers, and whether few attempts solve (all others are left out then)."""
+    """A range of difficulty: how many numbers, and what share of the attempts on them, [least, most), solves."""
 
     num_numbers: int
-    rare: bool
+    least: float
+    most: float
     meaning: str
 
 
 BANDS = {
-    "common": Band(3, False, "three numbers, at least a tenth of the legal attempts solve"),
-    "rare": Band(3, True, "three numbers, fewer than a tenth of the legal attempts solve"),
-    "four": Band(4, False, "four numbers"),
-    "two": Band(2, False, "two numbers, for models that can hardly calculate"),
+    "common": Band(3, MIN_SOLUTION_SHARE, 2.0, "three numbers; at least a tenth of the legal attempts solve"),
+    "rare": Band(3, 0.0, MIN_SOLUTION_SHARE, "three numbers; fewer than a tenth of the legal attempts solve"),
+    "four": Band(4, 0.0, 2.0, "four numbers"),
+    "two": Band(2, 0.0, 2.0, "two numbers, for models that can hardly calculate"),
 }
 
 
@@ -71,8 +68,6 @@ class Problem:
 
     >>> Problem((6, 7, 9), 8).identifier
     '6-7-9:8'
-    >>> Problem.from_identifier("6-7-9:8") == Problem((6, 7, 9), 8)
-    True
     """
 
     numbers: tuple[int, ...]
@@ -88,69 +83,54 @@ class Problem:
         """Return the name used in tables."""
         return "-".join(map(str, self.numbers)) + f":{self.target}"
 
-    @classmethod
-    def from_identifier(cls, identifier: str) -> Problem:
-        """Read a problem back from its identifier; ValueError where it is none."""
-        numbers, _, target = identifier.partition(":")
-        try:
-            problem = cls(tuple(map(int, numbers.split("-"))), int(target))
-        except ValueError:
-            problem = None
-        if problem is None or problem.identifier != identifier:
-            raise ValueError(f"problem = {identifier!r}: must be ascending numbers and a target, as in 6-7-9:8")
-        return problem
+
+def read_problem(identifier: str) -> Problem:
+    """Read a problem back from its identifier; ValueError where it is none."""
+    numbers, _, target = identifier.partition(":")
+    try:
+        problem = Problem(tuple(map(int, numbers.split("-"))), int(target))
+    except ValueError:
+        problem = None
+    if problem is None or problem.identifier != identifier:
+        raise ValueError(f"problem = {identifier!r}: must be ascending numbers and a target, as in 6-7-9:8")
+    return problem
 
 
 def combine(left: int, operation: str, right: int) -> int | None:
-    """Return the result of a step, or None where the rules have none.
+    """Return the result of a step, or None where the rules have none; "/" is for steps back from the target only.
 
     >>> combine(9, "-", 7), combine(7, "-", 9), combine(12, "/", 5), combine(15, "*", 5)
     (2, None, None, None)
     """
-    if operation == "+":
-        result = left + right
-    elif operation == "-":
-        result = left - right
-    elif operation == "*":
-        result = left * right
-    elif operation == "/" and right > 0 and left % right == 0:
-        result = left // right
-    else:
-        return None
+    if operation == "/":
+        return left // right if right > 0 and left % right == 0 else None
+    result = left + right if operation == "+" else left - right if operation == "-" else left * right
     return result if 0 <= result <= MAX_VALUE else None
 
 
-def _true_equations() -> Iterator[Step]:
-    for left in range(MAX_VALUE + 1):
-        for right in range(MAX_VALUE + 1):
-            for operation in "+-*/":
-                result = combine(left, operation, right)
-                if result is not None:
-                    yield Step(left, operation, right, result)
-
-
 # Every true equation, under its number; a table of attempts stores numbers of equations, two bytes each.
-EQUATIONS: tuple[Step, ...] = tuple(_true_equations())
+EQUATIONS = tuple(
+    Step(left, operation, right, result)
+    for left, right, operation in product(range(MAX_VALUE + 1), range(MAX_VALUE + 1), "+-*/")
+    if (result := combine(left, operation, right)) is not None
+)
 TRUE_EQUATIONS = frozenset(EQUATIONS)
 _EQUATION_NUMBER = {equation: number for number, equation in enumerate(EQUATIONS)}
 
 
 @lru_cache(maxsize=4096)
-def _moves(larger: int, smaller: int, operations: str) -> tuple[tuple[int, int], ...]:
+def _moves(larger: int, smaller: int) -> tuple[tuple[int, int], ...]:
     """Return (number of the equation, result) of each step on two values."""
-    orders = [(larger, operation, smaller) for operation in operations]
-    if "/" in operations and smaller == 0 < larger:
-        orders.append((smaller, "/", larger))
-    moves = []
-    for left, operation, right in orders:
-        result = combine(left, operation, right)
-        if result is not None:
-            moves.append((_EQUATION_NUMBER[Step(left, operation, right, result)], result))
-    return tuple(moves)
+    results = [(operation, combine(larger, operation, smaller)) for operation in OPERATIONS]
+    return tuple(
+        (_EQUATION_NUMBER[Step(larger, operation, smaller, result)], result)
+        for operation, result in results
+        if result is not None
+    )
 
 
 @lru_cache(maxsize=8192)
-def _continuations(state: tuple[int, ...], operations: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+def _continuations(state: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Return (equation numbers, final value) of each way to use up `state` (ascending values)."""
     if len(state) == 1:
         return (((), state[0]),)
@@ -163,8 +143,8 @@ def _continuations(state: tuple[int, ...], operations: str) -> tuple[tuple[tuple
                 continue
             tried.add(pair)
             rest = state[:i] + state[i + 1 : j] + state[j + 1 :]
-            for equation, result in _moves(*pair, operations):
-                for tail, value in _continuations(tuple(sorted((*rest, result))), operations):
+            for equation, result in _moves(*pair):
+                for tail, value in _continuations(tuple(sorted((*rest, result)))):
                     steps = (equation, *tail)
                     key = tuple(sorted(steps))
                     if key not in first_order or steps < first_order[key][0]:
@@ -180,9 +160,9 @@ class AttemptTable:
 
     __slots__ = ("_equations", "_num_steps", "values")
 
-    def __init__(self, numbers: tuple[int, ...], operations: str = OPERATIONS) -> None:
+    def __init__(self, numbers: tuple[int, ...]) -> None:
         # Past the cache: the table replaces what would be kept there for `numbers` themselves.
-        found = sorted(_continuations.__wrapped__(numbers, operations), key=lambda item: (item[1], item[0]))
+        found = sorted(_continuations.__wrapped__(numbers), key=lambda item: (item[1], item[0]))
         self._num_steps = len(numbers) - 1
         self._equations = array("H", [equation for steps, _ in found for equation in steps])
         self.values = bytes(value for _, value in found)
@@ -202,22 +182,20 @@ class AttemptTable:
 
 
 @lru_cache(maxsize=8192)
-def attempt_table(numbers: tuple[int, ...], operations: str = OPERATIONS) -> AttemptTable:
-    """Return the table of all legal attempts on `numbers` (ascending, each in 0..60)."""
-    if len(numbers) > MAX_NUM_NUMBERS or not all(0 <= number <= MAX_VALUE for number in numbers):
-        raise ValueError(f"numbers: {numbers} must be at most {MAX_NUM_NUMBERS} values in 0..{MAX_VALUE}")
-    return AttemptTable(numbers, operations)
+def attempt_table(numbers: tuple[int, ...]) -> AttemptTable:
+    """Return the table of all legal attempts on `numbers`: at most four, ascending, each in 0..60."""
+    if len(numbers) > 4 or not all(0 <= number <= MAX_VALUE for number in numbers):
+        raise ValueError(f"numbers: {numbers} must be at most 4 values in 0..{MAX_VALUE}")
+    return AttemptTable(numbers)
 
 
-def solve(problem: Problem, operations: str = OPERATIONS) -> list[Attempt]:
+def solve(problem: Problem) -> list[Attempt]:
     """Return all solutions in step form, each once (convention at the head of this module).
-
-    With `operations="+-*/"` exact divisions count as steps too.
 
     >>> solve(Problem((2, 5), 7))
     [(Step(left=5, operation='+', right=2, result=7),)]
     """
-    table = attempt_table(problem.numbers, operations)
+    table = attempt_table(problem.numbers)
     return [table.attempt(index) for index in table.hits(problem.target)]
 
 
@@ -236,20 +214,16 @@ def split_of(numbers: tuple[int, ...]) -> str:
 def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
     """Return the multisets of a split, ascending."""
     if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: unknown; must be one of {', '.join(SPLITS)}")
+        raise ValueError(f"split = {split!r}: must be one of {', '.join(SPLITS)}")
     every = combinations_with_replacement(range(MIN_NUMBER, MAX_NUMBER + 1), num_numbers)
     return tuple(numbers for numbers in every if split_of(numbers) == split)
 
 
 @lru_cache(maxsize=8192)
-def problem_targets(numbers: tuple[int, ...], rare: bool = False) -> bytes:
-    """Return, ascending, the targets a problem may give with `numbers`, each as often as attempts reach it.
-
-    With `rare` those that are left out otherwise: fewer than `MIN_SOLUTION_SHARE` of the attempts reach them.
-    """
+def problem_targets(numbers: tuple[int, ...], band: Band) -> bytes:
+    """Return, ascending, the targets a problem of a band may give, each as often as attempts reach it."""
     table = attempt_table(numbers)
-    least = MIN_SOLUTION_SHARE[len(numbers)] * len(table)
-    return bytes(value for value in table.values if (len(table.hits(value)) < least) == rare)
+    return bytes(v for v in table.values if band.least <= len(table.hits(v)) / len(table) < band.most)
 
 
 def all_problems(split: str, band: Band) -> list[Problem]:
@@ -257,7 +231,7 @@ def all_problems(split: str, band: Band) -> list[Problem]:
     return [
         Problem(numbers, target)
         for numbers in multisets(split, band.num_numbers)
-        for target in sorted(set(problem_targets(numbers, band.rare)))
+        for target in sorted(set(problem_targets(numbers, band)))
     ]
 
 
@@ -269,21 +243,23 @@ def draw_problem(split: str, band: Band, rng: SupportsRandom) -> Problem:
     choices = multisets(split, band.num_numbers)
     while True:
         numbers = choices[int(rng.random() * len(choices))]
-        if values := problem_targets(numbers, band.rare):
+        if values := problem_targets(numbers, band):
             return Problem(numbers, values[int(rng.random() * len(values))])
 
 
 def generate_problems(split: str, count: int, seed: int, band: Band, distinct: bool = False) -> list[Problem]:
     """Draw problems; with `distinct` none comes twice, and ValueError says how many there are if they are too few."""
-    # Each multiset has at least one common target, so that few problems are there without counting.
-    few = not band.rare and count <= len(multisets(split, band.num_numbers))
+    # All but rare ones have a target on each multiset, so that few problems are there without counting.
+    few = band != BANDS["rare"] and count <= len(multisets(split, band.num_numbers))
     if distinct and not few and count > (available := len(all_problems(split, band))):
-        kind = f"{band.num_numbers} numbers{', few solutions' if band.rare else ''}"
-        raise ValueError(f"count = {count}: must be at most {available}, the {split} problems of {kind}")
-    rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *(["rare"] if band.rare else [])))
-    if not distinct:
-        return [draw_problem(split, band, rng) for _ in range(count)]
-    problems: dict[Problem, None] = {}
+        raise ValueError(f"count = {count}: must be at most {available}, the {split} problems with {band.meaning}")
+    rare = ["rare"] if band == BANDS["rare"] else []
+    rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *rare))
+    drawn: dict[Problem, None] = {}
+    problems: list[Problem] = []
     while len(problems) < count:
-        problems[draw_problem(split, band, rng)] = None
-    return list(problems)
+        problem = draw_problem(split, band, rng)
+        if not distinct or problem not in drawn:
+            problems.append(problem)
+            drawn[problem] = None
+    return problems

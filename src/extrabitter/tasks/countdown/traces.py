@@ -212,7 +212,7 @@ def _draw_attempts(
 
 def _draw_filler(script: Script, problem: Problem, rng: SupportsRandom) -> int:
     """Return by how many words a script of all behaviours on another training problem is longer than this one."""
-    band = next(band for band in BANDS.values() if band.num_numbers == len(problem.numbers) and not band.rare)
+    band = next(band for band in BANDS.values() if band.num_numbers == len(problem.numbers))
     other = problem
     while other == problem:
         other = draw_problem("train", band, rng)
