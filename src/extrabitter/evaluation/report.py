@@ -210,7 +210,7 @@ def _advice_lines(advice: Advice) -> list[str]:
 
 
 def _rows(table: pd.DataFrame, label: str, share: str = "", *others: str) -> Iterable[Sequence[str]]:
-    """Yield of each row its label, a share (columns `share`, or value) with its interval, and others as they are said."""
+    """Yield of each row its label, a share (columns `share`, or value) with interval, and others as they are said."""
     ends = [f"{share}{end}" for end in ENDS] if share else Interval._fields
     for row in table.to_dict("records"):
         value, lower, upper = (row[end] for end in ends)
