@@ -1,68 +1,101 @@
-"""Rollouts: the distribution of `model.generate`, and every option that the experiments use."""
+"""Rollouts: the distribution of `model.generate`, for every number of key-value heads, and every option in use."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import torch
+import transformers
+
+from extrabitter.models import decoder, rollouts
+from extrabitter.models.rollouts import SamplingParameters, generate, side_by_side
+from extrabitter.models.tiny import mask_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transformers import PreTrainedModel
 
 EOS = 2
-BUILDERS = ["llama", "qwen2"]
+ARCHITECTURES = ["llama", "qwen2"]
+KV_HEADS = [1, 2, 4]  # of four heads: one for all, one for two, one each
+Build = Callable[..., "PreTrainedModel"]
 
 
 def _prompts(count: int, shortest: int = 4, longest: int = 10, seed: int = 0) -> list[list[int]]:
-    import torch
-
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
     return [[1, *torch.randint(4, 80, (length - 1,), generator=generator).tolist()] for length in lengths]
 
 
-def _stock_greedy(model: PreTrainedModel, prompts: list[list[int]], length: int) -> list[list[int]]:
-    import torch
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
+
+def _stock_greedy(model: PreTrainedModel, prompts: list[list[int]], length: int) -> list[list[int]]:
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    rows = model.generate(ids, attention_mask=mask, max_new_tokens=length, do_sample=False)[
-        :, width:
-    ].tolist()
+    output = model.generate(ids, attention_mask=mask, max_new_tokens=length, do_sample=False)
+    rows = output[:, width:].tolist()
     return [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
 
 
-def _with_frequent_eos(model: PreTrainedModel) -> PreTrainedModel:
-    """Lengthen the embedding of eos, so that completions end at all ages."""
-    model.lm_head.weight.data[EOS] *= 3
-    return model
+@pytest.fixture
+def build(build_tiny_model: Build) -> Build:
+    """A builder of models with four heads, of which eos is a frequent word, so that completions end at all ages."""
+
+    def built(architecture: str = "llama", kv_heads: int = 1, **sizes: int) -> PreTrainedModel:
+        heads = {"num_attention_heads": 4, "num_key_value_heads": kv_heads}
+        model = build_tiny_model(architecture, **heads, **sizes)
+        model.lm_head.weight.data[EOS] *= 3
+        for name, bias in model.named_parameters():  # Qwen2's, which begin at zero
+            if name.endswith("bias"):
+                torch.nn.init.normal_(bias, std=0.2, generator=_seeded(0))
+        return model
+
+    return built
 
 
-@pytest.mark.parametrize("architecture", BUILDERS)
-def test_greedy_completions_are_those_of_generate_on_1000_prompts(
-    architecture: str, build_tiny_model: Callable[..., PreTrainedModel]
+# Equality with transformers.
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kv_heads", KV_HEADS)
+@pytest.mark.parametrize("longest", [4, 10], ids=["of one length", "of all lengths"])
+def test_greedy_completions_are_those_of_generate(architecture: str, kv_heads: int, longest: int, build: Build) -> None:
+    model, prompts = build(architecture, kv_heads), _prompts(400, longest=longest)
+    ours = generate(model, prompts, 1, SamplingParameters(30, temperature=0), end_ids=[EOS])
+    assert ours.completion_ids == _stock_greedy(model, prompts, 30)
+    assert ours.truncated == [row[-1] != EOS for row in ours.completion_ids]
+    assert 0 < sum(ours.truncated) < 400
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kv_heads", KV_HEADS)
+@pytest.mark.parametrize("temperature", [0.8, 0.0])
+def test_log_probabilities_are_those_of_the_models_own_forward_pass(
+    architecture: str, kv_heads: int, temperature: float, build: Build
 ) -> None:
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
-    model = _with_frequent_eos(build_tiny_model(architecture))
-    prompts = _prompts(1000)
-    rollouts = generate(model, prompts, 1, SamplingParameters(30, temperature=0), end_ids=[EOS])
-    assert rollouts.completion_ids == _stock_greedy(model, prompts, 30)
-    assert rollouts.truncated == [row[-1] != EOS for row in rollouts.completion_ids]
-    assert 0 < sum(rollouts.truncated) < 1000
+    model, prompts, forced = build(architecture, kv_heads), _prompts(40), [5, 6]
+    sampling = SamplingParameters(60, temperature=temperature)
+    ours = generate(model, prompts, 3, sampling, end_ids=[EOS], generator=_seeded(0), forced_ids=forced)
+    for row, (completion, logprobs) in enumerate(zip(ours.completion_ids, ours.logprobs, strict=True)):
+        prompt = prompts[row // 3]
+        assert completion[:2] == forced and len(completion) == len(logprobs) <= 60
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        expected = (logits / (temperature or 1.0)).log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])
+        assert torch.allclose(torch.tensor(logprobs), expected[:, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2"])
-def test_grouped_queries_are_those_of_generate(family: str) -> None:
-    import torch
-    import transformers
-
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
+@pytest.mark.parametrize("table_rows", [0, decoder.TABLE_ROWS], ids=["computed", "from a table"])
+def test_rarer_shapes_are_computed_alike(family: str, table_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "TABLE_ROWS", table_rows)
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
         vocab_size=83,
@@ -75,48 +108,17 @@ def test_grouped_queries_are_those_of_generate(family: str) -> None:
         initializer_range=0.2,
         eos_token_id=EOS,
         pad_token_id=0,
-        rope_theta=100.0,
+        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
+        rms_norm_eps=0.1,
+        tie_word_embeddings=False,
     )
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
-    for name, bias in model.named_parameters():  # Qwen2's, which begin at zero
-        if name.endswith("bias"):
-            torch.nn.init.normal_(bias, std=0.2)
-    prompts = _prompts(50)
-    rollouts = generate(model, prompts, 1, SamplingParameters(20, temperature=0), end_ids=[EOS])
-    assert rollouts.completion_ids == _stock_greedy(model, prompts, 20)
+    model, prompts = getattr(transformers, f"{family}ForCausalLM")(config).eval(), _prompts(50)
+    assert decoder.is_supported(model)
+    ours = generate(model, prompts, 1, SamplingParameters(20, temperature=0), end_ids=[EOS])
+    assert ours.completion_ids == _stock_greedy(model, prompts, 20)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 200])
-def test_the_width_of_a_chunk_changes_no_greedy_completion(
-    width: int, build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from extrabitter.models import decoder
-    from extrabitter.models import rollouts
-
-    model = _with_frequent_eos(build_tiny_model())
-    sampling = rollouts.SamplingParameters(60, temperature=0)
-    prompts = _prompts(60)
-    expected = rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS])
-    monkeypatch.setattr(decoder, "WIDTH", width)
-    found = rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS])
-    assert found.completion_ids == expected.completion_ids
-    assert found.completion_ids[0] == found.completion_ids[1]
-
-
-def test_chunks_are_wide_where_the_weights_outgrow_the_processors_cache_and_never_beyond_their_own(
-    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from extrabitter.models import decoder
-
-    model = build_tiny_model()
-    assert decoder.Decoder(model, 20).width == decoder.WIDTH
-    monkeypatch.setattr(decoder, "OUTGROWN", 0)
-    assert decoder.Decoder(model, 20).width == decoder.WIDE
-    monkeypatch.setattr(decoder, "CACHE_BYTES", 0)
-    assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDE
-
-
-@pytest.mark.parametrize("architecture", BUILDERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     "options",
     [
@@ -130,24 +132,16 @@ def test_chunks_are_wide_where_the_weights_outgrow_the_processors_cache_and_neve
     ids=str,
 )
 def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
-    architecture: str, options: dict[str, float], build_tiny_model: Callable[..., PreTrainedModel]
+    architecture: str, options: dict[str, Any], build_tiny_model: Build
 ) -> None:
-    import torch
-    from transformers import GenerationConfig
-
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
-    model, draws = build_tiny_model(architecture), 20_000
-    prompt = _prompts(1)[0]
-    generator = torch.Generator().manual_seed(1)
-    # eos is -1, which no token is: every completion then has its second token.
-    rollouts = generate(
-        model, [prompt], draws, SamplingParameters(2, **options), end_ids=[], generator=generator
-    )
-    tokens = torch.tensor(rollouts.completion_ids)  # (N, 2)
+    model, draws, prompt = build_tiny_model(architecture), 20_000, _prompts(1)[0]
+    # No token ends a completion: each then has its second token.
+    sampling = SamplingParameters(2, **options)
+    ours = generate(model, [prompt], draws, sampling, end_ids=[], generator=_seeded(1))
+    tokens = torch.tensor(ours.completion_ids)  # (N, 2)
     favourite = int(tokens[:, 0].mode().values)
     given_favourite = tokens[tokens[:, 0] == favourite, 1]
-    config = GenerationConfig(
+    config = transformers.GenerationConfig(
         max_new_tokens=1,
         do_sample=True,
         return_dict_in_generate=True,
@@ -155,9 +149,7 @@ def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
         **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **options},
     )
     for context, sample in ((prompt, tokens[:, 0]), ([*prompt, favourite], given_favourite)):
-        scores = model.generate(torch.tensor([context]), generation_config=config).scores[0][
-            0
-        ]  # stock, filtered
+        scores = model.generate(torch.tensor([context]), generation_config=config).scores[0][0]  # stock, filtered
         probabilities = scores.double().softmax(dim=-1)
         frequencies = torch.bincount(sample, minlength=len(probabilities)) / len(sample)
         standard_error = (probabilities * (1 - probabilities) / len(sample)).sqrt()
@@ -165,58 +157,16 @@ def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
         assert (frequencies[probabilities == 0] == 0).all()
 
 
-def test_log_probabilities_are_those_of_a_forward_pass_over_the_completion(
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> None:
-    import torch
-
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
-    model = _with_frequent_eos(build_tiny_model())
-    prompts, temperature, forced = _prompts(6), 0.8, [5, 6]
-    rollouts = generate(
-        model,
-        prompts,
-        3,
-        SamplingParameters(25, temperature=temperature),
-        end_ids=[EOS],
-        generator=torch.Generator().manual_seed(0),
-        forced_ids=forced,
-    )
-    for row, (completion, logprobs) in enumerate(
-        zip(rollouts.completion_ids, rollouts.logprobs, strict=True)
-    ):
-        prompt = prompts[row // 3]
-        assert completion[:2] == forced
-        assert len(completion) == len(logprobs) <= 25
-        with torch.no_grad():
-            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / temperature
-        expected = logits.log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
-        assert torch.allclose(torch.tensor(logprobs), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("architecture", BUILDERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_masked_tokens_are_never_drawn_and_the_rest_keeps_its_proportions(
-    architecture: str, build_tiny_model: Callable[..., PreTrainedModel]
+    architecture: str, build_tiny_model: Build
 ) -> None:
-    import torch
-
-    from extrabitter.models.tiny import mask_tokens
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
     model, prompts = build_tiny_model(architecture), _prompts(1)
     plain = model(torch.tensor(prompts)).logits[0, -1].softmax(dim=-1)
     likeliest = int(plain.argmax())
     mask_tokens(model, [likeliest, EOS])
-    rollouts = generate(
-        model,
-        prompts,
-        5000,
-        SamplingParameters(3),
-        end_ids=[EOS],
-        generator=torch.Generator().manual_seed(0),
-    )
-    tokens = torch.tensor(rollouts.completion_ids)
+    ours = generate(model, prompts, 5000, SamplingParameters(3), end_ids=[EOS], generator=_seeded(0))
+    tokens = torch.tensor(ours.completion_ids)
     assert not torch.isin(tokens, torch.tensor([likeliest, EOS])).any()
     plain[[likeliest, EOS]] = 0
     expected = plain / plain.sum()
@@ -224,85 +174,75 @@ def test_masked_tokens_are_never_drawn_and_the_rest_keeps_its_proportions(
     assert ((frequencies - expected).abs() <= 4 * (expected / 5000).sqrt() + 1 / 5000).all()
 
 
+@pytest.mark.parametrize("kv_heads", KV_HEADS)
 def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    kv_heads: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import numpy as np
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from extrabitter.models import rollouts as hub_generate
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=83, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, eos_token_id=EOS, bos_token_id=1
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = transformers.Qwen3Config(
+        vocab_size=83, head_dim=8, num_key_value_heads=kv_heads, initializer_range=0.3, eos_token_id=EOS, **shape
     )
-    model = GPT2LMHeadModel(config).eval()
+    model = transformers.Qwen3ForCausalLM(config).eval()
     model.generation_config.pad_token_id = 0
-    prompts = _prompts(20)
+    prompts, greedily = _prompts(20), SamplingParameters(12, temperature=0)
     with caplog.at_level(logging.WARNING, logger="extrabitter.models.rollouts"):
-        greedy = generate(model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS])
-    assert [record.getMessage() for record in caplog.records] == [
-        "GPT2LMHeadModel: sampled by model.generate, which is slower"
-    ]
+        greedy = generate(model, prompts, 2, greedily, end_ids=[EOS])
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Qwen3ForCausalLM: sampled by model.generate, which is slower"]
     assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == _stock_greedy(model, prompts, 12)
     # Scores that would not fit are kept for fewer rows at a time, or for none.
-    monkeypatch.setattr(hub_generate, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
-    narrow = generate(model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS])
+    monkeypatch.setattr(rollouts, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
+    narrow = generate(model, prompts, 2, greedily, end_ids=[EOS])
     assert narrow.completion_ids == greedy.completion_ids
     assert np.allclose(np.concatenate(narrow.logprobs), np.concatenate(greedy.logprobs), atol=1e-5)
-    without = generate(
-        model, prompts, 2, SamplingParameters(12, temperature=0), end_ids=[EOS], with_logprobs=False
-    )
+    without = generate(model, prompts, 2, greedily, end_ids=[EOS], with_logprobs=False)
     assert without.completion_ids == greedy.completion_ids
     assert np.isnan(np.concatenate(without.logprobs)).all()
-    seeded = [
-        generate(
-            model,
-            prompts,
-            2,
-            SamplingParameters(12),
-            end_ids=[EOS],
-            forced_ids=[7],
-            generator=torch.Generator().manual_seed(4),
-        )
-        for _ in range(2)
-    ]
-    assert seeded[0] == seeded[1]
-    assert all(completion[0] == 7 for completion in seeded[0].completion_ids)
+    sampling = SamplingParameters(12)
+    first, same = (
+        generate(model, prompts, 2, sampling, end_ids=[EOS], forced_ids=[7], generator=_seeded(4)) for _ in range(2)
+    )
+    assert first == same and all(completion[0] == 7 for completion in first.completion_ids)
 
 
-def test_one_seed_gives_the_same_rollouts_and_another_does_not(
-    build_tiny_model: Callable[..., PreTrainedModel],
+# Chunks, seeds, threads.
+
+
+@pytest.mark.parametrize("width", [1, 3, 200])
+@pytest.mark.parametrize("kv_heads", KV_HEADS)
+def test_the_width_of_a_chunk_changes_no_greedy_completion(
+    width: int, kv_heads: int, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
+    model, sampling, prompts = build(kv_heads=kv_heads), SamplingParameters(60, temperature=0), _prompts(60)
+    expected = generate(model, prompts, 2, sampling, end_ids=[EOS])
+    monkeypatch.setattr(decoder, "WIDTH", width)
+    found = generate(model, prompts, 2, sampling, end_ids=[EOS])
+    assert found.completion_ids == expected.completion_ids
+    assert found.completion_ids[0] == found.completion_ids[1]
 
-    from extrabitter.models.rollouts import SamplingParameters, generate
 
-    model = _with_frequent_eos(build_tiny_model())
+def test_chunks_are_wide_where_the_weights_outgrow_the_processors_cache_and_never_beyond_their_own(
+    build_tiny_model: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_tiny_model()
+    assert decoder.Decoder(model, 20).width == decoder.WIDTH
+    monkeypatch.setattr(decoder, "OUTGROWN", 0)
+    assert decoder.Decoder(model, 20).width == decoder.WIDE
+    monkeypatch.setattr(decoder, "CACHE_BYTES", 0)
+    assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDE
+
+
+def test_one_seed_gives_the_same_rollouts_and_another_does_not(build: Build) -> None:
+    model, sampling = build(), SamplingParameters(20)
     first, same, other = (
-        generate(
-            model,
-            _prompts(30),
-            4,
-            SamplingParameters(20),
-            end_ids=[EOS],
-            generator=torch.Generator().manual_seed(seed),
-        )
-        for seed in (0, 0, 1)
+        generate(model, _prompts(30), 4, sampling, end_ids=[EOS], generator=_seeded(seed)) for seed in (0, 0, 1)
     )
     assert first == same
     assert first != other
 
 
-def test_training_mode_and_weights_survive_a_call_and_changed_weights_count(
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> None:
-    import torch
-
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
+def test_training_mode_and_weights_survive_a_call_and_changed_weights_count(build_tiny_model: Build) -> None:
     model, prompts, sampling = build_tiny_model().train(), _prompts(20), SamplingParameters(10, temperature=0)
     before = [parameter.clone() for parameter in model.parameters()]
     first = generate(model, prompts, 1, sampling, end_ids=[EOS])
@@ -314,49 +254,42 @@ def test_training_mode_and_weights_survive_a_call_and_changed_weights_count(
     assert generate(model, prompts, 1, sampling, end_ids=[EOS]).completion_ids != first.completion_ids
 
 
-def test_nothing_to_do_is_done_and_impossible_arguments_are_named(
-    build_tiny_model: Callable[..., PreTrainedModel],
-) -> None:
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
+def test_nothing_to_do_is_done_and_impossible_arguments_are_named(build_tiny_model: Build) -> None:
     model = build_tiny_model()
     assert generate(model, [], 4, SamplingParameters(5), end_ids=[EOS]).completion_ids == []
     assert len(generate(model, _prompts(2), 3, SamplingParameters(1), end_ids=[EOS]).completion_ids) == 6
-    for name, value in (
-        ("temperature", -1),
-        ("top_k", -1),
-        ("top_p", 0.0),
-        ("min_p", 1.0),
-        ("max_completion_length", 0),
-    ):
+    for name, value in {"temperature": -1, "top_k": -1, "top_p": 0.0, "min_p": 1.0, "max_completion_length": 0}.items():
         with pytest.raises(ValueError, match=f"{name}: must be"):
             SamplingParameters(**{"max_completion_length": 5, name: value})
     with pytest.raises(ValueError, match="prompts of at least one token"):
         generate(model, [[]], 1, SamplingParameters(5), end_ids=[EOS])
-    with pytest.raises(ValueError, match="forced_ids"):
-        generate(model, _prompts(1), 1, SamplingParameters(2), end_ids=[EOS], forced_ids=[4, 5])
+    for forced in ([4, 5], [EOS]):
+        with pytest.raises(ValueError, match="forced_ids"):
+            generate(model, _prompts(1), 1, SamplingParameters(2), end_ids=[7, EOS], forced_ids=forced)
+
+
+def test_a_completion_ends_at_the_first_of_several_ends(build: Build) -> None:
+    model, ends = build(), {EOS, 7, 11}
+    ours = generate(model, _prompts(100), 2, SamplingParameters(40), end_ids=ends, generator=_seeded(0))
+    last = [ids[-1] for ids in ours.completion_ids]
+    assert {7, EOS} < set(last) and ours.truncated == [token not in ends for token in last]
+    assert not any(ends & set(ids[:-1]) for ids in ours.completion_ids)
 
 
 def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
-    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+    build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
-    from extrabitter.models import rollouts
-
-    model, prompts = _with_frequent_eos(build_tiny_model()), _prompts(60)
-    greedy, sampled = rollouts.SamplingParameters(20, temperature=0), rollouts.SamplingParameters(20)
+    model, prompts = build(), _prompts(60)
+    greedy, sampled = SamplingParameters(20, temperature=0), SamplingParameters(20)
     shares: list[int] = []
 
-    def seen(work: object, items: object, number: int, generator: object) -> object:
+    def seen(work: Any, items: Any, number: int, generator: Any) -> Any:
         shares.append(number)
-        return original(work, items, number, generator)
+        return side_by_side(work, items, number, generator)
 
-    def draw(sampling: rollouts.SamplingParameters, seed: int) -> rollouts.Rollouts:
-        generator = torch.Generator().manual_seed(seed)
-        return rollouts.generate(model, prompts, 2, sampling, end_ids=[EOS], generator=generator)
+    def draw(sampling: SamplingParameters, seed: int) -> rollouts.Rollouts:
+        return generate(model, prompts, 2, sampling, end_ids=[EOS], generator=_seeded(seed))
 
-    original = rollouts.side_by_side
     monkeypatch.setattr(rollouts, "side_by_side", seen)
     threads = torch.get_num_threads()
     try:
@@ -374,15 +307,35 @@ def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
 
 
 def test_a_model_too_large_for_the_cache_and_few_rows_are_not_shared(
-    build_tiny_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+    build_tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
-    from extrabitter.models import decoder
-    from extrabitter.models import rollouts
-
     model, least = build_tiny_model(), rollouts.LEAST_SHARE
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert [rollouts._shares(model, rows) for rows in (2 * least - 1, 2 * least, 100 * least)] == [1, 2, 4]
     monkeypatch.setattr(decoder, "OUTGROWN", 0)
     assert rollouts._shares(model, 100 * least) == 1
+
+
+def _numbers(items: Sequence[int], generator: torch.Generator | None) -> tuple[list[int], float, int]:
+    if items[0] == 0:
+        time.sleep(0.05)  # the first share ends last
+    return list(items), torch.rand((), generator=generator).item(), torch.get_num_threads()
+
+
+def test_shares_are_in_order_follow_the_seed_alone_and_have_a_core_each() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        first, same, other = (side_by_side(_numbers, range(10), 3, _seeded(seed)) for seed in (0, 0, 1))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(lambda items, generator: 1 / 0, range(4), 2, None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert [items for items, _, _ in first] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert first == same and first != other
+    assert len({drawn for _, drawn, _ in first}) == 3 and {cores for _, _, cores in first} == {1}
+    generator = _seeded(5)
+    ((items, drawn, _),) = side_by_side(_numbers, [1, 2], 1, generator)
+    assert items == [1, 2] and drawn == torch.rand((), generator=_seeded(5)).item()
