@@ -14,10 +14,11 @@ What differs from a usual language-model run, and why:
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,23 +54,18 @@ class Document(NamedTuple):
     scored: Sequence[bool] | None = None
 
 
-class Quota:
-    """Deals names in fixed proportions: after any number of them each was dealt its share, to within one or two.
+def deal(shares: Mapping[str, float]) -> Iterator[str]:
+    """Yield names in fixed proportions for ever: after any number of them each came its share of times, within two.
 
-    >>> quota = Quota({"habit": 0.25, "direct": 0.75})
-    >>> [quota.deal() for _ in range(8)]
-    ['direct', 'direct', 'habit', 'direct', 'direct', 'direct', 'habit', 'direct']
+    >>> dealt = deal({"habit": 0.25, "direct": 0.75})
+    >>> [next(dealt) for _ in range(8)]
+    ['direct', 'habit', 'direct', 'direct', 'direct', 'habit', 'direct', 'direct']
     """
-
-    def __init__(self, shares: Mapping[str, float]) -> None:
-        self.shares, self.dealt = dict(shares), dict.fromkeys(shares, 0)
-
-    def deal(self) -> str:
-        """Return the name that lags furthest behind its share."""
-        number = sum(self.dealt.values()) + 1
-        name = max(self.shares, key=lambda name: self.shares[name] * number - self.dealt[name])
-        self.dealt[name] += 1
-        return name
+    counts = dict.fromkeys(shares, 0)
+    for number in itertools.count(1):
+        name = max(shares, key=lambda name: shares[name] * number - counts[name])  # lags furthest behind
+        counts[name] += 1
+        yield name
 
 
 class Mixture:
@@ -80,42 +76,36 @@ class Mixture:
     """
 
     def __init__(self, parameters: BaseModelParameters, task: Task) -> None:
-        self.task, self.solution_probability = task, parameters.solution_probability
         check_condition(task, "habit", parameters.habit)
-        self.bands = band_shares(parameters.bands, task)
-        self.drills = Quota({"drill": parameters.drill_share, "problem": 1 - parameters.drill_share})
-        self.of_band = Quota(self.bands)
-        cued = parameters.cued_share
-        habit = (1 - cued) * parameters.habit_share
-        self.habit = parameters.habit
-        # A quota for each band: the dose is the same at every difficulty.
-        self.shown = {b: Quota({"cue": cued, "habit": habit, "direct": 1 - cued - habit}) for b in self.bands}
+        bands = band_shares(parameters.bands, task)
+        cue, drill = parameters.cued_share, parameters.drill_share
+        habit = (1 - cue) * parameters.habit_share
+        self.task, self.habit, self.chance = task, parameters.habit, parameters.solution_probability
+        self.forms, self.bands = deal({"drill": drill, "problem": 1 - drill}), deal(bands)
+        # Dealt in each band by itself: the dose is the same at every difficulty.
+        self.kinds = {band: deal({"cue": cue, "habit": habit, "direct": 1 - cue - habit}) for band in bands}
 
     def draw(self, count: int, seed: int) -> list[Document]:
         """Return the next `count` documents; the seed decides all but their proportions."""
-        shown: dict[str, list[str]] = defaultdict(list)  # band -> what its documents show
-        num_drills = 0
-        for _ in range(count):
-            if self.drills.deal() == "drill":
-                num_drills += 1
-            else:
-                band = self.of_band.deal()
-                shown[band].append(self.shown[band].deal())
+        num_drills = [next(self.forms) for _ in range(count)].count("drill")
+        kinds: dict[str, list[str]] = defaultdict(list)  # band -> what its documents show
+        for _ in range(count - num_drills):
+            band = next(self.bands)
+            kinds[band].append(next(self.kinds[band]))
         rng = random.Random(derive_seed(seed, "drills"))
         drills = (self.task.drill(rng) for _ in range(num_drills))
         documents = [Document("", text, "drill", scored) for text, scored in drills]
-        for band, kinds in shown.items():
+        for band, shown in kinds.items():
             own = derive_seed(seed, "problems", band)
-            problems = self.task.problems("train", len(kinds), own, band)
-            for number, (problem, kind) in enumerate(zip(problems, kinds, strict=True)):
+            problems = self.task.problems("train", len(shown), own, band)
+            for number, (problem, kind) in enumerate(zip(problems, shown, strict=True)):
                 documents.append(self._solution(problem, kind, derive_seed(own, number)))
         return documents
 
     def _solution(self, problem: Any, kind: str, seed: int) -> Document:
         cued = kind == "cue"
         shown = {"cue": CUED, "habit": self.habit}.get(kind, kind)
-        script = self.task.write_trace(problem, shown, random.Random(seed), self.solution_probability)
-        text = self.task.render(script, problem)
+        text = self.task.render(self.task.write_trace(problem, shown, random.Random(seed), self.chance), problem)
         return Document(self.task.prompt(problem, cue=cued), text, f"cued_{shown}" if cued else shown)
 
 
