@@ -1,40 +1,34 @@
-"""The examples of CONTRIBUTING.md do what it says: an arm that is planned and run, a chapter, a task."""
+"""What CONTRIBUTING.md tells is done here: an arm that is planned, a chapter that is run, a task from start to page."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
-import sys
-import types
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import papermill
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from extrabitter import jobs as execution
+import miniature
 from extrabitter import plan as pipeline
-from extrabitter.runs import find_runs
+from extrabitter import store
 from extrabitter.digests import REPOSITORY
-from miniature import write_notebook, write_yaml
-from synthetic_results import write_results
-from test_book_safety import HOSTILE
-from test_chapters import run
+from extrabitter.runs import find_statuses
 
 GUIDE = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+RESULTS = next(path for path in (REPOSITORY / "results/edition", REPOSITORY / "results/interim") if path.is_dir())
 
 
 def examples(section: str, language: str) -> list[str]:
     """Fenced blocks of one language in one section of the guide."""
     text = re.split(r"^## ", GUIDE, flags=re.MULTILINE)
     (body,) = [part for part in text if part.startswith(f"{section}\n")]
-    return [
-        block for _, block in re.findall(rf"^(`{{3,}}){language}\n(.*?)^\1$", body, re.DOTALL | re.MULTILINE)
-    ]
+    pattern = rf"^( *`{{3,}}){language}\n(.*?)^\1$"
+    return [textwrap.dedent(block) for _, block in re.findall(pattern, body, re.DOTALL | re.MULTILINE)]
 
 
 def merge(into: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -43,142 +37,102 @@ def merge(into: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return into
 
 
-# --- An arm ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """The repository's notebooks with the guide's arm in a profile of its own, tiny and from scratch."""
-    for name in ("notebooks", "models"):
-        if (REPOSITORY / name).exists():
-            (tmp_path / name).symlink_to(REPOSITORY / name)
-    profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
-    (block,) = examples("An arm", "yaml")
-    write_yaml(tmp_path / "profiles" / "smoke.yaml", merge(profile, yaml.safe_load(block)))
-    return tmp_path
-
-
-def test_the_arm_of_the_guide_adds_its_runs_and_changes_no_other(tree: Path) -> None:
-    before, after = pipeline.make_plan("smoke", REPOSITORY), pipeline.make_plan("smoke", tree)
-    new = [key for key in after.jobs if key not in before.jobs]
-    assert new == ["grpo/grpo_rich_permuted/seed=0", "behaviour_evaluation/grpo_rich_permuted/seed=0"]
-    assert after.jobs[new[0]].inputs == ("base_model/rich/seed=0",)
-    assert after.jobs[new[0]].parameters.permute_rewards is True
-    assert after.jobs[new[1]].inputs == (new[0],)
-    digests = after.digests()
-    assert all(digests[key] == digest for key, digest in before.digests().items())
-
-
-def test_the_arm_of_the_guide_runs(tree: Path) -> None:
-    results = REPOSITORY / "runs" / "smoke"
-    if not results.is_dir():
-        pytest.fail("no smoke runs here: `make test` makes them first, or run `make book PROFILE=smoke`")
-    shutil.copytree(results, tree / "runs" / "smoke")
-    plan = pipeline.make_plan("smoke", tree)
-    for key in ("grpo/grpo_rich_permuted/seed=0", "behaviour_evaluation/grpo_rich_permuted/seed=0"):
-        status = execution.run_job(plan, key)
-        assert status.state == "ok", status.reason
-    arms = {(run.stage, run.arm) for run in find_runs(tree / "runs" / "smoke")}
-    assert {("grpo", "grpo_rich_permuted"), ("behaviour_evaluation", "grpo_rich_permuted")} <= arms
-
-
-# --- A chapter -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("failed", [[], [("behaviour_evaluation", "grpo_rich", 0)]])
-def test_the_chapter_of_the_guide_glues_what_its_prose_asks_for(
-    failed: list[tuple[str, str, int]], tmp_path: Path
-) -> None:
-    (prose,) = examples("A chapter", "markdown")
-    parameters, code = examples("A chapter", "python")
+def chapter(path: Path, prose: str, *codes: str) -> None:
+    """Write a chapter as the guide has it: prose, parameters cell, code."""
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "metadata": {}, "source": prose}]
-    for source, tags in ((parameters, ["parameters", "remove-input"]), (code, ["hide-input"])):
+    for tags, source in zip((["parameters", "remove-input"], ["hide-input"]), codes, strict=True):
         cell = {"cell_type": "code", "metadata": {"tags": tags}, "source": source}
         cells.append({**cell, "outputs": [], "execution_count": None})
-    write_notebook(tmp_path / "how_long.ipynb", cells)
-    results = write_results(tmp_path / "results", num_problems=4, failed=failed)
-    glued, shown = run(tmp_path / "how_long.ipynb", results, tmp_path / "out")
-    assert set(re.findall(r"\{glue:text\}`(\w+)`", prose)) == glued.keys()
-    assert ("not measured" in glued["tokens_after"]) == bool(failed)
-    assert re.match(r"'\d+\.\d \(", glued["tokens_before"])
-    assert "made_up" in shown and (tmp_path / "out" / "tables" / "how_long_tokens.csv").is_file()
+    miniature.write_notebook(path, cells)
+
+
+def glued(executed: Any) -> dict[str, str]:
+    """What an executed chapter glued, by key."""
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", []) if "metadata" in output]
+    found = [(output["metadata"].get("scrapbook"), output["data"]) for output in outputs]
+    return {scrap["name"]: next(iter(data.values())) for scrap, data in found if scrap}
+
+
+def test_the_arm_of_the_guide_adds_its_runs_and_changes_no_other(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
+    (block,) = examples("An arm", "yaml")
+    miniature.write_yaml(tmp_path / "profiles" / "smoke.yaml", merge(profile, yaml.safe_load(block)))
+    before, after = pipeline.make_plan("smoke", REPOSITORY), pipeline.make_plan("smoke", tmp_path)
+    new = [key for key in after.jobs if key not in before.jobs]
+    assert new == ["countdown/grpo/permuted/seed=0", "countdown/behaviour_evaluation/after_permuted/seed=0"]
+    assert after.jobs[new[0]].inputs == ("countdown/base_model/searcher/seed=0",)
+    assert after.jobs[new[0]].parameters.permute_rewards and after.jobs[new[1]].inputs == (new[0],)
+    assert {after.jobs[key].experiment for key in new} == {"controls"}
+    for key, job in before.jobs.items():
+        assert after.made_from(after.jobs[key]) == before.made_from(job)
+
+
+@pytest.mark.slow
+def test_the_chapter_of_the_guide_glues_what_its_prose_asks_for(tmp_path: Path) -> None:
+    (prose,) = examples("A chapter", "markdown")
+    chapter(tmp_path / "how_long.ipynb", prose, *examples("A chapter", "python"))
+    asked = {"results_dir": str(RESULTS), "output_dir": str(tmp_path / "out")}
+    executed = papermill.execute_notebook(
+        str(tmp_path / "how_long.ipynb"), None, asked, kernel_name="python3", progress_bar=False
+    )
+    found = glued(executed)
+    assert set(re.findall(r"\{glue:text\}`(\w+)`", prose)) == found.keys()
+    assert all(re.fullmatch(r"'\d+\.\d \(\d+\.\d to \d+\.\d\)'", text) for text in found.values()), found
 
 
 def test_the_guides_parameters_cell_is_that_of_every_chapter() -> None:
-    def bare(source: str) -> list[str]:
-        return [line.split("  #")[0] for line in source.splitlines()]
-
     parameters, _ = examples("A chapter", "python")
-    for chapter in (REPOSITORY / "notebooks" / "chapters").glob("*.ipynb"):
-        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    for path in (REPOSITORY / "notebooks" / "chapters").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         (own,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        assert bare("".join(own["source"])) == bare(parameters), chapter.name
+        assert "".join(own["source"]).strip() == parameters.strip(), path.name
 
 
-# --- A task ----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_the_task_of_the_guide_goes_from_pretraining_to_a_page_without_another_line_changed(tmp_path: Path) -> None:
+    root = miniature.make_miniature(tmp_path / "tree")
+    for name in ("notebooks/stages", "notebooks/chapters"):
+        shutil.rmtree(root / name)
+    shutil.copytree(REPOSITORY / "notebooks" / "stages", root / "notebooks" / "stages")
+    # The guide's four steps.
+    package = root / "src" / "extrabitter" / "tasks"
+    (package / "letters").mkdir()
+    shutil.copy(REPOSITORY / "tests" / "toy_task" / "__init__.py", package / "letters" / "__init__.py")
+    line, page = examples("A task", "python")
+    miniature.edited(package / "__init__.py", '    "countdown": ', f'    {line.strip()}\n    "countdown": ')
+    (profile,) = examples("A task", "yaml")
+    (root / "profiles" / "letters.yaml").write_text(profile, encoding="utf-8")
+    parameters, _ = examples("A chapter", "python")
+    (call,) = re.findall(r'`(Chapter\("letters",[^`]+)`', re.sub(r"\s+", " ", GUIDE))
+    code = f"from extrabitter.pages.chapter import Chapter\n\npage = {call}\n{page}"
+    chapter(root / "notebooks" / "chapters" / f"{miniature.CHAPTER}.ipynb", "# Letters", parameters, code)
+    (root / "results" / "edition").mkdir(parents=True)
+
+    output = miniature.run(root, "build", "--profile", "letters", "--cores", "2")
+
+    states = {f"{stage}/{arm}": status for _, stage, arm, _, status in find_statuses(root / "runs" / "letters")}
+    assert len(states) == 9 and {status.state for status in states.values()} == {"ok"}, output
+    page_text = (root / "_build/html/letters/index.html").read_text()
+    assert "verification" in page_text and "pass@1" in page_text
+    runs = root / "runs" / "letters"
+    completions = store.read(runs, "letters", "completions")
+    assert set(completions["arm"]) == {"before_searcher", "after_searcher", "after_taught_search", "searcher"}
+    by_arm = completions.groupby("arm")["band"].unique().map(list)
+    assert by_arm["after_taught_search"] == ["different"] and by_arm["after_searcher"] == ["twins"]
+    assert set(completions["reason"]) <= {"correct", "out_of_order", "other_letters", "unfinished", "truncated"} | {
+        "unexpected_word"
+    }
+    forced = store.read(runs, "letters", "probe_behaviours").set_index("behaviour")
+    assert forced.loc[["verification", "backtracking", "search"], "p0_forced"].notna().all(), "interventions"
+    assert (store.read(runs, "letters", "steps").groupby("arm").size() == 2).all()
+    assert store.read(runs, "letters", "bars")["value"].notna().any()
 
 
-def load_example() -> types.ModuleType:
-    """Import the guide's task, which is text of this repository, as a module."""
-    (source,) = examples("A task", "python")
-    module = types.ModuleType("doubling")
-    sys.modules["doubling"] = module  # where dataclasses look for the module of a class
-    exec(compile(source, "CONTRIBUTING.md", "exec"), module.__dict__)
-    return module
-
-
-DOUBLING = load_example()
-TASK = DOUBLING.Doubling()
-
-
-def test_the_task_of_the_guide_has_every_member_of_the_interface() -> None:
-    from extrabitter.tasks import Task
-
-    members = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
-    assert {name for name in members if hasattr(TASK, name)} == members
-
-
-def test_the_same_arguments_give_the_same_problems() -> None:
-    drawn = TASK.generate_problems("train", 20, seed=1)
-    assert drawn == TASK.generate_problems("train", 20, seed=1) != TASK.generate_problems("train", 20, seed=2)
-
-
-def test_splits_share_no_problem() -> None:
-    splits = {name: set(TASK.generate_problems(name, 400, seed=0)) for name in DOUBLING.SPLITS}
-    assert all(splits.values()) and len(set().union(*splits.values())) == sum(map(len, splits.values()))
-
-
-def test_every_solution_is_accepted_and_another_is_not() -> None:
-    for problem in TASK.generate_problems("test", 10, seed=0):
-        (solution,) = TASK.solve(problem)
-        assert TASK.verify_completion(f"answer {solution}", problem).correct
-        assert TASK.verify_completion(f"answer {solution + 1}", problem).reason == "wrong_value"
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_rejected_with_a_reason(text: str) -> None:
-    verdict = TASK.verify_completion(text, DOUBLING.Problem(3))
-    assert not verdict.correct and verdict.reason in ("no_answer", "no_number")
-
-
-@given(st.text(), st.integers(0, 99))
-def test_no_text_makes_verifier_or_parser_raise(text: str, number: int) -> None:
-    problem = DOUBLING.Problem(number)
-    for given_text in (text, f"answer {text}"):
-        verdict = TASK.verify_completion(given_text, problem)
-        assert verdict.reason and verdict.correct == (given_text.split() == ["answer", str(2 * number)])
-        TASK.parse_trace(given_text, problem)
-
-
-def test_a_written_trace_is_read_back() -> None:
-    rng = random.Random(0)
-    for problem in TASK.generate_problems("train", 10, seed=0):
-        trace = TASK.write_trace(problem, None, rng)
-        assert TASK.parse_trace(TASK.render_trace(trace, problem), problem) == trace
-
-
-def test_every_file_that_the_guide_names_is_there() -> None:
-    for path in re.findall(
-        r"`((?:src|tests|book|profiles|notebooks|\.ci)/[\w./]+|[\w.]+\.(?:md|yml))`", GUIDE
-    ):
-        assert (REPOSITORY / path).exists(), path
+def test_every_file_that_the_guide_and_the_readme_name_is_there() -> None:
+    text = GUIDE + (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pattern = r"[` ]((?:src|tests|book|profiles|notebooks|results|\.ci)/[\w./]+\w|[A-Z]+\.md|_toc\.yml|environment[\w-]*\.yml)"
+    named = set(re.findall(pattern, text)) - {"src/extrabitter/tasks/letters/__init__.py", "profiles/letters.yaml"}
+    assert len(named) > 10
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
