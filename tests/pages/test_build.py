@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,6 @@ import yaml
 from extrabitter.digests import REPOSITORY, STAGE_NOTEBOOKS
 from extrabitter.pages import provenance
 from extrabitter.pages.build import BookError, stage_source
-from extrabitter.pages.chapter import Chapter
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, make_book
 from extrabitter.runs import write_json
 
@@ -158,32 +158,16 @@ def test_a_footer_names_the_last_change_and_links_only_to_a_known_home(tmp_path:
     path = Path("notebooks/a.ipynb")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / path).write_text("{}", encoding="utf-8")
-    assert provenance.find_checkout(tmp_path).commit == ""
-    assert "Last changed" not in provenance.footer(provenance.find_checkout(tmp_path), path)
+    assert "Last changed" not in provenance.footer(tmp_path, path)
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "Begin", "--date", "2026-01-02T00:00:00")
-    text = provenance.footer(provenance.find_checkout(tmp_path), path, "extrabitter run-chapter a")
+    text = provenance.footer(tmp_path, path, "extrabitter run-chapter a")
     assert "Last changed on " in text and "http" not in text and "`extrabitter run-chapter a`" in text
     git("remote", "add", "origin", "git@github.com:someone/something.git")
-    checkout = provenance.find_checkout(tmp_path)
-    text = provenance.footer(checkout, path)
-    assert f"https://github.com/someone/something/blob/{checkout.commit}/{path}" in text
-    assert f"https://mybinder.org/v2/gh/someone/something/{checkout.commit}?labpath={path}" in text
-
-
-def test_the_table_of_runs_has_each_arm_once_with_seeds_and_parameters() -> None:
-    runs = Chapter("a_page").table("runs")
-    table = provenance.runs_table(runs)
-    assert len(table) == len(runs.groupby(["experiment", "stage", "arm"]))
-    searcher = table[table["arm"] == "grpo/searcher"].iloc[0]
-    assert len(searcher["seeds"].split(", ")) == runs["seed"].nunique() and searcher["commit"]
-    parameters = provenance.parameters_table(runs, "grpo").set_index("parameter")
-    assert parameters["value"]["num_steps"] == "80"
-    assert "silenced: check back" in parameters["value"]["masked_words"]
-    assert parameters["meaning"]["num_steps"].startswith("optimiser steps")
-    failed = runs.head(1).assign(state="failed", reason="no memory")
-    assert "failed: no memory" in provenance.runs_table(failed)["seeds"].iloc[0]
+    text = provenance.footer(tmp_path, path)
+    assert re.search(rf"https://github\.com/someone/something/blob/[0-9a-f]{{40}}/{path}", text)
+    assert re.search(rf"https://mybinder\.org/v2/gh/someone/something/[0-9a-f]{{40}}\?labpath={path}", text)
 
 
 def test_the_committed_books_table_of_contents_names_what_is_there() -> None:

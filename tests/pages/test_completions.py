@@ -24,7 +24,6 @@ from extrabitter.pages.highlighting import (
     TITLES,
     completion_markup,
     completions_html,
-    drawn_problem,
     key_html,
     shown_stretches,
     stretches,
@@ -133,14 +132,6 @@ def test_the_key_names_every_behaviour_that_a_task_can_show() -> None:
     assert Markup(key_html().data).tags.count("mark") == len(BEHAVIOURS)
 
 
-def test_the_example_of_a_page_is_drawn_by_hash_from_what_most_arms_answered() -> None:
-    completions = Chapter("a_page").table("completions")
-    example = drawn_problem(completions)
-    assert len(example) == completions["arm"].nunique() and example["problem"].nunique() == 1
-    turned = completions.assign(completion="answer", correct=~completions["correct"])
-    assert drawn_problem(turned)["problem"].iloc[0] == example["problem"].iloc[0]
-
-
 # --- Data of the browser ---------------------------------------------------------------------------------------
 
 
@@ -174,16 +165,15 @@ def test_every_model_is_paired_with_where_it_began(published: pd.DataFrame) -> N
 def test_what_is_drawn_is_counted_bounded_and_the_same_each_time(
     published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(completions_browser, "MAX_PROBLEMS", problems := 60)
     data = collect(published)
-    problems = 2 * completions_browser.MAX_PROBLEMS
     assert (data.num_problems_shown, data.num_problems) == (problems, 100)
     num_arms = published["arm"].nunique()
     assert data.num_shown == problems * num_arms * completions_browser.MAX_SAMPLES
     assert data.num_completions == len(published)
     assert script(collect(published.sample(frac=1, random_state=1)).content) == script(data.content)
-    bound = len(script(data.content)) // 2
-    monkeypatch.setattr(completions_browser, "MAX_SCRIPT_BYTES", bound)
-    assert bound / 2 < len(script(collect(published).content)) <= bound
+    seeds = [seed for seed, _, _ in data.content["problems"]]
+    assert seeds.count(min(seeds)) == problems / 2, "seeds come in turn"
 
 
 def test_the_draw_does_not_look_at_completions(published: pd.DataFrame) -> None:

@@ -42,11 +42,9 @@ def stage_source(book: Book) -> Path:
     for chapter in book.chapters:
         _copy_chapter(output / f"{chapter}.ipynb", source / f"{chapter}.ipynb")
     # What chapters save lies beside the pages in the HTML, where their own markup links to it.
-    for folder in ("figures", "tables"):
-        if (output / folder).is_dir():
-            shutil.copytree(output / folder, source / "_extra" / folder, dirs_exist_ok=True)
-    if (output / "_extra").is_dir():
-        shutil.copytree(output / "_extra", source / "_extra", dirs_exist_ok=True)
+    for folder in (path for path in output.glob("[!.]*") if path.is_dir()):
+        target = source / "_extra" if folder.name == "_extra" else source / "_extra" / folder.name
+        shutil.copytree(folder, target, dirs_exist_ok=True)
     for name in _ROOT_PAGES.values():
         if (root / name).is_file():
             shutil.copy(root / name, source / name)
@@ -130,30 +128,22 @@ def _write_toc(root: Path, source: Path, stages: list[str]) -> None:
 
 def _append_footers(book: Book, source: Path, stages: list[str]) -> None:
     """Say below each page where it comes from and, of a chapter, how it is made."""
-    checkout = provenance.find_checkout(book.root)
     options = f" --profile {book.name}" if book.runs_dir else ""
+    names = [path.name for path in (book.root / "book").glob("*.md")]
+    pages = [(name, _ROOT_PAGES.get(name, f"book/{name}"), "") for name in names]
+    pages += [(f"{_WORKED}/{stage}.ipynb", f"{STAGE_NOTEBOOKS}/{stage}.ipynb", "") for stage in stages]
     for chapter in book.chapters:
         command = f"extrabitter run-chapter{options} {chapter}"
-        _append_footer(checkout, source, source / f"{chapter}.ipynb", CHAPTER_NOTEBOOKS / f"{chapter}.ipynb", command)
-    for path in sorted((book.root / "book").glob("*.md")):
-        committed = Path(_ROOT_PAGES.get(path.name, path.relative_to(book.root)))
-        _append_footer(checkout, source, source / path.name, committed)
-    for stage in stages:
-        name = f"{stage}.ipynb"
-        _append_footer(checkout, source, source / _WORKED / name, STAGE_NOTEBOOKS / name)
-
-
-def _append_footer(
-    checkout: provenance.Checkout, source: Path, page: Path, committed: Path, command: str = ""
-) -> None:
-    """Put a footer below a staged page, and the committed file where the footer's link finds it."""
-    target = source / _COMMITTED / committed
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(checkout.root / committed, target)
-    text = provenance.footer(checkout, committed, command)
-    if page.suffix == ".md":
-        page.write_text(f"{page.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
-        return
-    notebook = json.loads(page.read_text(encoding="utf-8"))
-    notebook["cells"].append({"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text})
-    page.write_text(json.dumps(notebook), encoding="utf-8")
+        pages.append((f"{chapter}.ipynb", f"{CHAPTER_NOTEBOOKS}/{chapter}.ipynb", command))
+    for name, committed, command in pages:
+        # The committed file lies where only the footer's download link finds it.
+        target = source / _COMMITTED / committed
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(book.root / committed, target)
+        page, text = source / name, provenance.footer(book.root, Path(committed), command)
+        if page.suffix == ".md":
+            page.write_text(f"{page.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
+            continue
+        notebook = json.loads(page.read_text(encoding="utf-8"))
+        notebook["cells"].append({"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text})
+        page.write_text(json.dumps(notebook), encoding="utf-8")

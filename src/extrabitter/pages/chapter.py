@@ -101,12 +101,13 @@ class Chapter:
         self.output_dir = Path(output_dir)
         self.profile = profile
         self.task = task
-        self._read: set[tuple[str, str | None]] = set()
+        self._runs: dict[tuple[str, str | None], pd.DataFrame] = {}  # behind what was read so far
 
     def table(self, name: str, task: str = "", experiment: str | None = None) -> pd.DataFrame:
         """Read a published table; seed, experiment, stage and arm lead. Without `experiment`, of all there are."""
         task = task or self.task
-        self._read.add((task, experiment))
+        if (task, experiment) not in self._runs:
+            self._runs[task, experiment] = store.read(self.results_dir, task, "runs", experiment)
         return store.read(self.results_dir, task, name, experiment)
 
     def own(self, name: str, task: str = "", experiment: str | None = None) -> pd.DataFrame:
@@ -123,9 +124,7 @@ class Chapter:
         for heard in _listeners:
             heard.append(claim)
         if not claim.holds and not _listeners:
-            raise ClaimError(
-                f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing named'}"
-            )
+            raise ClaimError(f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing'}")
 
     def glue(self, key: str, text: str) -> None:
         """Store a string under a key, for {glue:text}`key` here and, as `page.ipynb::key`, on other pages.
@@ -135,21 +134,15 @@ class Chapter:
         metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
         display({GLUE_PREFIX + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
-    def figure(
-        self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None
-    ) -> None:
+    def figure(self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None) -> None:
         """Show a figure here and save it as figures/<key>.svg; `alt` says its message, `table` is offered as CSV."""
         path = self.output_dir / "figures" / f"{key}.svg"
         path.parent.mkdir(parents=True, exist_ok=True)
         svg = plots.to_svg(fig)
         path.write_text(svg, encoding="utf-8")
-        said = f"<p>{html.escape(caption)}</p>" if caption else ""
-        display(
-            inert(
-                f'<figure class="eb-figure" id="fig-{key}">{plots.inline(svg, key, alt)}'
-                f"<figcaption>{said}{self._provenance(key, table)}</figcaption></figure>"
-            )
-        )
+        below = f"<p>{html.escape(caption)}</p>" * bool(caption) + self._provenance(key, table)
+        drawn = f'<figure class="eb-figure" id="fig-{key}">{plots.inline(svg, key, alt)}'
+        display(inert(f"{drawn}<figcaption>{below}</figcaption></figure>"))
 
     def show(self, df: pd.DataFrame, caption: str, key: str = "") -> None:
         """Show a table of ready-made strings; one of more than MAX_ROWS is folded. With `key` it is offered as CSV."""
@@ -188,27 +181,20 @@ class Chapter:
 
     def _provenance(self, key: str = "", table: pd.DataFrame | None = None) -> str:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
-        found = [
-            store.read(self.results_dir, task, "runs", experiment)
-            for task, experiment in sorted(self._read, key=str)
-        ]
-        runs = pd.concat(found) if found else pd.DataFrame({"seed": [], "commit": []})
-        line = ""
+        runs = pd.concat(self._runs.values()) if self._runs else pd.DataFrame()
+        parts = []
         if len(runs):
             commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
-            whose = EDITIONS.get(self.results_dir.name, "")
-            line = f"{spell(runs['seed'].nunique(), 'seed')}{whose}, commit {', '.join(commits)}"
-            line = html.escape(line[0].upper() + line[1:])
-        links = []
+            seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
+            parts.append(html.escape(f"{seeds[0].upper()}{seeds[1:]}, commit {', '.join(commits)}"))
         if table is not None:
             path = self.output_dir / "tables" / f"{key}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(path, index=False)
-            links.append(f'<a href="tables/{key}.csv">table</a>')
+            parts.append(f'<a href="tables/{key}.csv">table</a>')
         if len(runs):
-            links.append('<a href="runs.html">runs</a>')
-            links.append('<a href="reproducing.html">make it again</a>')
-        return f'<p class="eb-provenance">{" · ".join([line] * bool(line) + links)}</p>'
+            parts += ['<a href="runs.html">runs</a>', '<a href="reproducing.html">make it again</a>']
+        return f'<p class="eb-provenance">{" · ".join(parts)}</p>'
 
 
 def inert(markup: str) -> HTML:
@@ -219,11 +205,10 @@ def inert(markup: str) -> HTML:
 def table_markup(df: pd.DataFrame, caption: str) -> str:
     """Return a table of ready-made strings as HTML, each escaped; a wide one scrolls in its frame."""
     head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
-    rows = [[html.escape(str(cell)) for cell in row] for row in df.itertuples(index=False)]
-    body = "".join(
-        "<tr>" + f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in df.itertuples(index=False):
+        first, *rest = (html.escape(str(cell)) for cell in row)
+        body += f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
     label = html.escape(caption)
     return (
         f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">'
@@ -232,13 +217,12 @@ def table_markup(df: pd.DataFrame, caption: str) -> str:
 
 
 def _find_results(given: str | Path) -> Path:
-    """Return the folder of results: as given, here or below the repository; else the first edition that is there."""
+    """Return the folder of results: as given, here or below the repository; else that of an edition that is there."""
     names = [given] if str(given) else [f"results/{edition}" for edition in EDITIONS]
-    folders = [root / name for name in names for root in (Path(), REPOSITORY)]
-    found = next((folder for folder in folders if folder.is_dir()), None)
-    if found is None:
-        raise FileNotFoundError(f"results_dir = {str(given)!r}: no such folder; `extrabitter publish` makes one")
-    return found
+    for folder in (root / name for name in names for root in (Path(), REPOSITORY)):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"results_dir = {str(given)!r}: no such folder; `extrabitter publish` makes one")
 
 
 def _say(value: object) -> str:

@@ -4,8 +4,8 @@
     save_script(data, output_dir)
     browser_html(data)
 
-Which problems and samples are shown is decided by a hash of the problem's name and by a bound on the size of the
-script, never by what the completions say. Completions are hostile: the script holds them as strings without a
+Which problems and samples are shown is decided by a hash of the problem's name and by a bound on their number, never by
+what the completions say. Completions are hostile: the script holds them as strings without a
 single character that HTML knows, and the page writes them as text.
 """
 
@@ -33,9 +33,8 @@ from extrabitter.pages.highlighting import (
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import BEHAVIOURS, Task, load_task
 
-MAX_PROBLEMS = 40  # of each seed
+MAX_PROBLEMS = 200  # of all seeds together
 MAX_SAMPLES = 4  # of each problem
-MAX_SCRIPT_BYTES = 1_500_000
 # Both lie beside the page in the book; see html_extra_path in _config.yml.
 FOLDER = "completions_browser"
 _DATA, _PROGRAM = f"{FOLDER}/data.js", f"{FOLDER}/browser.js"
@@ -53,7 +52,7 @@ class BrowserData:
 
 
 def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
-    """Draw problems and samples of a store's table `completions` for the browser, within MAX_SCRIPT_BYTES."""
+    """Draw problems and samples of a store's table `completions` for the browser."""
     reader = load_task(task)
     asked = completions[["seed", "arm", "problem"]].drop_duplicates()
     order = _order(asked)
@@ -74,7 +73,6 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
         "problems": [],
         "completions": [],
     }
-    left = MAX_SCRIPT_BYTES - len(script(content))
     shown = 0
     for seed, problem in order:
         entry, prompt = {}, ""
@@ -82,14 +80,11 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
             if its_seed == seed and (rows := samples.get((seed, arm, problem))):
                 entry[str(index)] = [_sample(row, reader) for row in rows]
                 prompt = prompt or plain_text(rows[0]["prompt"])
-        left -= len(_json(entry)) + len(_json([seed, problem, prompt])) + 2
-        if left < 0:
-            break
         content["problems"].append([seed, problem, prompt])
         content["completions"].append(entry)
         shown += sum(map(len, entry.values()))
     num_problems = len(asked[["seed", "problem"]].drop_duplicates())
-    return BrowserData(content, shown, len(completions), len(content["problems"]), num_problems)
+    return BrowserData(content, shown, len(completions), len(order), num_problems)
 
 
 def _pairs(runs: Sequence[tuple[int, str]]) -> list[list[Any]]:
@@ -104,14 +99,13 @@ def _pairs(runs: Sequence[tuple[int, str]]) -> list[list[Any]]:
 
 
 def _order(asked: pd.DataFrame) -> list[tuple[Any, str]]:
-    """Draw (seed, problem) by hash, those that most arms answered first, MAX_PROBLEMS a seed, seeds in turn."""
+    """Draw (seed, problem) by hash, those that most arms answered first, seeds in turn."""
     counts = asked.groupby(["seed", "problem"]).size().reset_index(name="count")
-    ranked = []
-    for seed, own in counts.groupby("seed"):
-        named = zip(own["problem"], own["count"], strict=True)
-        hashed = [(-count, derive_seed(0, "browser", name), name) for name, count in named]
-        ranked += [(rank, seed, name) for rank, (*_, name) in enumerate(sorted(hashed)[:MAX_PROBLEMS])]
-    return [(seed, name) for _, seed, name in sorted(ranked)]
+    counts["hash"] = [derive_seed(0, "browser", name) for name in counts["problem"]]
+    counts = counts.sort_values(["count", "hash"], ascending=[False, True])
+    counts["rank"] = counts.groupby("seed").cumcount()
+    drawn = counts.sort_values(["rank", "seed"]).head(MAX_PROBLEMS)
+    return list(zip(drawn["seed"], drawn["problem"], strict=True))
 
 
 def _sample(row: Mapping[Any, Any], task: Task) -> list[Any]:

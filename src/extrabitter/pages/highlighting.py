@@ -14,7 +14,6 @@ import pandas as pd
 from IPython.display import HTML
 
 from extrabitter.pages.chapter import inert
-from extrabitter.seeding import derive_seed
 from extrabitter.tasks import BEHAVIOURS, Task, load_task
 
 MAX_WORDS = 400  # of a completion shown; the rest is said to be cut
@@ -98,18 +97,6 @@ def completions_html(completions: pd.DataFrame, titles: Sequence[str], task: str
         for row, title in zip(completions.to_dict("records"), titles, strict=True)
     ]
     return inert("".join(shown))
-
-
-def drawn_problem(completions: pd.DataFrame) -> pd.DataFrame:
-    """Return the first samples of one problem, one row an arm (index), of the lowest seed; drawn, not chosen.
-
-    It is the problem with the lowest hash among those that the most arms answered.
-    """
-    here = completions[(completions["seed"] == completions["seed"].min()) & (completions["sample"] == 0)]
-    answered_by = here.groupby("problem")["arm"].nunique()
-    shared = answered_by.index[answered_by == answered_by.max()]
-    problem = min(shared, key=lambda name: derive_seed(0, "example", name), default="")
-    return here[here["problem"] == problem].set_index("arm")
 
 
 def verdict_note(row: Mapping[Hashable, Any]) -> str:

@@ -113,7 +113,7 @@ def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> 
 
     ValueError for more than MAX_ARMS rows.
     """
-    _check_number(len(rows))
+    _check_number(rows)
     with style():
         fig = new_figure(title, 0.55 + 0.42 * len(rows))
         ax = fig.subplots()
@@ -166,32 +166,31 @@ def curves(
 ) -> Figure:
     """Draw a column against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
 
-    `table` and `own` are tables `steps` of the store, or any with seed, arm, `x` and `column`; each seed is a running
-    mean over `window` steps. Your run is the dotted line.
+    `table` and `own` have seed, arm, `x` and `column`, as table `steps` has; each seed is a running mean over `window`
+    rows. Your run is the dotted line.
     """
-    _check_number(len(models))
+    _check_number(models)
     with style():
         fig = new_figure(title, 2.5)
         ax = fig.subplots()
         ends, owns = {}, []
-        for model in models:
-            look = describe(model)
-            by_seed = _smooth(table[table["arm"] == model], column, x, window)
+        for look, by_seed in ((describe(model), _smooth(table, model, column, x, window)) for model in models):
             if len(by_seed):
                 mean = by_seed.mean(axis=1)
                 if by_seed.shape[1] > 1:
-                    ends_of = np.array([t_interval(values)[1:] for values in by_seed.to_numpy()])
-                    ax.fill_between(by_seed.index, *ends_of.T, color=look.colour, alpha=0.18, linewidth=0)
+                    band = np.array([t_interval(values)[1:] for values in by_seed.to_numpy()]).T
+                    ax.fill_between(by_seed.index, *band, color=look.colour, alpha=0.18, linewidth=0)
                 ax.plot(by_seed.index, mean, color=look.colour)
-                ends[model] = (float(by_seed.index[-1]), float(mean.iloc[-1]))
-            mine = _smooth(own[own["arm"] == model], column, x, window) if own is not None else by_seed[:0]
+                ends[look.words] = (float(by_seed.index[-1]), float(mean.iloc[-1]), look.colour)
+        for model in models:
+            mine = _smooth(table[:0] if own is None else own, model, column, x, window).mean(axis=1)
             if len(mine):
-                ax.plot(mine.index, mine.mean(axis=1), color=look.colour, linestyle=":", linewidth=1.5)
-                owns.append((float(mine.index[-1]) / 2, float(mine.mean(axis=1).iloc[len(mine) // 2])))
+                ax.plot(mine.index, mine, color=describe(model).colour, linestyle=":", linewidth=1.5)
+                owns.append((float(mine.index[len(mine) // 2]), float(mine.iloc[len(mine) // 2])))
         _label_axis(ax, "y", axis, share)
         name_own(ax, owns)
         ax.set_xlabel(x_axis)
-        name_ends(ax, {describe(model).words: (*end, describe(model).colour) for model, end in ends.items()})
+        name_ends(ax, ends)
     return fig
 
 
@@ -207,15 +206,15 @@ def name_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
         text.set_annotation_clip(False)
 
 
-def _smooth(rows: pd.DataFrame, column: str, x: str, window: int) -> pd.DataFrame:
-    """Return a column as running means, a row a value of `x`, a column a seed, where all seeds have it."""
-    wide = rows.pivot_table(index=x, columns="seed", values=column)
+def _smooth(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:
+    """Return an arm's column as running means, a row a value of `x`, a column a seed, where all seeds have it."""
+    wide = table[table["arm"] == arm].pivot_table(index=x, columns="seed", values=column)
     return wide.rolling(window, min_periods=1).mean().dropna()
 
 
-def _check_number(count: int) -> None:
-    if count > MAX_ARMS:
-        raise ValueError(f"a figure of {count} arms: at most {MAX_ARMS} can be told apart")
+def _check_number(drawn: Sequence[object]) -> None:
+    if len(drawn) > MAX_ARMS:
+        raise ValueError(f"a figure of {len(drawn)} arms: at most {MAX_ARMS} can be told apart")
 
 
 def _label_axis(ax: Axes, which: str, words: str, share: bool) -> None:
@@ -237,16 +236,13 @@ def to_svg(fig: Figure) -> str:
 
 def inline(svg: str, key: str, alt: str) -> str:
     """Return a figure's SVG as part of a page: named by `alt`, in the page's colours, its ids its own."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{key}-', body)
-    body = re.sub(r'href="#', f'href="#{key}-', body)
-    body = body.replace("url(#", f"url(#{key}-")
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r'\b(id="|href="#)', rf"\g<1>{key}-", body).replace("url(#", f"url(#{key}-")
     for colour in theme():
         body = body.replace(f": {colour}", f": var(--eb-{colour[1:]}, {colour})")
-    body = re.sub(r"(<svg[^>]*?) (?:width|height)=\"[^\"]*\"", r"\1", body)
-    body = re.sub(r"(<svg[^>]*?) (?:width|height)=\"[^\"]*\"", r"\1", body)
-    return body.replace("<svg", f'<svg class="eb-plot" role="img" aria-label="{html.escape(alt, quote=True)}"', 1)
+    head, _, rest = body.partition(">")
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head).removeprefix("<svg")
+    return f'<svg class="eb-plot" role="img" aria-label="{html.escape(alt, quote=True)}"{head}>{rest}'
 
 
 def theme() -> dict[str, str]:
@@ -256,8 +252,5 @@ def theme() -> dict[str, str]:
 
 def theme_css() -> str:
     """Return the style sheet that turns figures dark with the page."""
-    return (
-        'html[data-theme="dark"] {\n'
-        + "".join(f"  --eb-{colour[1:]}: {dark};\n" for colour, dark in theme().items())
-        + "}\n"
-    )
+    pairs = "".join(f"  --eb-{colour[1:]}: {dark};\n" for colour, dark in theme().items())
+    return f'html[data-theme="dark"] {{\n{pairs}}}\n'

@@ -1,7 +1,6 @@
-"""Where the pages come from: the table of all runs, one worked run a stage as a page, and what stands below a page.
+"""Where the pages come from: one worked run a stage as a page of its own, and what stands below every page.
 
-Details are on the page of runs; a figure has one line (`Chapter.figure`). Launch links appear only where the checkout
-comes from GitHub: no other address of it is known here.
+Launch links appear only where the checkout comes from GitHub: no other address of it is known here.
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
-from extrabitter.pages.text import decimal
 from extrabitter.params import STAGES
 from extrabitter.runs import find_runs
 from extrabitter.store import WORKED
@@ -26,47 +22,6 @@ from extrabitter.store import WORKED
 _GITHUB = re.compile(r"(?:https://github\.com/|git@github\.com:)([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 _LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
-
-
-def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Describe a store's table `runs`, a row an experiment, stage and arm, as ready-made strings."""
-    rows = []
-    for (experiment, stage, arm), own in runs.groupby(["experiment", "stage", "arm"], sort=False):
-        ok = own[own["state"] == "ok"]
-        machines = {json.loads(text).get("gpu") or json.loads(text).get("cpu", "") for text in ok["machine"]}
-        failed = "".join(f"; seed {row.seed} failed: {row.reason}" for row in own[own["state"] != "ok"].itertuples())
-        rows.append(
-            {
-                "arm": f"{stage}/{arm}",
-                "experiment": experiment,
-                "seeds": ", ".join(map(str, sorted(ok["seed"]))) + failed,
-                "commit": _firsts(ok["commit"], 7),
-                "code": _firsts(ok["code_sha256"], 8),
-                "machine": ", ".join(sorted(machines)),
-                "threads": _firsts(ok["threads"], 3),
-                "seconds": decimal(float(ok["seconds"].median()), 0),
-                "memory": f"{decimal(float(ok['peak_rss_mb'].max()), 0)} MB",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def parameters_table(runs: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """List the parameters of a stage with their meaning, a column of values each arm, from table `runs`."""
-    own = runs[(runs["stage"] == stage) & (runs["state"] == "ok")].drop_duplicates("arm")
-    values = {str(row["arm"]): json.loads(str(row["parameters"])) for row in own.to_dict("records")}
-    rows = []
-    for name, field in STAGES[stage].model_fields.items():
-        if name not in ("run_dir", "arm", "seed"):
-            by_arm = {arm: str(given.get(name, "")) for arm, given in values.items()}
-            one = len(set(by_arm.values())) == 1
-            shown = next(iter(by_arm.values())) if one else "; ".join(f"{arm}: {v}" for arm, v in by_arm.items())
-            rows.append({"parameter": name, "value": shown, "meaning": field.description or ""})
-    return pd.DataFrame(rows, columns=["parameter", "value", "meaning"])
-
-
-def _firsts(values: pd.Series, length: int) -> str:
-    return ", ".join(sorted({str(value)[:length] for value in values}))
 
 
 def worked_runs(results_dir: Path, runs_dir: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -123,30 +78,14 @@ def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
     return {**cell, "outputs": outputs, "metadata": {**cell["metadata"], "tags": tags}}
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """Where the book's source comes from; `github` is "owner/name" or empty, `commit` empty outside a checkout."""
-
-    root: Path
-    github: str
-    commit: str
-
-
-def find_checkout(root: Path) -> Checkout:
-    """Describe the git checkout at `root`; without one there are no dates and no launch links."""
-    remote = _GITHUB.fullmatch(_git(root, "config", "--get", "remote.origin.url"))
-    inside = _git(root, "rev-parse", "--show-toplevel")
-    if not inside or Path(inside).resolve() != root.resolve():
-        return Checkout(root, "", "")
-    return Checkout(root, remote[1] if remote else "", _git(root, "rev-parse", "HEAD"))
-
-
-def footer(checkout: Checkout, path: Path, command: str = "") -> str:
-    """Return what stands below the page made of `path`, relative to the checkout's root, in MyST."""
-    found = _git(checkout.root, "log", "-1", "--format=%cs %h", "--", path.as_posix()) if checkout.commit else ""
-    day, _, commit = found.partition(" ")
-    changed = f"{date.fromisoformat(day):%-d %B %Y}, commit `{commit}`" if found else ""
-    where = {"github": checkout.github if checkout.commit else "", "commit": checkout.commit}
+def footer(root: Path, path: Path, command: str = "") -> str:
+    """Return in MyST what stands below the page made of `path`, relative to the root of a checkout or a mere folder."""
+    if Path(_git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root.resolve():
+        return render("footer.md", path=path.as_posix(), command=command, changed="", github="", commit="")
+    github = _GITHUB.fullmatch(_git(root, "config", "--get", "remote.origin.url"))
+    day, _, commit = _git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()).partition(" ")
+    changed = f"{date.fromisoformat(day):%-d %B %Y}, commit `{commit}`" if commit else ""
+    where = {"github": github[1] if github else "", "commit": _git(root, "rev-parse", "HEAD")}
     return render("footer.md", path=path.as_posix(), command=command, changed=changed, **where)
 
 
