@@ -1,1 +1,1 @@
-"""behaviours"""
+"""What a text does, measured, and how far to trust that."""

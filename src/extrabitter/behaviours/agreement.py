@@ -1,36 +1,43 @@
 """How well detectors of behaviours in free text agree with labels: precision, recall and F1, with intervals.
 
-`python -m extrabitter.behaviours.agreement` writes `scores.csv` beside the labelled traces anew; how these were made and
-labelled is in their README.
+Two detectors are scored: Countdown's census, and self-reflection by keywords as oat-zero counts it, which tells no
+behaviours apart and is held against "verification or backtracking". `python -m extrabitter.behaviours.agreement`
+writes `scores.csv` beside the labelled texts anew; how these were made and labelled is in their README.
+
+Source of the keywords: `analysis/keyword_count.py` of sail-sg/understand-r1-zero, where they are crossed with a
+language model's judgement; Liu et al., "There may not be aha moment in R1-Zero-like training" (2025), and arXiv
+2503.20783.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
-from extrabitter.tasks.countdown.census import take_census
-from extrabitter.statistics import Interval, bootstrap_interval, wilson_interval
 from extrabitter.digests import REPOSITORY
-from extrabitter.tables import BEHAVIOURS
-from extrabitter.behaviours.keywords import count_keywords
 from extrabitter.seeding import derive_seed
+from extrabitter.statistics import bootstrap_interval, wilson_interval
+from extrabitter.tasks import BEHAVIOURS
+from extrabitter.tasks.countdown.census import take_census
 
 FOLDER = REPOSITORY / "tests" / "data" / "census"
 SCORES = "scores.csv"
 SETS = {"development": "development.yaml", "first test": "first_test.yaml", "test": "test.yaml"}
-REFLECTION = "verification or backtracking"  # what keywords may be held against
+REFLECTION = "verification or backtracking"
 COLUMNS = ("set", "detector", "behaviour", "measure", "value", "lower", "upper", "count")
+KEYWORDS = (
+    "recheck", "rethink", "reassess", "reevaluate", "re-evaluate", "reevaluation", "re-examine", "reexamine",
+    "reconsider", "reanalyze", "double-check", "check again", "think again", "verify again", "go over the steps",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LabelledText:
+class LabelledText(NamedTuple):
     """A text on a problem, and the behaviours it shows by its labels."""
 
     writer: str
@@ -40,70 +47,60 @@ class LabelledText:
     shows: frozenset[str]
 
 
-class Detector(NamedTuple):
-    """A way to tell whether a text shows a behaviour; `finds` may be asked for `behaviours` only."""
+def count_keywords(text: object) -> int:
+    """Count words of self-reflection in a text, 0 for what is no text.
 
-    name: str
-    behaviours: tuple[str, ...]
-    finds: Callable[[LabelledText, str], bool]
-
-
-def _census_finds(text: LabelledText, behaviour: str) -> bool:
-    census = take_census(text.text, text.numbers, text.target)
-    return any(census.shows(part) for part in _parts(behaviour))
+    >>> count_keywords("Let me recheck. Recheck done.")
+    2
+    """
+    return sum(text.lower().count(keyword) for keyword in KEYWORDS) if isinstance(text, str) else 0
 
 
-def _parts(behaviour: str) -> Sequence[str]:
-    return behaviour.split(" or ")
+def _by_census(text: LabelledText) -> frozenset[str]:
+    return frozenset(found.behaviour for found in take_census(text.text, text.numbers, text.target).findings)
 
 
-DETECTORS = (
-    Detector("census", (*BEHAVIOURS, REFLECTION), _census_finds),
-    Detector("keywords", (REFLECTION,), lambda text, _: count_keywords(text.text) > 0),
-)
+def _by_keywords(text: LabelledText) -> frozenset[str]:
+    return frozenset(("verification", "backtracking") if count_keywords(text.text) else ())
+
+
+# What each finds in a text, and what it may be asked for.
+DETECTORS: dict[str, tuple[Callable[[LabelledText], frozenset[str]], tuple[str, ...]]] = {
+    "census": (_by_census, (*BEHAVIOURS, REFLECTION)),
+    "keywords": (_by_keywords, (REFLECTION,)),
+}
 
 
 def load_labelled(path: Path) -> list[LabelledText]:
     """Read labelled texts; ValueError names an entry whose labels are no behaviours."""
     texts = []
-    for position, entry in enumerate(yaml.safe_load(path.read_text(encoding="utf-8"))):
-        unknown = set(entry["shows"]) - set(BEHAVIOURS)
-        if unknown:
-            raise ValueError(
-                f"{path.name}: entry {position} shows {', '.join(sorted(unknown))}, no behaviours"
-            )
+    for place, entry in enumerate(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        if unknown := set(entry["shows"]) - set(BEHAVIOURS):
+            raise ValueError(f"{path.name}: entry {place} shows {', '.join(sorted(unknown))}, no behaviours")
+        numbers = tuple(sorted(entry["numbers"]))
         texts.append(
-            LabelledText(
-                entry["writer"],
-                tuple(sorted(entry["numbers"])),
-                entry["target"],
-                entry["text"],
-                frozenset(entry["shows"]),
-            )
+            LabelledText(entry["writer"], numbers, entry["target"], entry["text"], frozenset(entry["shows"]))
         )
     return texts
 
 
-def score(
-    detector: Detector, behaviour: str, texts: Sequence[LabelledText]
-) -> dict[str, tuple[Interval, int]]:
-    """Return precision, recall (Wilson) and F1 (bootstrap over texts), each with the texts it is a share of.
+def score(shown: NDArray[np.bool_], found: NDArray[np.bool_], seed: int = 0) -> pd.DataFrame:
+    """Score what was found in texts against what they show, (N,) each: rows precision, recall (Wilson), F1 (bootstrap).
 
     A measure without denominator is NaN: a detector that finds nothing has no precision.
     """
-    shown = np.array([any(part in text.shows for part in _parts(behaviour)) for text in texts])
-    found = np.array([detector.finds(text, behaviour) for text in texts])
     both = int((shown & found).sum())
-    rng = np.random.default_rng(derive_seed(0, "census scores", detector.name, behaviour))
-    pairs = np.stack([shown, found], axis=1)
-    return {
+    rng = np.random.default_rng(seed)
+    intervals = {
         "precision": (wilson_interval(both, int(found.sum())), int(found.sum())),
         "recall": (wilson_interval(both, int(shown.sum())), int(shown.sum())),
-        "F1": (bootstrap_interval(pairs, rng, _f1), len(texts)),
+        "F1": (bootstrap_interval(np.stack([shown, found], axis=1), rng, _f1), len(shown)),
     }
+    rows = [(measure, *interval, count) for measure, (interval, count) in intervals.items()]
+    return pd.DataFrame(rows, columns=list(COLUMNS[3:]))
 
 
-def _f1(pairs: np.ndarray) -> float:
+def _f1(pairs: NDArray[np.bool_]) -> float:
     shown, found = pairs[:, 0] > 0, pairs[:, 1] > 0
     total = shown.sum() + found.sum()
     return float(2 * (shown & found).sum() / total) if total else float("nan")
@@ -111,14 +108,18 @@ def _f1(pairs: np.ndarray) -> float:
 
 def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
     """Score every detector on every behaviour of every set; columns as in COLUMNS."""
-    rows = []
+    tables = []
     for name, file in SETS.items():
         texts = load_labelled(folder / file)
-        for detector in DETECTORS:
-            for behaviour in detector.behaviours:
-                for measure, (interval, count) in score(detector, behaviour, texts).items():
-                    rows.append((name, detector.name, behaviour, measure, *interval, count))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        for detector, (find, behaviours) in DETECTORS.items():
+            everything = [find(text) for text in texts]
+            for behaviour in behaviours:
+                parts = set(behaviour.split(" or "))
+                shown = np.array([bool(parts & text.shows) for text in texts])
+                found = np.array([bool(parts & each) for each in everything])
+                table = score(shown, found, derive_seed(0, "census scores", detector, behaviour))
+                tables.append(table.assign(set=name, detector=detector, behaviour=behaviour))
+    return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
 def read_scores(folder: Path = FOLDER) -> pd.DataFrame:

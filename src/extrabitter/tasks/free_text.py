@@ -2,8 +2,8 @@
 
 Thinking is taken off first: what stands between <think> and </think>, what stands before a </think> that nothing
 opened (the template did), and what stands behind a <think> that nothing closes. Then the last *closed* answer counts:
-one between <answer> and </answer>, else one in a LaTeX box, else one behind "answer:" or "the answer is". An answer that
-is opened, and behind which there is nothing but arithmetic, was cut, and nothing is handed in. A tag that is only
+one between <answer> and </answer>, else one in a LaTeX box, else one behind "answer:" or "the answer is". An answer
+that is opened, and behind which there is nothing but signs, was cut, and nothing is handed in. A tag that is only
 mentioned is prose.
 
 Text that stops a completion (the next problem of a few-shot prompt) does so behind an answer only, and never in a

@@ -79,7 +79,7 @@ class Countdown:
         else:
             text = " , ".join([_comparison(rng) for _ in range(NUM_COMPARISONS)])
         words = text.split()
-        return text, [before == "=" or word in ("yes", "no") for before, word in zip(["", *words], words)]
+        return text, [word in ("yes", "no") or words[place - 1] == "=" for place, word in enumerate(words)]
 
     def write_trace(
         self, problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45

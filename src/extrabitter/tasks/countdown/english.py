@@ -1,8 +1,8 @@
 """Countdown in English: prompts for any language model, and its text read back as a trace.
 
-The problems are those of the grammar, in its splits; the text is a person's. An answer is an expression that is handed
-in (`tasks.free_text`) and read whole (`spelling`); the last line, or the last expression, is never taken for one: it may
-be a check, a dead end, or the place where the text was cut. What else a completion does, the census finds.
+The problems are those of the grammar, in its splits; the text is a person's. An answer is an expression that is
+handed in (`tasks.free_text`) and read whole (`spelling`); the last line, or the last expression, is never taken for
+one: it may be a check, a dead end, or the place where the text was cut. What else a completion does, the census finds.
 
 What English cannot tell is left out, not guessed: whether a verdict in words is true (no attempt has one), and whether
 a behaviour does its work; one counts where it is carried out.

@@ -6,6 +6,8 @@ mathematics). So "3 * 8 + 9, - 5", "9!", "The expression is 3 * 8 + 9" and a lin
 no answers.
 """
 
+# ruff: noqa: RUF001 (signs that look like others are what the table is of)
+
 from __future__ import annotations
 
 import re
