@@ -34,7 +34,8 @@ def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
         stage: str, arm: str, model_seed: int = 0, passed: bool = True, float16: bool = True, **values: Any
     ) -> Path:
         run_dir = tmp_path / "runs" / "mini" / "countdown" / stage / arm / "seed=0"
-        run = RunFolder.create(stage, stage_parameters(stage, {"run_dir": str(run_dir), "arm": arm, "seed": 0, **values}))
+        given = {"run_dir": str(run_dir), "arm": arm, "seed": 0, **values}
+        run = RunFolder.create(stage, stage_parameters(stage, given))
         interval = {"value": 0.25, "lower": 0.2, "upper": 0.3}
         if stage == "behaviour_evaluation":
             missing = dict.fromkeys(interval, float("nan"))
@@ -146,7 +147,7 @@ def test_a_base_is_shipped_with_its_bars_and_is_a_parent_then(make_run, tmp_path
     measured, _ = load_checkpoint(base / "checkpoint")
     loaded, _ = load_checkpoint(folder)
     assert loaded.dtype == torch.float32 and torch.equal(loaded.lm_head.weight, measured.lm_head.weight)
-    header, text = card_of(folder)
+    _, text = card_of(folder)
     assert "# countdown-searcher" in text and 'from_pretrained("models/countdown/searcher")' in text
     assert "| well-formed | 0.25 | 0.2 to 0.3 | >= 0.2 |" in text and "Evaluation `before_searcher`" in text
     assert_hashes_hold(folder)
@@ -216,7 +217,8 @@ def test_each_base_of_the_bank_is_whole_above_its_bars_and_what_its_card_says(fo
     name, path = f"{folder.parent.name}-{folder.name}", folder.relative_to(REPOSITORY).as_posix()
     assert (folder / export.CARD).read_text(encoding="utf-8") == export.card(folder, name, path)
     model, tokenizer = load_checkpoint(folder)
-    assert list(load_task(folder.parent.name).vocabulary) == sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    assert words == list(load_task(folder.parent.name).vocabulary)
     assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
 
 

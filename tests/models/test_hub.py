@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
 
-WORDS = "<pad> <s> </s> <turn_end> user model good bye more rubbish so 3 8 9 * + <answer> </answer>".split()
+WORDS = ["<pad>", "<s>", "</s>", "<turn_end>", "user", "model", "good", "bye", "more", "rubbish"]
+WORDS += ["so", "3", "8", "9", "*", "+", "<answer>", "</answer>"]
 EOS, TURN_END = WORDS.index("</s>"), WORDS.index("<turn_end>")
 TEMPLATE = (
     "{{ bos_token }}{% for turn in messages %} {{ 'model' if turn.role == 'assistant' else 'user' }}"
@@ -68,7 +70,7 @@ def talker(family: str) -> Any:
     """A model that says "good bye", ends its turn, and would go on with rubbish."""
     steps = ["model", "good", "bye", "<turn_end>", "more", "rubbish", "more"]
     model = build(family, hidden_size=32, tie_word_embeddings=False)
-    return say(model, *zip(steps[:-1], steps[1:], strict=True))
+    return say(model, *pairwise(steps))
 
 
 # What ends a turn.

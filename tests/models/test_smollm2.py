@@ -48,7 +48,7 @@ def test_what_is_fetched_is_converted_once_and_carries_card_and_hashes(
     monkeypatch.setattr(smollm2, "_convert", None)  # would fail if it were called again
     assert smollm2.fetch(tmp_path) == folder
     (folder / "config.json").write_text("{ }")
-    with pytest.raises(ArtifactError, match=r"config\.json is corrupted"):
+    with pytest.raises(ArtifactError, match=r"config\.json is altered"):
         smollm2.fetch(tmp_path)
 
 

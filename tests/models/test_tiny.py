@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from trl.trainer.utils import add_fused_lm_head
+
+from extrabitter.models import tiny
+from extrabitter.models.tiny import (
+    CheckpointError,
+    build_model,
+    build_tokenizer,
+    load_checkpoint,
+    mask_tokens,
+    masked_token_ids,
+    next_token_probabilities,
+    save_checkpoint,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    Build = Callable[..., PreTrainedModel]
+
+ARCHITECTURES = ["llama", "qwen2"]
 TEXT = "numbers 6 7 9 target 8 :"
 
 
@@ -27,48 +45,71 @@ def test_text_survives_the_tokenizer_word_by_word(tiny_tokenizer: PreTrainedToke
 
 
 def test_a_vocabulary_with_a_wrong_beginning_or_a_repetition_is_refused() -> None:
-    from extrabitter.models.tiny import build_tokenizer
-
     with pytest.raises(ValueError, match="must begin with <pad> <bos> <eos> <unk>"):
         build_tokenizer(["<bos>", "<pad>", "<eos>", "<unk>", "1"])
     with pytest.raises(ValueError, match="twice"):
         build_tokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "1", "1"])
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-def test_a_model_is_tied_float32_and_determined_by_its_seed(architecture: str) -> None:
-    import torch
-
-    from extrabitter.models.tiny import build_model
-
-    first, same, other = (build_model(architecture, 80, 32, 2, 2, 64, seed=seed) for seed in (5, 5, 6))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_model_is_tied_float32_and_determined_by_its_seed(architecture: str, kv_heads: int) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"vocab_size": 80, "num_key_value_heads": kv_heads}
+    first, same, other = (build_model(architecture, **shape, seed=seed) for seed in (5, 5, 6))
     assert first.lm_head.weight is first.model.embed_tokens.weight
     assert first.config.model_type == architecture
+    assert first.model.layers[0].self_attn.k_proj.weight.shape == (8 * kv_heads, 32)
     assert all(parameter.dtype == torch.float32 for parameter in first.parameters())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
 
 
-def test_impossible_shapes_are_named() -> None:
-    from extrabitter.models.tiny import build_model
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "gpt5"}, "architecture: must be one of"),
+        ({"num_attention_heads": 3}, r"hidden_size: must be a multiple of 2 \* num_attention_heads = 6"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads: must divide num_attention_heads, got 3"),
+    ],
+)
+def test_impossible_shapes_are_named(changes: dict[str, object], message: str) -> None:
+    shape = {"architecture": "llama", "vocab_size": 80, "hidden_size": 32, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 2, "intermediate_size": 64, "num_key_value_heads": 1}
+    with pytest.raises(ValueError, match=message):
+        build_model(**{**shape, **changes}, seed=0)
 
-    with pytest.raises(ValueError, match="architecture: must be one of"):
-        build_model("gpt5", 80, 32, 2, 2, 64, seed=0)
-    with pytest.raises(ValueError, match="hidden_size: must be a multiple of 2 \\* num_attention_heads = 6"):
-        build_model("llama", 80, 32, 2, 3, 64, seed=0)
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_base_is_its_float16_checkpoint_and_is_read_as_float32(
+    architecture: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Build
+) -> None:
+    model = build_tiny_model(architecture)
+    before = {name: weights.clone() for name, weights in model.named_parameters()}
+    rotations = model.model.rotary_emb.inv_freq.clone()
+    save_checkpoint(model, tiny_tokenizer, tmp_path / "once", float16=True)
+    loaded, _ = load_checkpoint(tmp_path / "once")
+    written = load_file(tmp_path / "once/model.safetensors")
+    assert {values.dtype for values in written.values()} == {torch.float16}
+    assert loaded.dtype == model.dtype == torch.float32 and loaded.config.dtype == torch.float32
+    for name, weights in loaded.named_parameters():
+        assert torch.equal(weights, before[name].half().float())
+        assert torch.equal(weights, model.get_parameter(name)), "what is measured is what is shipped"
+    assert torch.equal(model.model.rotary_emb.inv_freq, rotations)
+    save_checkpoint(loaded, tiny_tokenizer, tmp_path / "twice", float16=True)
+    assert (tmp_path / "once/model.safetensors").read_bytes() == (tmp_path / "twice/model.safetensors").read_bytes()
+    model.lm_head.weight.data[0, 0] = 1e6
+    with pytest.raises(CheckpointError, match=r"embed_tokens\.weight: not finite in float16"):
+        tiny.round_to_float16(model)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_checkpoint_gives_back_the_model_and_no_mask(
     architecture: str,
     tmp_path: Path,
     tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    build_tiny_model: Build,
 ) -> None:
-    import torch
-
-    from extrabitter.models.tiny import load_checkpoint, mask_tokens, masked_token_ids, save_checkpoint
-
     model = build_tiny_model(architecture)
     ids = torch.tensor([tiny_tokenizer(TEXT)["input_ids"]])
     expected = model(ids).logits
@@ -83,18 +124,16 @@ def test_a_checkpoint_gives_back_the_model_and_no_mask(
 
 
 def test_missing_and_corrupted_checkpoints_are_one_clear_line(
-    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Build
 ) -> None:
-    from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
-
-    with pytest.raises(CheckpointError, match="no checkpoint there; it must be a folder with config.json"):
+    with pytest.raises(CheckpointError, match="no checkpoint there; it must be a folder with"):
         load_checkpoint(tmp_path / "nowhere")
     save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
     weights = tmp_path / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is corrupted") as caught:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is altered") as caught:
         load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "SHA256SUMS").unlink()
@@ -108,10 +147,8 @@ def test_missing_and_corrupted_checkpoints_are_one_clear_line(
 
 
 def test_masked_words_are_named_words_of_the_vocabulary(
-    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Callable[..., PreTrainedModel]
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Build
 ) -> None:
-    from extrabitter.models.tiny import CheckpointError, load_checkpoint, masked_token_ids, save_checkpoint
-
     save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
     model, tokenizer = load_checkpoint(tmp_path, masked_words=("check", "back"))
     assert sorted(tokenizer.convert_ids_to_tokens(masked_token_ids(model))) == ["back", "check"]
@@ -119,17 +156,12 @@ def test_masked_words_are_named_words_of_the_vocabulary(
         load_checkpoint(tmp_path, masked_words=("reflect",))
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_mask_is_inside_the_forward_and_in_the_log_probabilities_of_trl(
     architecture: str,
     tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Callable[..., PreTrainedModel],
+    build_tiny_model: Build,
 ) -> None:
-    import torch
-    from trl.trainer.utils import add_fused_lm_head
-
-    from extrabitter.models.tiny import mask_tokens
-
     masked = 9
     ids = torch.tensor([[1, 5, masked, 7]])
     model = build_tiny_model(architecture)
@@ -152,11 +184,25 @@ def test_a_mask_is_inside_the_forward_and_in_the_log_probabilities_of_trl(
     assert torch.equal(model(ids).logits, plain)
 
 
-def test_a_mask_outside_the_vocabulary_is_refused(build_tiny_model: Callable[..., PreTrainedModel]) -> None:
-    from extrabitter.models.tiny import mask_tokens
-
+def test_a_mask_outside_the_vocabulary_is_refused(build_tiny_model: Build) -> None:
     with pytest.raises(ValueError, match="token ids must lie in"):
         mask_tokens(build_tiny_model(), [10_000])
+
+
+def test_next_token_probabilities_are_those_of_one_row_at_a_time_and_finite(
+    build_tiny_model: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = build_tiny_model(), [[1, 5, 7], [1], [1, 9, 9, 9, 4]]
+    monkeypatch.setattr(tiny, "ROWS_PER_FORWARD", 2)
+    found = next_token_probabilities(model, rows, pad_id=0, temperature=0.7)
+    assert found.shape == (3, len(model.lm_head.weight)) and found.dtype == torch.float64
+    for row, probabilities in zip(rows, found, strict=True):
+        expected = (model(torch.tensor([row])).logits[0, -1].double() / 0.7).softmax(dim=-1)
+        assert torch.allclose(probabilities, expected, atol=1e-6)
+    assert next_token_probabilities(model, [], pad_id=0).shape[0] == 0
+    model.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(CheckpointError, match="logits are not finite"):
+        next_token_probabilities(model, rows, pad_id=0)
 
 
 ASKS_AGAIN = """

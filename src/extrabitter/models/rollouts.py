@@ -21,14 +21,13 @@ from torch import Tensor
 
 from extrabitter.models.decoder import WIDE, Decoder, is_supported, outgrows_cache
 from extrabitter.models.sampling import (
-    NOT_FINITE,
     SamplingParameters,
     draw,
     generation_config,
     refuse_what_is_not_finite,
     settings_aside,
 )
-from extrabitter.models.tiny import CheckpointError
+from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from extrabitter.models.tiny import CheckpointError
+from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
-
-NOT_FINITE = "rollouts: the model's logits are not finite; its weights are damaged, or training has diverged"
 
 
 @dataclass(frozen=True)

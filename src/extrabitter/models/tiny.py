@@ -31,6 +31,7 @@ MAX_POSITIONS = 1024
 ROWS_PER_FORWARD = 256
 # Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
 MASKED_LOGIT = -1e9
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
@@ -295,7 +296,10 @@ def next_token_probabilities(
         last = torch.tensor([len(ids) - 1 for ids in batch])
         scores = logits[torch.arange(len(batch)), last].double() / temperature
         blocks.append(scores.softmax(dim=-1))
-    return torch.cat(blocks)
+    probabilities = torch.cat(blocks)
+    if not probabilities.isfinite().all():
+        raise CheckpointError(NOT_FINITE)
+    return probabilities
 
 
 def _hide_progress_bars() -> None:
