@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,8 @@ def run_chapter(notebook: Path, **parameters: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": notebook.stem}
     for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), namespace)
+            with contextlib.redirect_stdout(io.StringIO()):  # what it displays
+                exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), namespace)
             if "parameters" in cell["metadata"].get("tags", []):
                 assert set(parameters) <= set(namespace), f"{notebook.name} has not the parameters of a chapter"
                 namespace |= parameters
