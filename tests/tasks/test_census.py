@@ -1,38 +1,100 @@
-"""The census of behaviours: each rule on a case of its own, hostile text, and the published scores."""
+"""What the census reads in free text: equations, attempts and behaviours; and how well it agrees with labels."""
 
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter.tasks.countdown.census import take_census
 from extrabitter.behaviours.agreement import (
     DETECTORS,
     FOLDER,
     REFLECTION,
     SETS,
-    Detector,
     LabelledText,
+    count_keywords,
     load_labelled,
     read_scores,
     score,
     scores_table,
 )
-from extrabitter.tables import BEHAVIOURS
-from extrabitter.behaviours.keywords import FAMILIES, POOL, count_keywords
-from extrabitter.tasks.countdown.equations import MAX_CHARACTERS
+from extrabitter.tasks import BEHAVIOURS, load_task
+from extrabitter.tasks.countdown.census import take_census
+from extrabitter.tasks.countdown.equations import MAX_CHARACTERS, normalise, read_statements
+from extrabitter.tasks.countdown.problems import Problem
 
 NUMBERS, TARGET = (3, 8, 9), 33  # 3 * 8 + 9
+ENGLISH = load_task("countdown").english("chat")
 
 
-def shown(text: str) -> set[str]:
-    """Behaviours that a text on the problem shows."""
-    census = take_census(text, NUMBERS, TARGET)
-    return {behaviour for behaviour in BEHAVIOURS if census.shows(behaviour)}
+def parse(text: object, truncated: bool = False):
+    return ENGLISH.parse(text, Problem(NUMBERS, TARGET), truncated)
+
+
+# Equations.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("6 * 4 = 24", [((6, 4), "*", 24)]),
+        ("6 × 4 = 24 and 24 − 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        (r"\( 6 \cdot 4 = 24 \)", [((6, 4), "*", 24)]),
+        (r"\frac{24}{3} = 8", [((24, 3), "/", 8)]),
+        ("**6 * 4** = **24**", [((6, 4), "*", 24)]),
+        ("6x4=24", [((6, 4), "*", 24)]),
+        ("six times four", []),
+        ("6 times 4 is twenty-four", [((6, 4), "*", 24)]),
+        ("multiply 6 and 4", [((6, 4), "*", None)]),
+        ("subtract 3 from 24 to get 21", [((24, 3), "-", 21)]),
+        ("24 = 6 * 4", [((6, 4), "*", 24)]),
+        ("6 * 4 = 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("(6 * 4) - 3 = 24 - 3 = 21", [((6, 4, 3), "*-", 21)]),
+        ("6 * 4 = 24, minus 3 gives 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("6 + 4 = 11", [((6, 4), "+", 11)]),
+        ("1. 6 * 4 = 24\n2. 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("- 6 * 4 = 24\n- 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("pi is 3.14 and 2**3 = 8", []),
+        ("six fours is 24", [((6, 4), "*", 24)]),
+        ("12 nines make one hundred and eight", [((12, 9), "*", 108)]),
+        ("nine twelves, one hundred eight", [((9, 12), "*", 108)]),
+        ("there are two of them, and sixes and sevens", []),
+        ("two hundred and ten plus 5 is 15", []),
+        ("3*8→24→+9→33", [((3, 8), "*", 24), ((24, 9), "+", 33)]),
+        ("6x4 -> 24 -> -3 -> 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("6 + 4 -> 10 -> x2 -> 20", [((6, 4), "+", 10), ((10, 2), "*", 20)]),
+        (r"6 \times 4 &= 24 \checkmark", [((6, 4), "*", 24)]),
+        ("24 minus the 3 is 21", [((24, 3), "-", 21)]),
+        ("take away the 3 from 24, which is 21", [((24, 3), "-", 21)]),
+        ("6 * 4 = 24, knock off three, 21", [((6, 4), "*", 24)]),
+        ("6 * 4 = 24, knock off 3, 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
+        ("6 * 4 = 24 5 + 5 = 10", [((6, 4), "*", 24), ((5, 5), "+", 10)]),
+    ],
+)
+def test_equations_are_read_in_many_spellings(text: str, expected: list[object]) -> None:
+    found = read_statements(text).equations
+    assert [(q.numbers, q.operations, None if q.stated is None else int(q.stated)) for q in found] == expected
+
+
+def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text() -> None:
+    (equation,) = read_statements("6 * 7 = 43").equations
+    assert (equation.value, equation.stated, equation.result) == (42, 43, 43)
+    (equation,) = read_statements("6 / 0 = 6").equations
+    assert equation.value is None and equation.stated == 6
+    statements = read_statements("I need 24. 6 * 4 = 24. That leaves 3.")
+    assert [mention.value for mention in statements.mentions] == [24, 3]
+    text = r"So $6 \times 4$ makes 24: **yes**, and then 24 − 3 = 21."
+    statements = read_statements(text)
+    assert [text[q.start : q.end] for q in statements.equations] == [r"6 \times 4$ makes 24", "24 − 3 = 21"]
+
+
+# Behaviours.
 
 
 @pytest.mark.parametrize(
@@ -78,83 +140,87 @@ def shown(text: str) -> set[str]:
         ("After a 10 minute break, 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("There are about 6 ways. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("I take the 9 off the 33: 33 minus the 9 is 24. 3 * 8 = 24.", {"backward_chaining"}),
-        ("", set()),
+        # Signs alone say nothing.
+        *((text, set()) for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33", "1\n1\n1", "1/1/1/1")),
     ],
 )
-def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(
-    text: str, expected: set[str]
-) -> None:
-    assert shown(text) == expected
+def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(text: str, expected: set[str]) -> None:
+    assert {finding.behaviour for finding in take_census(text, NUMBERS, TARGET).findings} == expected
+    assert {use.behaviour for use in parse(text).uses} == expected
 
 
-def test_findings_say_where_and_by_which_rule() -> None:
+def test_signs_alone_show_no_behaviour_whatever_the_problem() -> None:
+    for numbers, target in (((1,), 1), ((4, 5, 20), 1), ((1, 5, 20), 16), ((1, 1), 2), ((3, 8), 24)):
+        for text in ("1\n1\n1", "1/1/1/1", "1-1-1", "1 1\n= 1 = 1 * 1", "24 24 24\n24 + 24\n24*24", "5 5 5 = 5 5"):
+            assert take_census(text, numbers, target).findings == (), (text, target)
+
+
+def test_findings_say_where_and_by_which_rule_and_become_words_of_a_trace() -> None:
     text = "First 3 + 8 + 9 = 20. Then 3 × 8 + 9 = 33."
     (finding,) = take_census(text, NUMBERS, TARGET).findings
     assert (finding.behaviour, finding.rule) == ("backtracking", "missed")
     assert text[finding.start : finding.end] == "3 × 8 + 9 = 33"
-
-
-def test_equations_and_attempts_are_counted() -> None:
-    census = take_census("3 + 8 + 9 = 20. 3 * 8 = 25, 25 + 9 = 34.", NUMBERS, TARGET)
-    assert (census.num_equations, census.num_true_equations, census.num_attempts) == (3, 2, 2)
-
-
-@pytest.mark.parametrize("value", [None, 7, b"3 * 8", "x" * (MAX_CHARACTERS + 1)])
-def test_what_cannot_be_read_whole_is_said_to_be_so(value: object) -> None:
-    assert not take_census(value, NUMBERS, TARGET).read_whole
-
-
-def test_an_unknown_behaviour_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be one of verification"):
-        take_census("", NUMBERS, TARGET).count("aha")
-
-
-@settings(max_examples=300, deadline=2_000)
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                "3",
-                "8",
-                "9",
-                "33",
-                "24",
-                *"+-*/=().x✓}İ\n",
-                "no",
-                "need",
-                "target",
-                "is",
-                "check",
-                "instead",
-                "so",
-            ]
-        ),
-        max_size=60,
-    )
-)
-def test_no_text_breaks_the_census(words: list[str]) -> None:
-    text = " ".join(words)
-    census = take_census(text, NUMBERS, TARGET)
-    assert all(0 <= finding.start <= finding.end <= len(text) for finding in census.findings)
+    trace, words = parse(text), text.split()
+    assert [" ".join(words[use.start : use.end]) for use in trace.uses] == ["3 × 8 + 9 = 33."]
+    assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == ["3 + 8 + 9 = 20.", "3 × 8 + 9 = 33."]
 
 
 @pytest.mark.parametrize(
-    "piece", ["3 + 8 = 11 no ", "need 24 ", "target ", "3 * 8 = 24 if ", "33 - 9 = 24\n"]
+    ("text", "attempts"),
+    [
+        ("3 + 8 + 9 = 20. 3 * 8 = 25, 25 + 9 = 34.", [("miss", 1, 1, False), ("illegal", 2, 1, False)]),
+        ("3 * 8 = 24, 24 + 9 = 33. Check: 3 * 8 = 24.", [("hit", 3, 3, False)]),
+        ("3 * 9 = 27. No. 3 * 8 = 24, 24 + 9 = 33.", [("illegal", 1, 1, False), ("hit", 2, 2, False)]),
+        ("3 + 8 + 9 = 20. 8 * 9 = 72. 3 + 8 + 9 = 20.", [("miss", 1, 1, False), ("illegal", 2, 2, False)]),
+        ("33 - 9 = 24, and 3 * 8 = 24", [("illegal", 2, 2, False)]),
+        # What is handed in is no new attempt where it was made before, and one where it was not.
+        ("3 * 8 = 24, 24 + 9 = 33. <answer>(3 * 8) + 9</answer>", [("hit", 2, 2, False)]),
+        ("<answer>(3 * 8) + 9</answer>", [("hit", 0, 0, False)]),
+        ("hm", []),
+    ],
 )
-def test_long_text_is_cut(piece: str) -> None:
-    assert not take_census(piece * 10_000, NUMBERS, TARGET).read_whole
+def test_attempts_are_told_from_equations(text: str, attempts: list[tuple]) -> None:
+    found = [(a.outcome, a.num_steps, a.num_right_steps, a.repeated) for a in parse(text).attempts]
+    assert found == attempts
 
 
-@pytest.mark.parametrize(("numbers", "target"), [((), 0), ((0, 0), 0), ((1,), 10**9), ((-3, 5), -1)])
-def test_odd_problems_are_no_trouble(numbers: tuple[int, ...], target: int) -> None:
-    assert take_census("33 - 9 = 24 is the target, 0 / 0 = 1", numbers, target).num_equations == 2
+def test_an_attempt_that_the_cap_cut_was_not_made() -> None:
+    text = "3 + 8 + 9 = 20. No. 3 * 8 = 24,"
+    assert [a.finished for a in parse(text).attempts] == [True, True]
+    assert [a.finished for a in parse(text, truncated=True).attempts] == [True, False]
 
 
-def test_keywords_count_words_wherever_they_stand() -> None:
-    assert count_keywords("I will RECHECK and double-check") == 2
-    assert count_keywords("3 + 8 = 11, too small. 3 * 8 = 24.") == 0
-    assert count_keywords(None) == 0
-    assert set(FAMILIES["qwen"]) < set(FAMILIES["llama"]) and "reassess" in POOL
+WORDS = ["3", "8", "9", "33", "24", *"+-*/=().x✓}İ\n", "no", "need", "target", "is", "check", "instead", "so", "→", "->"]
+WORDS += ["hundred", "one hundred and ", "twelves", "six ", "by ", "take ", "off ", "from ", "the ", "\\frac{", "&", "\\"]
+
+
+@settings(max_examples=400, deadline=2_000, derandomize=True)
+@given(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join)))
+def test_no_text_breaks_the_census(text: str) -> None:
+    assert len(normalise(text)) == len(text)
+    statements = read_statements(text)
+    assert all(0 <= equation.start < equation.end <= len(text) for equation in statements.equations)
+    for numbers, target in ((NUMBERS, TARGET), ((), 0), ((0, 0), 0), ((-3, 5), -1)):
+        census = take_census(text, numbers, target)
+        assert all(0 <= finding.start <= finding.end <= len(text) for finding in census.findings)
+    assert take_census(None, NUMBERS, TARGET).findings == ()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("(1", "1+", "1+1=", "9**9**9 ", "3x", "\\frac{1}{", "1 and ", "add 4 is ", " ", "target ", "need 24 ", "hundred "),
+        *("3 + 8 = 11 no ", "3 * 8 = 24 if ", "33 - 9 = 24\n", "3 + 8 = 11, and 8 is 19. ", "24 is ", "what 33 ", "no. "),
+    ],
+)
+def test_work_of_the_census_is_bounded(piece: str) -> None:
+    clocks = []
+    for size in (MAX_CHARACTERS, MAX_CHARACTERS // 2, MAX_CHARACTERS + 1, 100_000):
+        begun = time.process_time()
+        parse((piece * (size // len(piece) + 1))[:size])
+        clocks.append(time.process_time() - begun)
+    assert clocks[0] < 1 and clocks[0] < 0.05 + 4 * clocks[1]
+    assert max(clocks[2:]) < 0.005, "what is too long is not read"
 
 
 # The labelled traces and the scores on them.
@@ -190,7 +256,7 @@ def test_a_test_set_is_large_enough_and_holds_texts_without_each_behaviour(name:
         assert 25 <= sum(behaviour in text.shows for text in texts) <= len(texts) - 25
 
 
-def test_unknown_labels_are_refused(tmp_path) -> None:
+def test_unknown_labels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("- {writer: a, numbers: [1, 2], target: 3, text: t, shows: [aha]}\n")
     with pytest.raises(ValueError, match="entry 0 shows aha"):
@@ -203,16 +269,14 @@ def test_published_scores_are_what_the_code_computes() -> None:
 
 def test_scores_of_a_perfect_a_blind_and_a_careless_detector() -> None:
     texts = load_labelled(FOLDER / "test.yaml")[:40]
-    perfect = score(Detector("p", BEHAVIOURS, lambda text, b: b in text.shows), "verification", texts)
-    blind = score(Detector("b", BEHAVIOURS, lambda text, b: False), "verification", texts)
-    careless = score(Detector("c", BEHAVIOURS, lambda text, b: True), "verification", texts)
-    assert [perfect[name][0].value for name in ("precision", "recall", "F1")] == [1, 1, 1]
-    assert (
-        blind["precision"][1] == 0 and pd.isna(blind["precision"][0].value) and blind["recall"][0].value == 0
-    )
-    share = sum("verification" in text.shows for text in texts) / len(texts)
-    assert careless["precision"][0].value == pytest.approx(share) and careless["recall"][0].value == 1
+    shown = np.array(["verification" in text.shows for text in texts])
+    perfect, blind, careless = (score(shown, found)["value"].tolist() for found in (shown, ~shown & shown, shown | ~shown))
+    assert perfect == [1, 1, 1]
+    assert np.isnan(blind[0]) and blind[1] == 0
+    assert careless[:2] == [pytest.approx(shown.mean()), 1]
 
 
-def test_keywords_are_scored_only_against_what_they_claim_to_see() -> None:
-    assert {d.name: d.behaviours for d in DETECTORS}["keywords"] == (REFLECTION,)
+def test_keywords_count_words_wherever_they_stand_and_are_scored_against_what_they_claim_to_see() -> None:
+    assert count_keywords("I will RECHECK and double-check") == 2
+    assert count_keywords("3 + 8 = 11, too small. 3 * 8 = 24.") == count_keywords(None) == 0
+    assert DETECTORS["keywords"][1] == (REFLECTION,)

@@ -137,7 +137,8 @@ def _read_working(text: str, problem: Problem, truncated: bool) -> tuple[tuple[A
     """Return attempts and behaviours as the census finds them, places counted in words.
 
     An attempt that was given up on the way counts as made, and is illegal for the numbers left over, as in the
-    grammar; only one that the cap cut off was not.
+    grammar; only one that the cap cut off was not. An expression at the end without a result, of an attempt that was
+    made before, hands that one in.
     """
     census = take_census(text, problem.numbers, problem.target)
     words = [match.span() for match in _WORD.finditer(text)] if census.attempts or census.findings else []
@@ -152,8 +153,11 @@ def _read_working(text: str, problem: Problem, truncated: bool) -> tuple[tuple[A
         outcome: Literal["hit", "miss", "illegal"] = "illegal"
         if found.value is not None and found.is_true:
             outcome = "hit" if found.value == problem.target else "miss"
-        is_cut = truncated and found.value is None and number == len(census.attempts) - 1
+        is_last = number == len(census.attempts) - 1
+        is_cut = truncated and found.value is None and is_last
         repeated = found.identity in seen
+        if repeated and is_last and not found.num_steps:
+            break
         seen.add(found.identity)
         span = place(found.equations[0].start, found.equations[-1].end)
         attempts.append(
