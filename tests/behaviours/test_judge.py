@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import threading
 import time
@@ -15,13 +14,12 @@ import pandas as pd
 import pytest
 
 from extrabitter.behaviours import judge
+from extrabitter.behaviours.judge import JudgeError, JudgeSettings, ask, judge_completions, read_answer
 from extrabitter.params import ParameterError, validate
-from extrabitter.behaviours.judge import JudgeError, JudgeSettings, ask, judge_completions, judge_table, read_answer
-from extrabitter.digests import REPOSITORY, import_closure, notebook_code
-from extrabitter.tables import BEHAVIOURS
+from extrabitter.tasks import BEHAVIOURS
 
 TEXT = "3 + 8 + 9 = 20, too small.\nSo 3 * 8 + 9 = 33."
-PROBLEM = ((3, 8, 9), 33)
+PROMPT = "numbers 3 8 9 target 33 :"
 
 
 def verdict(**claims: tuple[int, str]) -> str:
@@ -86,38 +84,38 @@ def settings(stub: Stub, tmp_path: Path) -> JudgeSettings:
 
 def test_a_text_is_judged_once_and_read_from_the_cache_after(stub: Stub, settings: JudgeSettings) -> None:
     stub.replies = [GOOD]
-    first, second = ask(TEXT, *PROBLEM, settings), ask(TEXT, *PROBLEM, settings)
-    assert first == second and first.reason == "ok" and first.judgement is not None
-    assert first.judgement.verification.count == 1 and first.judgement.subgoal_setting.count == 0
+    first, second = ask(TEXT, PROMPT, settings), ask(TEXT, PROMPT, settings)
+    assert first == second and first.reason == "ok" and first.counts is not None
+    assert first.counts["verification"] == 1 and first.counts["subgoal_setting"] == 0
     assert [request["path"] for request in stub.seen] == ["/v1/chat/completions"]
     sent = stub.seen[0]["body"]
     assert sent["model"] == "m" and sent["temperature"] == 0
-    assert TEXT in sent["messages"][1]["content"] and "Target: 33" in sent["messages"][1]["content"]
+    assert TEXT in sent["messages"][1]["content"] and PROMPT in sent["messages"][1]["content"]
 
 
 def test_another_text_problem_or_model_is_another_question(stub: Stub, settings: JudgeSettings) -> None:
     stub.replies = [GOOD, verdict(), GOOD, GOOD]
-    ask(TEXT, *PROBLEM, settings)
-    ask(TEXT + " Done.", *PROBLEM, settings)
-    ask(TEXT, (3, 8, 9), 34, settings)
-    ask(TEXT, *PROBLEM, settings.model_copy(update={"model": "other"}))
+    ask(TEXT, PROMPT, settings)
+    ask(TEXT + " Done.", PROMPT, settings)
+    ask(TEXT, PROMPT.replace("33", "34"), settings)
+    ask(TEXT, PROMPT, settings.model_copy(update={"model": "other"}))
     assert len(stub.seen) == 4
 
 
 def test_another_endpoint_is_another_question(stub: Stub, settings: JudgeSettings) -> None:
     stub.replies = [GOOD, verdict()]
     other = settings.model_copy(update={"base_url": settings.base_url.replace("/v1", "/other/v1")})
-    first, second = (ask(TEXT, *PROBLEM, asked).judgement for asked in (settings, other))
+    first, second = (ask(TEXT, PROMPT, asked).counts for asked in (settings, other))
     assert first is not None and second is not None and first != second
-    assert [ask(TEXT, *PROBLEM, asked).judgement for asked in (settings, other)] == [first, second]
+    assert [ask(TEXT, PROMPT, asked).counts for asked in (settings, other)] == [first, second]
     slashed = settings.model_copy(update={"base_url": settings.base_url + "/"})
-    assert ask(TEXT, *PROBLEM, slashed).judgement == first and len(stub.seen) == 2
+    assert ask(TEXT, PROMPT, slashed).counts == first and len(stub.seen) == 2
 
 
 @pytest.mark.parametrize("empty", [b"<html>Welcome</html>", "", " "])
 def test_an_empty_answer_is_asked_for_again(stub: Stub, settings: JudgeSettings, empty: str | bytes) -> None:
     stub.replies = [empty, GOOD]
-    assert [ask(TEXT, *PROBLEM, settings).reason for _ in range(2)] == ["no_answer", "ok"]
+    assert [ask(TEXT, PROMPT, settings).reason for _ in range(2)] == ["no_answer", "ok"]
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b'{"error": "no such model"}', ""])
@@ -139,32 +137,27 @@ def test_the_check_asks_the_endpoint_whatever_the_cache_holds(
     with pytest.raises(JudgeError, match="answers 404"):
         judge.check(settings)
     monkeypatch.delenv("STUB_KEY", raising=False)
-    with pytest.raises(JudgeError, match="STUB_KEY is not set"):
+    with pytest.raises(JudgeError, match="STUB_KEY: must hold a key"):
         judge.check(settings.model_copy(update={"api_key_env": "STUB_KEY"}))
     assert len(stub.seen) == 3
 
 
 def test_an_unparsed_answer_is_missing_and_not_asked_for_again(stub: Stub, settings: JudgeSettings) -> None:
     stub.replies = ["The text is fine."]
-    assert [ask(TEXT, *PROBLEM, settings).reason for _ in range(2)] == ["not_json", "not_json"]
+    assert [ask(TEXT, PROMPT, settings).reason for _ in range(2)] == ["not_json", "not_json"]
     assert len(stub.seen) == 1
 
 
-def test_table_has_missing_values_and_reasons(stub: Stub, settings: JudgeSettings) -> None:
+def test_completions_are_judged_on_their_own_prompts_and_missing_is_not_zero(
+    stub: Stub, settings: JudgeSettings
+) -> None:
     stub.replies = [GOOD, "?", verdict(verification=(1, "words of its own"))]
-    table = judge_table([(TEXT + " " * n, *PROBLEM) for n in range(3)], settings)
-    assert table["reason"].tolist() == ["ok", "not_json", "quote_not_in_text"]
-    assert table["verification"].tolist() == [1, pd.NA, pd.NA]
-    assert table["verification"].mean() == 1, "missing is not zero"
-
-
-def test_completions_are_judged_on_their_own_problems(stub: Stub, settings: JudgeSettings) -> None:
-    stub.replies = [GOOD, "?"]
-    completions = pd.DataFrame({"problem": ["3-8-9:33", "1-2-5:8"], "completion": [TEXT, "1 + 2 + 5 = 8"]})
+    completions = pd.DataFrame({"prompt": [PROMPT, "another", PROMPT], "completion": [TEXT, "1 + 2 = 3", TEXT + " "]})
     table = judge_completions(completions, settings)
-    assert table["reason"].tolist() == ["ok", "not_json"]
+    assert table["reason"].tolist() == ["ok", "not_json", "quote_not_in_text"]
+    assert table["verification"].tolist() == [1, pd.NA, pd.NA] and table["verification"].mean() == 1
     asked = [request["body"]["messages"][1]["content"] for request in stub.seen]
-    assert "Numbers: 3, 8, 9. Target: 33." in asked[0] and "Numbers: 1, 2, 5. Target: 8." in asked[1]
+    assert PROMPT in asked[0] and "another" in asked[1] and PROMPT not in asked[1]
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
@@ -172,17 +165,9 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     stub.replies = [GOOD]
-    with pytest.raises(JudgeError, match=r"cache_dir = .*: cannot be written .*; give a folder") as raised:
+    with pytest.raises(JudgeError, match=r"cache_dir = .*: cannot be written") as raised:
         judge.check(settings.model_copy(update={"cache_dir": str(tmp_path / "file" / "cache")}))
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "notebook", sorted((REPOSITORY / "notebooks").glob("*/*.ipynb")), ids=lambda path: path.stem
-)
-def test_no_notebook_reaches_the_judge(notebook: Path) -> None:
-    closure = import_closure([ast.parse(cell) for cell in notebook_code(notebook)])
-    assert "judge" not in {path.stem for path in closure}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +176,7 @@ def test_no_notebook_reaches_the_judge(notebook: Path) -> None:
         (f"Here you are:\n```json\n{GOOD}\n```", "ok"),
         ("", "no_answer"),
         (None, "no_answer"),
-        (GOOD + " " * 30_000, "answer_too_long"),
+        (GOOD + " " * 30_000, "not_json"),
         ("{", "not_json"),
         ("[1]", "not_json"),
         ("{" * 15_000 + "}", "not_json"),
@@ -208,29 +193,28 @@ def test_no_notebook_reaches_the_judge(notebook: Path) -> None:
 )
 def test_answers_are_read_strictly(answer: object, reason: str) -> None:
     read = read_answer(answer, TEXT)
-    assert read.reason == reason and (read.judgement is not None) == (reason == "ok")
+    assert read.reason == reason and (read.counts is not None) == (reason == "ok")
     assert reason in judge.REASONS
 
 
-def test_a_busy_server_is_asked_again_and_then_given_up(stub: Stub, settings: JudgeSettings) -> None:
-    waits: list[float] = []
-    stub.replies = [503, 429, GOOD]
-    assert ask(TEXT, *PROBLEM, settings, waits.append).reason == "ok"
-    assert waits == [1.0, 2.0]
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were waited for, without waiting."""
+    waited: list[float] = []
+    monkeypatch.setattr(judge.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.mark.parametrize("first", [503, 0.0, 0.4])
+def test_a_busy_server_and_a_broken_connection_are_tried_again_and_then_given_up(
+    stub: Stub, settings: JudgeSettings, waits: list[float], first: float
+) -> None:
+    stub.replies = [first, 429, GOOD]
+    assert ask(TEXT, PROMPT, settings.model_copy(update={"timeout_s": 0.2})).reason == "ok"
+    assert [wait for wait in waits if wait >= 1] == [1.0, 2.0] and len(stub.seen) == 3
     stub.replies = [503] * (judge.RETRIES + 1)
     with pytest.raises(JudgeError, match="answers 503"):
-        ask(TEXT + "!", *PROBLEM, settings, waits.append)
-
-
-@pytest.mark.parametrize("silence", [0.0, 0.4])
-def test_a_broken_connection_and_a_timeout_are_tried_again(
-    stub: Stub, settings: JudgeSettings, silence: float
-) -> None:
-    waits: list[float] = []
-    stub.replies = [silence, 503, GOOD]
-    hasty = settings.model_copy(update={"timeout_s": 0.2})
-    assert ask(TEXT, *PROBLEM, hasty, waits.append).reason == "ok"
-    assert waits == [1.0, 2.0] and len(stub.seen) == 3
+        ask(TEXT + "!", PROMPT, settings)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
@@ -239,7 +223,7 @@ def test_a_refusal_is_one_line_and_leaves_no_cache(
 ) -> None:
     stub.replies = [status]
     with pytest.raises(JudgeError, match=f"answers {status}") as raised:
-        ask(TEXT, *PROBLEM, settings)
+        ask(TEXT, PROMPT, settings)
     assert "\n" not in str(raised.value) and not list(tmp_path.rglob("*.json"))
     assert len(stub.seen) == 1, "no redirect is followed"
 
@@ -248,11 +232,10 @@ def test_a_refusal_is_one_line_and_leaves_no_cache(
     ("address", "retries"),
     [("http://127.0.0.1:9/v1", judge.RETRIES), ("http://127.0.0.1:x/v1", 0), ("http://[::1/v1", 0)],
 )
-def test_no_server_is_one_line(settings: JudgeSettings, address: str, retries: int) -> None:
-    waits: list[float] = []
+def test_no_server_is_one_line(settings: JudgeSettings, waits: list[float], address: str, retries: int) -> None:
     gone = settings.model_copy(update={"base_url": address})
     with pytest.raises(JudgeError, match="cannot be reached") as raised:
-        ask(TEXT, *PROBLEM, gone, waits.append)
+        ask(TEXT, PROMPT, gone)
     assert "\n" not in str(raised.value) and len(waits) == retries
 
 
@@ -261,7 +244,7 @@ def test_no_server_is_one_line(settings: JudgeSettings, address: str, retries: i
 )
 def test_a_response_of_another_form_is_no_answer(stub: Stub, settings: JudgeSettings, body: bytes) -> None:
     stub.replies = [body]
-    assert ask(TEXT, *PROBLEM, settings).reason == "no_answer"
+    assert ask(TEXT, PROMPT, settings).reason == "no_answer"
 
 
 def test_the_key_is_sent_and_neither_cached_nor_printed(
@@ -269,15 +252,15 @@ def test_the_key_is_sent_and_neither_cached_nor_printed(
 ) -> None:
     keyed = settings.model_copy(update={"api_key_env": "STUB_KEY"})
     monkeypatch.delenv("STUB_KEY", raising=False)
-    with pytest.raises(JudgeError, match="STUB_KEY is not set"):
-        ask(TEXT, *PROBLEM, keyed)
+    with pytest.raises(JudgeError, match="STUB_KEY: must hold a key"):
+        ask(TEXT, PROMPT, keyed)
     monkeypatch.setenv("STUB_KEY", "secret-value")
     stub.replies = [GOOD, 401]
-    assert ask(TEXT, *PROBLEM, keyed).reason == "ok"
+    assert ask(TEXT, PROMPT, keyed).reason == "ok"
     assert stub.seen[0]["key"] == "Bearer secret-value"
     assert not [path for path in tmp_path.rglob("*.json") if "secret-value" in path.read_text()]
     with pytest.raises(JudgeError) as raised:
-        ask(TEXT + "!", *PROBLEM, keyed)
+        ask(TEXT + "!", PROMPT, keyed)
     assert "secret-value" not in str(raised.value)
 
 
@@ -286,14 +269,14 @@ def test_a_key_that_no_header_carries_is_not_printed(
     stub: Stub, settings: JudgeSettings, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("STUB_KEY", key)
-    with pytest.raises(JudgeError, match="STUB_KEY: a key must be printable ASCII") as raised:
-        ask(TEXT, *PROBLEM, settings.model_copy(update={"api_key_env": "STUB_KEY"}))
+    with pytest.raises(JudgeError, match="STUB_KEY: must hold a key of printable ASCII") as raised:
+        ask(TEXT, PROMPT, settings.model_copy(update={"api_key_env": "STUB_KEY"}))
     assert "secret" not in str(raised.value) and not stub.seen
 
 
 def test_half_a_character_in_an_answer_is_no_end(stub: Stub, settings: JudgeSettings) -> None:
     stub.replies = [b'{"choices": [{"message": {"content": "\\ud800"}}]}']
-    assert [ask(TEXT, *PROBLEM, settings).reason for _ in range(2)] == ["not_json", "not_json"]
+    assert [ask(TEXT, PROMPT, settings).reason for _ in range(2)] == ["not_json", "not_json"]
     assert len(stub.seen) == 1
 
 
@@ -301,14 +284,14 @@ def test_a_damaged_cache_entry_is_asked_for_again(
     stub: Stub, settings: JudgeSettings, tmp_path: Path
 ) -> None:
     stub.replies = [GOOD, GOOD]
-    ask(TEXT, *PROBLEM, settings)
+    ask(TEXT, PROMPT, settings)
     (entry,) = tmp_path.rglob("*.json")
     entry.write_text("{")
-    assert ask(TEXT, *PROBLEM, settings).reason == "ok" and len(stub.seen) == 2
+    assert ask(TEXT, PROMPT, settings).reason == "ok" and len(stub.seen) == 2
 
 
 def test_text_that_is_too_long_is_not_sent(stub: Stub, settings: JudgeSettings) -> None:
-    assert ask("x" * (judge.MAX_TEXT + 1), *PROBLEM, settings).reason == "text_too_long"
+    assert ask("x" * (judge.MAX_TEXT + 1), PROMPT, settings).reason == "text_too_long"
     assert not stub.seen
 
 

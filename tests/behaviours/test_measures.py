@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from random import Random
+from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from extrabitter import tables as records
-from extrabitter.behaviours.measures import BEHAVIOURS, MEASURES, measure_completion, summarise
-from extrabitter.tasks.countdown import (
-    VOCABULARY,
-    Problem,
-    TraceCondition,
-    generate_problems,
-    render_trace,
-    verify_completion,
-    write_trace,
-)
+from extrabitter.behaviours.measures import MEASURES, measure_trace, summarise
+from extrabitter.tables import SCHEMAS
+from extrabitter.tasks import BEHAVIOURS, load_task
+from extrabitter.tasks.countdown.problems import Problem
 
+TASK = load_task("countdown")
 PROBLEM = Problem((6, 7, 9), 8)
+
+
+def measure(text: str, truncated: bool = False) -> dict[str, Any]:
+    return measure_trace(TASK.parse(text, PROBLEM, truncated), truncated)
+
+
 HIT = "9 - 7 = 2 , 6 + 2 = 8"
 MISS = "7 * 6 = 42 , 42 - 9 = 33"
 BACK = "back 6 7 9 target 8 :"
@@ -33,7 +31,7 @@ COMPLETIONS = {
         f"{HIT} answer",
         {"reason": "correct", "num_attempts": 1, "num_hits": 1, "num_steps": 2},
     ),
-    "a direct miss": (f"{MISS} answer", {"reason": "wrong_value", "num_attempts": 1, "num_steps": 2}),
+    "a direct miss": (f"{MISS} answer", {"reason": "wrong_value", "value": "33", "num_attempts": 1, "num_steps": 2}),
     "filler is no behaviour": (
         f". . . . {HIT} answer",
         {"reason": "correct", "num_attempts": 1, "num_hits": 1, "num_steps": 2},
@@ -45,7 +43,7 @@ COMPLETIONS = {
     ),
     "a false yes": (
         f"{MISS} check 8 yes answer",
-        {"reason": "wrong_value", "num_attempts": 1, "num_steps": 2}
+        {"reason": "wrong_value", "value": "33", "num_attempts": 1, "num_steps": 2}
         | {"miss_verdicts": (1, 0), "yes_verdicts": (1, 0)},
     ),
     "a hit called a miss, dropped, and repeated": (
@@ -158,9 +156,12 @@ def expected_columns(expectation: dict) -> dict:
     miss, true_miss = expectation.get("miss_verdicts", (0, 0))
     yes, true_yes = expectation.get("yes_verdicts", (0, 0))
     reason = expectation["reason"]
+    text = expectation["text"]
     columns = {
         "correct": reason == "correct",
         "reason": reason,
+        "value": expectation.get("value", "8" if reason == "correct" else ""),
+        "num_filler": text.count(".") if text.startswith(".") else 0,
         "well_formed": reason not in ("unfinished", "unexpected_word", "trailing_words"),
         "answered": reason not in ("unfinished", "unexpected_word"),
         "first_attempt_hit": expectation.get("first", expectation.get("num_hits", 0) > 0),
@@ -186,71 +187,39 @@ def expected_columns(expectation: dict) -> dict:
 @pytest.mark.parametrize("name", COMPLETIONS)
 def test_a_completion_is_measured_as_a_person_would(name: str) -> None:
     text, expectation = COMPLETIONS[name]
-    assert measure_completion(text, PROBLEM, False) == expected_columns(expectation)
+    assert measure(text) == expected_columns(expectation | {"text": text})
 
 
-def test_the_columns_are_those_of_the_table() -> None:
-    given_by_caller = ["problem", "num_numbers", "target", "sample", "prompt", "completion"]
-    given_by_caller += ["num_completion_tokens", "truncated"]
-    measured = measure_completion("", PROBLEM, False)
+def test_the_columns_are_those_of_the_table_behind_what_the_caller_gives() -> None:
+    columns = SCHEMAS["completions"]
+    given_by_caller = ["problem", "band", "sample", "prompt", "completion", "num_completion_tokens", "truncated"]
+    measured = measure("")
+    assert [column.name for column in columns] == [*given_by_caller, *measured]
     kinds = {"int": int, "bool": bool, "str": str}
-    columns = [column for column in records.SCHEMAS["completions"] if column.name not in given_by_caller]
-    assert set(measured) == {column.name for column in columns}
-    assert {type(measured[column.name]) for column in columns} == {int, bool, str}
-    assert all(type(measured[column.name]) is kinds[column.dtype] for column in columns)
+    assert all(type(measured[column.name]) is kinds[column.dtype] for column in columns[len(given_by_caller) :])
 
 
 def test_truncation_is_a_reason_of_its_own() -> None:
-    assert measure_completion(MISS, PROBLEM, True)["reason"] == "truncated"
-    assert measure_completion(f"{HIT} answer", PROBLEM, True)["reason"] == "correct"
-    assert measure_completion("yes", PROBLEM, True)["reason"] == "unexpected_word"
+    assert measure(MISS, True)["reason"] == "truncated"
+    assert measure_trace(TASK.parse(MISS, PROBLEM), True)["reason"] == "truncated"
+    assert measure(f"{HIT} answer", True)["reason"] == "correct"
+    assert measure("yes", True)["reason"] == "unexpected_word"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    st.tuples(*[st.booleans()] * 4),
-    st.sampled_from([0.0, 0.5]),
-    st.integers(0, 2**32),
-    st.sampled_from([3, 4]),
-)
-def test_what_is_written_to_be_functional_is_measured_to_be(
-    switches: tuple[bool, ...], restart: float, seed: int, num_numbers: int
-) -> None:
-    problem = generate_problems("train", 1, seed, num_numbers)[0]
-    trace = write_trace(problem, TraceCondition(*switches, restart_probability=restart), Random(seed))
-    measured = measure_completion(render_trace(trace, problem), problem, False)
-    for behaviour in BEHAVIOURS:
-        assert measured[f"{behaviour}_functional_count"] == measured[f"{behaviour}_count"]
-    assert measured["verification_count"] == len(trace.attempts) * switches[0]
-    assert measured["backtracking_count"] == len(trace.attempts) - 1
-    assert measured["subgoal_setting_count"] == sum(attempt.aim is not None for attempt in trace.attempts)
-    assert measured["backward_chaining_count"] == sum(attempt.need is not None for attempt in trace.attempts)
-    assert measured["num_attempts"] == len(trace.attempts)
-    assert measured["num_repeated_attempts"] == 0
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    st.lists(st.sampled_from(VOCABULARY), max_size=6), st.integers(0, 40), st.integers(0, 40), st.booleans()
-)
-def test_counts_add_up_whatever_is_measured(words: list[str], start: int, end: int, truncated: bool) -> None:
-    written = f"aim 2 , {MISS} check 8 no {BACK} need 8 - 6 = 2 , {HIT} check 8 yes answer".split()
-    text = " ".join([*written[:start], *words, *written[end:]])
-    m = measure_completion(text, PROBLEM, truncated)
-    assert m["correct"] == verify_completion(text, PROBLEM).correct
-    assert m["num_hits"] <= m["num_attempts"] and m["num_right_steps"] <= m["num_steps"]
-    assert m["num_verdicts"] == m["num_hit_verdicts"] + m["num_miss_verdicts"] == m["verification_count"]
-    assert m["num_true_verdicts"] == m["num_true_hit_verdicts"] + m["num_true_miss_verdicts"]
-    assert (
-        m["num_true_yes_verdicts"] == m["num_true_hit_verdicts"] <= m["num_yes_verdicts"] <= m["num_verdicts"]
-    )
-    assert m["first_attempt_hit"] <= m["num_hits"] and m["well_formed"] <= m["answered"]
-    for behaviour in BEHAVIOURS:
-        assert 0 <= m[f"{behaviour}_functional_count"] <= m[f"{behaviour}_count"]
+def test_english_is_measured_by_the_same_columns_and_what_it_does_not_tell_is_missing() -> None:
+    wording = TASK.english("plain")
+    text = "6 + 7 + 9 = 22, too big. 9 - 7 = 2, 6 + 2 = 8, which is the target. <answer> 9 - 7 + 6 </answer>"
+    counts = measure_trace(wording.parse(text, PROBLEM))
+    assert counts.keys() == measure("").keys()
+    assert (counts["correct"], counts["num_attempts"], counts["num_hits"]) == (True, 2, 1)
+    assert (counts["num_steps"], counts["num_right_steps"]) == (3, 3)
+    assert (counts["verification_count"], counts["backtracking_count"]) == (2, 1)
+    summary = summarise(pd.DataFrame([counts]).assign(num_completion_tokens=20, truncated=False))
+    assert math.isnan(summary["verdict_accuracy"]) and summary["frac_searches"] == 1
 
 
 def completions_table(texts: list[str]) -> pd.DataFrame:
-    rows = [measure_completion(text, PROBLEM, False) for text in texts]
+    rows = [measure(text) for text in texts]
     tokens = [len(text.split()) + 1 for text in texts]
     return pd.DataFrame(rows).assign(num_completion_tokens=tokens, truncated=False)
 

@@ -208,14 +208,10 @@ def _post(request: dict[str, Any], settings: JudgeSettings) -> str:
         if not (key and key.isascii() and key.isprintable()):  # the library's own message would show the key
             raise JudgeError(f"judge: environment variable {settings.api_key_env}: must hold a key of printable ASCII")
         headers["Authorization"] = f"Bearer {key}"
-    handlers: list[Any] = [_NoRedirect]
-    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
-        handlers.append(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
-    opener = urllib.request.build_opener(*handlers)
     for attempt in range(RETRIES + 1):
         try:
             posted = urllib.request.Request(address, json.dumps(request).encode(), headers)
-            with opener.open(posted, timeout=settings.timeout_s) as response:
+            with _opener(address).open(posted, timeout=settings.timeout_s) as response:
                 return _content(response.read(MAX_RESPONSE + 1))
         except urllib.error.HTTPError as error:
             if error.code not in BUSY or attempt == RETRIES:
@@ -227,6 +223,13 @@ def _post(request: dict[str, Any], settings: JudgeSettings) -> str:
                 raise JudgeError(f"judge: {address} cannot be reached ({reason})") from None
         time.sleep(2.0**attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    handlers: list[Any] = [_NoRedirect]
+    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
+        handlers.append(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
+    return urllib.request.build_opener(*handlers)
 
 
 def _content(body: bytes) -> str:
