@@ -104,7 +104,10 @@ class Opening(NamedTuple):
 class Wording(Protocol):
     """How problems are put to a model and how its text is read: in the task's grammar, or in English."""
 
-    stops: tuple[str, ...]  # text that ends a completion once it stands behind an answer; none in a grammar
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Return what ends a completion once it stands behind an answer; nothing in a grammar."""
+        ...
 
     def prompt(self, problem: Any, cue: bool = False) -> Prompt:
         """Return what the model is asked."""

@@ -14,8 +14,8 @@ from extrabitter.tasks import SupportsRandom
 from extrabitter.tasks.knights.problems import NAMES, ROLES, Statement, draw_problem, next_step
 from extrabitter.tasks.knights.traces import KNOWN, OPPOSITE, check_words, listed, prompt, step_words
 
-SHARES = {"facts": 0.3, "tests": 0.2, "recall": 0.15, "walk": 0.35}  # ours, see the table of recipes in CONTRIBUTING
-NUM_FACTS, NUM_TESTS, MAX_KNOWN = 3, 2, 5
+SHARES = {"look": 0.15, "facts": 0.25, "tests": 0.15, "recall": 0.15, "walk": 0.3}  # ours
+NUM_LOOKS, NUM_FACTS, NUM_TESTS, MAX_KNOWN = 2, 3, 2, 5
 BANDS = ("people4", "islands33", "islands34", "islands44")  # of the puzzles in "recall" and "walk"
 
 
@@ -23,9 +23,7 @@ def draw_drill(rng: SupportsRandom) -> tuple[str, list[bool]]:
     """Return a drill's text, and which of its words bear loss."""
     own = random.Random(int(rng.random() * 2**31))
     page = _Page(own)
-    {"facts": page.facts, "tests": page.tests, "recall": page.recall, "walk": page.walk}[
-        own.choices([*SHARES], [*SHARES.values()])[0]
-    ]()
+    getattr(page, own.choices([*SHARES], [*SHARES.values()])[0])()
     return " ".join(page.words), page.marks
 
 
@@ -71,6 +69,17 @@ class _Page:
         self.put(["back"], False)
         self.put([name, role, "assume", name, OPPOSITE[role], ";"], True)
         return {name: OPPOSITE[role]}
+
+    def look(self) -> None:
+        """Say again, in another order, what is known of each."""
+        names = self.rng.sample(NAMES, self.rng.randint(2, len(NAMES) // 2))
+        known = {name: self.rng.choice(ROLES) for name in names}
+        self.given(known)
+        for _ in range(NUM_LOOKS):
+            for name in self.rng.sample(names, len(names)):
+                self.put([name], False)
+                self.put([known[name]], True)
+            self.put([";"], False)
 
     def facts(self) -> None:
         """Steps on statements by anybody about anybody."""
