@@ -75,10 +75,10 @@ def _problems(task: Task, split: str, bands: Sequence[str], seed: int) -> pd.Dat
 
 def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.DataFrame:
     english = task.english("plain")
-    rng = random.Random(derive_seed(seed, "export traces", condition))
     rows = []
-    for problem in task.problems("train", count, derive_seed(seed, "export"), band):
-        script = task.write_trace(problem, condition, rng)
+    for place, problem in enumerate(task.problems("train", count, derive_seed(seed, "export"), band)):
+        # The same numbers for every condition, so that all begin alike.
+        script = task.write_trace(problem, condition, random.Random(derive_seed(seed, "export trace", place)))
         row = {"problem": problem.identifier, "band": band, "prompt": task.prompt(problem)}
         row |= {"completion": task.render(script, problem), "prompt_in_english": "", "completion_in_english": ""}
         if english is not None:

@@ -87,7 +87,8 @@ def behind_prompt(prompt: str, completion: str) -> str:
     '<think>3 * 8, hm'
     """
     tags = _THOUGHT.findall(prompt[-1000:])
-    return f"<think>{completion}" if tags and not tags[-1] else completion
+    # Without a space, so that words keep their numbers.
+    return f"<think>{completion.lstrip()}" if tags and not tags[-1] else completion
 
 
 def read_completion(
