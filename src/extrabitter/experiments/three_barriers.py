@@ -105,7 +105,7 @@ ESCAPES: dict[str, tuple[Learner, float, float]] = {
     "SGD, divided by std": (Learner(learning_rate=1.0, divide_by_std=True), 0.0, -0.5),
     "the same, a rival pays": (Learner(learning_rate=1.0, divide_by_std=True), RIVAL_PAY, -1.0),
     "Adam": (Learner("adam", 0.02), 0.0, 0.0),
-    "GRPO draws groups of 8": (Learner(learning_rate=1.0, sampled=True, divide_by_std=True), 0.0, -1.0),
+    "GRPO, groups of 8": (Learner(learning_rate=1.0, sampled=True, divide_by_std=True), 0.0, -1.0),
 }
 
 
