@@ -9,6 +9,7 @@ Prompts, other architectures, other dtypes stay with the Hugging Face model.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,66 +25,47 @@ WIDTH = 128  # of a chunk: a narrower one pays more for the start of each operat
 WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
-
-
-TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's products are a table
+TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's qkv is looked up
 
 
 class _Layer(NamedTuple):
     """One layer's weights as rows of inputs, the faster order for few rows; those of a norm are in what follows it."""
 
     qkv: Tensor  # (E, (H + 2 * Hkv) * D); columns of q and k in rotary pairs, q scaled by D ** -.5
-    qkv_bias: Tensor | None
+    qkv_bias: Tensor  # ((H + 2 * Hkv) * D,), zeros where there is none
     out: Tensor  # (H * D, E)
     gate_up: Tensor  # (E, 2 * I)
     down: Tensor  # (I, E)
 
 
-class _Buffers(NamedTuple):
-    """What a step of N rows writes and reads again: one memory for all layers, or one entry a layer (L)."""
-
-    qkv: Tensor  # (N, (H + 2 * Hkv) * D)
-    query: Tensor  # (N, H, D / 2), complex: a part of `qkv`, as `key` and `value` are
-    key: Tensor  # (N, Hkv, D / 2), complex
-    value: Tensor  # (N, Hkv, D)
-    rotated: Tensor  # (N, H, D / 2), complex: the query at its position
-    rotated_heads: Tensor  # (N * Hkv, H / Hkv, D): the same memory
-    mixed: Tensor  # (N, H * D): values, weighted by attention
-    mixed_heads: Tensor  # (N * Hkv, H / Hkv, D): the same memory
-    gate_up: Tensor  # (N, 2 * I)
-    gate: Tensor  # (N, I): a part of `gate_up`, as `up` is
-    up: Tensor  # (N, I)
-    keys: Tensor  # (L, N * Hkv, D, columns): the cache, as `values` is
-    values: Tensor  # (L, N * Hkv, columns, D)
-    new_keys: Tensor  # (L, N, Hkv, columns, D / 2), complex: the same memory
-    new_values: Tensor  # (L, N, Hkv, columns, D)
-
-
 def is_supported(model: PreTrainedModel) -> bool:
     """Tell whether `Decoder` computes this model: a float32 Llama or Qwen2 without rarer options."""
     config = model.config
+    rarer = ("use_sliding_window", "attention_bias", "mlp_bias")  # Llama's would bias the output projection too
     return (
         type(model).__name__ in ("LlamaForCausalLM", "Qwen2ForCausalLM")
         and model.dtype == torch.float32
         and config.hidden_act == "silu"
-        and not getattr(config, "use_sliding_window", False)
-        and not getattr(config, "attention_bias", False)  # of Llama: it would also bias the output projection
-        and not getattr(config, "mlp_bias", False)
+        and not any(getattr(config, option, False) for option in rarer)
         and config.rope_parameters["rope_type"] in ("default", "linear", "llama3")
     )
 
 
 def outgrows_cache(model: PreTrainedModel) -> bool:
     """Tell whether the weights are too many to stay in the processor's cache from one token to the next."""
-    return sum(p.numel() * p.element_size() for p in model.parameters()) >= OUTGROWN
+    return num_bytes(model) >= OUTGROWN
+
+
+def num_bytes(model: PreTrainedModel) -> int:
+    """Return the bytes of a model's weights."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 class Decoder:
     """The weights of `model` as they are now, fused, and a cache of `columns` tokens for `width` rows."""
 
     def __init__(self, model: PreTrainedModel, columns: int) -> None:
-        config, head = model.config, model.get_output_embeddings()
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())  # bytes
+        config, head, weights = model.config, model.get_output_embeddings(), num_bytes(model)
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.embedding, self.norm = model.get_input_embeddings().weight, model.model.norm.weight
@@ -92,11 +74,10 @@ class Decoder:
         device = self.embedding.device
         self.mean = torch.full((config.hidden_size, 1), 1 / config.hidden_size, device=device)
         self.epsilon = torch.tensor([config.rms_norm_eps], device=device)
-        self.first_qkv = None
+        self.table: Tensor | None = None  # (V, (H + 2 * Hkv) * D): what the first layer makes of each word
         if len(self.embedding) <= TABLE_ROWS:
-            self.first_qkv = self._normed(self.embedding) @ self.layers[0].qkv
-            if self.layers[0].qkv_bias is not None:
-                self.first_qkv += self.layers[0].qkv_bias
+            first = self.layers[0]
+            self.table = torch.addmm(first.qkv_bias, self._normed(self.embedding), first.qkv)
         cos, sin = model.model.rotary_emb(self.embedding, torch.arange(columns, device=device)[None])
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
@@ -104,9 +85,8 @@ class Decoder:
         width = WIDE if outgrows_cache(model) else WIDTH
         self.width = max(1, min(width, max(CACHE_BYTES, 2 * weights) // bytes_per_row))
         shape = (len(self.layers), 2, self.width, self.kv_heads, columns, self.head_dim)
-        self.cache = torch.empty(
-            shape, device=device
-        )  # keys and values, a row's last token in the last column
+        # Keys and values, a row's last token in the last column.
+        self.cache = torch.empty(shape, device=device)
         self.buffers = self._buffers(self.width)
 
     @staticmethod
@@ -130,61 +110,50 @@ class Decoder:
             padding = torch.arange(padded, device=ids.device) < offset[:, None]  # (N, padded)
             padding = padding.repeat_interleave(self.kv_heads, dim=0)[:, None]  # (N * Hkv, 1, padded)
         hidden = F.embedding(ids, self.embedding)  # (N, E); a copy: the layers add to it
-        for layer, keys, values, new_key, new_value in zip(
-            self.layers,
-            at.keys[..., :columns].unbind(),  # (N * Hkv, D, T)
-            at.values[..., :columns, :].unbind(),  # (N * Hkv, T, D)
-            at.new_keys[..., last, :].unbind(),
-            at.new_values[..., last, :].unbind(),
-            strict=True,
-        ):
-            if layer is self.layers[0] and self.first_qkv is not None:
-                torch.index_select(self.first_qkv, 0, ids, out=at.qkv)
-            elif layer.qkv_bias is None:
-                torch.mm(self._normed(hidden), layer.qkv, out=at.qkv)
+        for number, layer in enumerate(self.layers):
+            if self.table is not None and not number:
+                torch.index_select(self.table, 0, ids, out=at.qkv)
             else:
                 torch.addmm(layer.qkv_bias, self._normed(hidden), layer.qkv, out=at.qkv)
             torch.mul(at.query, rotation, out=at.rotated)
-            torch.mul(at.key, rotation, out=new_key)
-            new_value.copy_(at.value)
-            scores = products(at.rotated_heads, keys)  # (N * Hkv, H / Hkv, T)
+            torch.mul(at.key, rotation, out=at.new_keys[number][..., last, :])
+            at.new_values[number][..., last, :] = at.value
+            scores = products(at.rotated_heads, at.keys[number][..., :columns])  # (N * Hkv, H / Hkv, T)
             if padded:
                 scores[..., :padded].masked_fill_(padding, -torch.inf)
-            products(scores.softmax(dim=-1), values, out=at.mixed_heads)
+            products(scores.softmax(dim=-1), at.values[number][:, :columns], out=at.mixed_heads)
             hidden.addmm_(at.mixed, layer.out)
             torch.mm(self._normed(hidden), layer.gate_up, out=at.gate_up)
             hidden.addmm_(F.silu(at.gate).mul_(at.up), layer.down)
         hidden = self._normed(hidden) * self.norm
-        return (
-            hidden @ self.head if self.head_bias is None else torch.addmm(self.head_bias, hidden, self.head)
-        )
+        return hidden @ self.head if self.head_bias is None else torch.addmm(self.head_bias, hidden, self.head)
 
-    def _buffers(self, size: int) -> _Buffers:
-        """Return what a step of `size` rows works in."""
+    def _buffers(self, size: int) -> SimpleNamespace:
+        """Return what a step of N = `size` rows writes and reads again; cached keys and values one entry a layer."""
         heads, kv_heads, dim, new = self.heads, self.kv_heads, self.head_dim, self.cache.new_empty
         qkv, gate_up = (new(size, weight.shape[1]) for weight in (self.layers[0].qkv, self.layers[0].gate_up))
         rotated, mixed = new(size, heads, dim), new(size, heads * dim)
-        by_head = (size * kv_heads, -1, dim)
+        by_head = (size * kv_heads, -1, dim)  # (N * Hkv, H / Hkv, D)
         query, key, value = qkv.view(size, -1, dim).split((heads, kv_heads, kv_heads), dim=1)
         keys, values = self.cache[:, :, :size].unbind(dim=1)
         grouped = (len(self.layers), size * kv_heads, -1, dim)
         gate, up = gate_up.chunk(2, dim=1)
-        return _Buffers(
-            qkv=qkv,
+        return SimpleNamespace(
+            qkv=qkv,  # its parts are (N, H or Hkv, D), with D / 2 complex numbers where they are rotated
             query=_complex(query),
             key=_complex(key),
             value=value,
             rotated=_complex(rotated),
             rotated_heads=rotated.view(by_head),
-            mixed=mixed,
+            mixed=mixed,  # (N, H * D): values, weighted by attention
             mixed_heads=mixed.view(by_head),
             gate_up=gate_up,
             gate=gate,
             up=up,
-            keys=keys.view(grouped).transpose(2, 3),
-            values=values.view(grouped),
-            new_keys=_complex(keys),
-            new_values=values,
+            keys=keys.view(grouped).transpose(2, 3).unbind(),  # (N * Hkv, D, columns)
+            values=values.view(grouped).unbind(),  # (N * Hkv, columns, D)
+            new_keys=_complex(keys).unbind(),  # (N, Hkv, columns, D / 2)
+            new_values=values.unbind(),  # (N, Hkv, columns, D)
         )
 
     def _normed(self, hidden: Tensor) -> Tensor:
@@ -196,9 +165,8 @@ class Decoder:
         parts = []
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
             weight, bias = projection.weight, projection.bias
-            joined = torch.cat(
-                (weight, weight.new_zeros(len(weight), 1) if bias is None else bias[:, None]), dim=1
-            )
+            bias = weight.new_zeros(len(weight)) if bias is None else bias
+            joined = torch.cat((weight, bias[:, None]), dim=1)  # (H * D, E + 1)
             if projection is not attention.v_proj:  # q . k does not see the order of dimensions
                 joined = _paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
@@ -206,7 +174,7 @@ class Decoder:
         gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
         return _Layer(
             qkv=(fused[:, :-1] * layer.input_layernorm.weight).t().contiguous(),
-            qkv_bias=None if attention.q_proj.bias is None else fused[:, -1].contiguous(),
+            qkv_bias=fused[:, -1].contiguous(),
             out=attention.o_proj.weight.t().contiguous(),
             gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
             down=mlp.down_proj.weight.t().contiguous(),

@@ -14,19 +14,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from extrabitter.models.decoder import WIDE, Decoder, is_supported, outgrows_cache
-from extrabitter.models.sampling import (
-    SamplingParameters,
-    draw,
-    generation_config,
-    refuse_what_is_not_finite,
-    settings_aside,
-)
+from extrabitter.models.sampling import SamplingParameters, draw, generate_settings, refuse, settings_aside
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 if TYPE_CHECKING:
@@ -42,7 +36,7 @@ __all__ = ["Rollouts", "SamplingParameters", "generate"]
 
 @dataclass(frozen=True)
 class Rollouts:
-    """B * G completions, all generations of the first prompt first; each ends in eos unless truncated.
+    """B * G completions, all generations of the first prompt first; each ends in an end unless truncated.
 
     `logprobs` are those of the distribution a token was drawn from; of a forced token, and under greedy
     decoding, those of the model at the temperature (greedy: 1) without top-k, top-p and min-p.
@@ -74,11 +68,13 @@ def generate(
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
     if len(forced_ids) >= sampling.max_completion_length or set(end_ids) & set(forced_ids):
-        raise ValueError("forced_ids: must be shorter than max_completion_length and must not end a completion")
+        raise ValueError("forced_ids: must be shorter than max_completion_length, and must end no completion")
+    is_fast = is_supported(model)
 
     def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        sampler = Sampler(model, sampling, sorted(end_ids), own, [*forced_ids], with_logprobs)
-        return sampler.run(part, num_generations)
+        with torch.inference_mode():  # it holds for the thread that says so
+            sampler = _Sampler(model, sampling, sorted(end_ids), own, [*forced_ids], with_logprobs)
+            return sampler.run(part, num_generations, is_fast)
 
     was_training = model.training
     model.eval()
@@ -90,22 +86,15 @@ def generate(
     tokens, logprobs = (torch.cat(share) for share in zip(*parts, strict=True))  # both (B * G, T)
     ended = torch.isin(tokens, torch.tensor(sorted(end_ids), dtype=torch.long))  # (B * G, T)
     truncated = ~ended.any(dim=1)
-    lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1).tolist()
-    read = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
-    if (with_logprobs or is_supported(model)) and not logprobs[read].isfinite().all():
+    lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1)  # (B * G,)
+    read = torch.arange(tokens.shape[1]) < lengths[:, None]
+    if (with_logprobs or is_fast) and not logprobs[read].isfinite().all():
         raise CheckpointError(NOT_FINITE)
-    return Rollouts(
-        [row[:length].tolist() for row, length in zip(tokens.numpy(), lengths, strict=True)],
-        [row[:length].tolist() for row, length in zip(logprobs.numpy(), lengths, strict=True)],
-        truncated.tolist(),
-    )
 
+    def cut(values: Tensor) -> list[list[Any]]:
+        return [row[:length].tolist() for row, length in zip(values.numpy(), lengths.tolist(), strict=True)]
 
-def _shares(model: PreTrainedModel, rows: int) -> int:
-    """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
-    if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
-        return 1
-    return min(torch.get_num_threads(), rows // LEAST_SHARE)
+    return Rollouts(cut(tokens), cut(logprobs), truncated.tolist())
 
 
 def side_by_side(
@@ -138,6 +127,13 @@ def side_by_side(
         torch.set_num_threads(threads)
 
 
+def _shares(model: PreTrainedModel, rows: int) -> int:
+    """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
+    if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
+        return 1
+    return min(torch.get_num_threads(), rows // LEAST_SHARE)
+
+
 def _stages(first: int, last: int) -> set[int]:
     """Ages, in tokens, at which chunks may be parked and joined; each about 1.5 times the one before."""
     ages = [first]
@@ -152,8 +148,8 @@ class _Chunk(NamedTuple):
 
 
 @dataclass
-class Sampler:
-    """One call of `generate`."""
+class _Sampler:
+    """One call of `generate`, or a thread's share of it."""
 
     model: PreTrainedModel
     sampling: SamplingParameters
@@ -162,23 +158,21 @@ class Sampler:
     forced_ids: list[int]
     with_logprobs: bool
 
-    def run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
+    def run(
+        self, prompts: Sequence[Sequence[int]], num_generations: int, is_fast: bool
+    ) -> tuple[Tensor, Tensor]:
         """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
-        with torch.inference_mode():  # it holds for the thread that says so
-            return self._run(prompts, num_generations)
-
-    def _run(self, prompts: Sequence[Sequence[int]], num_generations: int) -> tuple[Tensor, Tensor]:
         groups: Groups = defaultdict(list)
         for number, prompt in enumerate(prompts):
             groups[tuple(prompt)].extend(range(number * num_generations, (number + 1) * num_generations))
         shape = (len(prompts) * num_generations, self.sampling.max_completion_length)
         self.tokens = torch.zeros(shape, dtype=torch.long, device=self.model.device)
         self.logprobs = torch.zeros(shape, device=self.model.device)
-        self.ends = torch.zeros(self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
+        self.ends = torch.zeros(len(self.model.get_output_embeddings().weight), dtype=torch.bool)
         self.ends[self.end_ids] = True
-        self.ends = self.ends.to(self.model.device)
+        self.ends = self.ends.to(self.model.device)  # (V,)
         self.prompt_length = max((len(prompt) for prompt in prompts), default=0)
-        if is_supported(self.model):
+        if is_fast:
             self._run_in_chunks(groups)
         else:
             name = type(self.model).__name__
@@ -211,7 +205,7 @@ class Sampler:
         """Yield rows whose prompt and forced tokens are in a cache and whose first free token is drawn."""
         width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
         for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
-            ids, mask = self.padded(block)
+            ids, mask = self._padded(block)
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
             options = {"position_ids": positions, "logits_to_keep": num_forced + 1, "use_cache": True}
             output = self.model(ids, attention_mask=mask, **options)
@@ -219,7 +213,7 @@ class Sampler:
             sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
             for part in torch.tensor(sources, device=ids.device).split(width):
                 source, rows = part.unbind(dim=1)  # place in the block, row of the output
-                self.record_forced(rows, output.logits[source])
+                self._record_forced(rows, output.logits[source])
                 last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
                 self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
                 alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
@@ -252,7 +246,7 @@ class Sampler:
             alive &= ~self.ends[last]
             age += 1
             count = int(alive.sum())
-            # Dropping a finished row costs moving a later one; what it draws until then, behind its eos, nobody reads.
+            # Dropping a finished row costs moving a later one; what it draws until then, behind its end, nobody reads.
             if len(rows) - count > len(rows) // 16 or not count:
                 state, alive = self._compacted(state, alive, columns), torch.ones_like(alive[:count])
             if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
@@ -272,23 +266,20 @@ class Sampler:
 
     def _run_by_generate(self, groups: Groups) -> None:
         """Fill tokens and log-probabilities by `model.generate`, a block of rows at a time."""
-        config = generation_config(self.sampling, self.end_ids, len(self.forced_ids), self.with_logprobs)
+        first, own = len(self.forced_ids), self.generator
+        settings = generate_settings(self.sampling, self.end_ids, first, self.with_logprobs)
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
         row_bytes = 3 * 4 * len(self.ends) * self.sampling.max_completion_length  # scores, 2 copies
         width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
-            ids, mask = self.padded([prompt for prompt, _ in block])
-            rows, first = torch.tensor([row for _, row in block], device=ids.device), len(self.forced_ids)
+            ids, mask = self._padded([prompt for prompt, _ in block])
+            rows = torch.tensor([row for _, row in block], device=ids.device)
             if first:
-                self.record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -first - 1 :])
-            own = self.generator
+                self._record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -first - 1 :])
             seed = torch.randint(2**31, (1,), generator=own, device=own.device if own else None)
             with torch.random.fork_rng(), settings_aside(self.model):
                 torch.manual_seed(int(seed))  # `generate` draws from the global generator only
-                processors = [refuse_what_is_not_finite]
-                output = self.model.generate(
-                    ids, attention_mask=mask, generation_config=config, logits_processor=processors
-                )
+                output = self.model.generate(ids, attention_mask=mask, logits_processor=[refuse], **settings)
             tokens = output.sequences[:, ids.shape[1] :]
             end = first + tokens.shape[1]
             self.tokens[rows, first:end], self.logprobs[rows, first:end] = tokens, torch.nan
@@ -296,14 +287,14 @@ class Sampler:
                 scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
                 self.logprobs[rows, first:end] = scores.gather(2, tokens[..., None])[..., 0]
 
-    def padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""
         padding = torch.tensor([self.prompt_length - len(prompt) for prompt in prompts])
         rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt, *self.forced_ids] for prompt in prompts]
         ids = torch.tensor(rows, device=self.model.device)
         return ids, (torch.arange(ids.shape[1]) >= padding[:, None]).long().to(ids.device)
 
-    def record_forced(self, rows: Tensor, logits: Tensor) -> None:
+    def _record_forced(self, rows: Tensor, logits: Tensor) -> None:
         """Write the forced tokens and their log-probabilities, from logits (N, F + 1, V), to the output."""
         forced = torch.tensor(self.forced_ids, dtype=torch.long, device=rows.device).expand(len(rows), -1)
         scores = (logits[:, :-1] / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def settings_aside(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = kept
 
 
-def generation_config(
+def generate_settings(
     sampling: SamplingParameters, end_ids: Collection[int], num_forced: int, with_scores: bool
-) -> GenerationConfig:
+) -> dict[str, Any]:
     """Return what `model.generate` is told, so that it draws as `draw` does and stops at `end_ids`."""
     from transformers import GenerationConfig
 
     drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
-    return GenerationConfig(
+    config = GenerationConfig(
         max_new_tokens=sampling.max_completion_length - num_forced,
         eos_token_id=sorted(end_ids) or None,
         pad_token_id=max(end_ids, default=0),  # what follows the first end is not read
@@ -70,10 +70,11 @@ def generation_config(
         output_scores=with_scores,
         **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
     )
+    return {"generation_config": config}
 
 
-def refuse_what_is_not_finite(ids: Tensor, logits: Tensor) -> Tensor:
-    """Return `logits` (N, V); CheckpointError where a row has no finite maximum. A processor for `generate`."""
+def refuse(ids: Tensor, logits: Tensor) -> Tensor:
+    """Return `logits` (N, V), or raise CheckpointError where they are not finite: a processor for `generate`."""
     if not logits.amax(dim=-1).isfinite().all():
         raise CheckpointError(NOT_FINITE)
     return logits
