@@ -94,13 +94,13 @@ def score(shown: NDArray[np.bool_], found: NDArray[np.bool_], seed: int = 0) -> 
     intervals = {
         "precision": (wilson_interval(both, int(found.sum())), int(found.sum())),
         "recall": (wilson_interval(both, int(shown.sum())), int(shown.sum())),
-        "F1": (bootstrap_interval(np.stack([shown, found], axis=1), rng, _f1), len(shown)),
+        "F1": (bootstrap_interval(np.stack([shown, found], axis=1).astype(float), rng, _f1), len(shown)),
     }
     rows = [(measure, *interval, count) for measure, (interval, count) in intervals.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS[3:]))
 
 
-def _f1(pairs: NDArray[np.bool_]) -> float:
+def _f1(pairs: NDArray[np.float64]) -> float:
     shown, found = pairs[:, 0] > 0, pairs[:, 1] > 0
     total = shown.sum() + found.sum()
     return float(2 * (shown & found).sum() / total) if total else float("nan")

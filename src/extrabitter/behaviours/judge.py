@@ -143,7 +143,7 @@ def judge_completions(completions: pd.DataFrame, settings: JudgeSettings) -> pd.
     rows = []
     for text, prompt in zip(completions["completion"], completions["prompt"], strict=True):
         counts, reason = ask(text, prompt, settings)
-        rows.append({**(counts or dict.fromkeys(BEHAVIOURS, pd.NA)), "reason": reason})
+        rows.append({**dict.fromkeys(BEHAVIOURS, pd.NA), **(counts or {}), "reason": reason})
     table = pd.DataFrame(rows, columns=[*BEHAVIOURS, "reason"])
     return table.astype(dict.fromkeys(BEHAVIOURS, "Int64") | {"reason": "str"})
 

@@ -26,7 +26,6 @@ class SupportsRandom(Protocol):
 
     def random(self) -> float:
         """Return the next number."""
-        ...
 
 
 class Problem(Protocol):
@@ -35,7 +34,6 @@ class Problem(Protocol):
     @property
     def identifier(self) -> str:
         """Return the name used in tables."""
-        ...
 
 
 class Verdict(NamedTuple):
@@ -107,19 +105,15 @@ class Wording(Protocol):
     @property
     def stops(self) -> tuple[str, ...]:
         """Return what ends a completion once it stands behind an answer; nothing in a grammar."""
-        ...
 
     def prompt(self, problem: Any, cue: bool = False) -> Prompt:
         """Return what the model is asked."""
-        ...
 
     def demonstration(self, script: Any, problem: Any) -> Prompt:
         """Return a script of `Task.write_trace` as an answer to `prompt`, of the same kind."""
-        ...
 
     def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
         """Read a completion, cut at the cap if `truncated`; bounded, and never raises."""
-        ...
 
 
 class Task(Protocol):
@@ -140,53 +134,41 @@ class Task(Protocol):
         self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Any]:
         """Draw problems of a split and band, the same ones for the same arguments; splits share no problem."""
-        ...
 
     def read_problem(self, identifier: str) -> Any:
         """Return the problem of that name; ValueError where there is none."""
-        ...
 
     def prompt(self, problem: Any, cue: bool = False) -> str:
         """Return the prompt that states a problem in the grammar."""
-        ...
 
     def solve(self, problem: Any) -> Sequence[Any]:
         """Return all solutions."""
-        ...
 
     def count_answers(self, problem: Any) -> int:
         """Return how many distinct legal answers a problem has, right or wrong, as an enumerator goes through them."""
-        ...
 
     def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
         """Draw a document of the atoms of traces: its text, and which of its words bear loss."""
-        ...
 
     def write_trace(
         self, problem: Any, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
     ) -> Any:
         """Draw a script of `problem` that shows a condition; proposals are right with the given chance."""
-        ...
 
     def render(self, script: Any, problem: Any) -> str:
         """Return the text of a script in the grammar."""
-        ...
 
     def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
         """Read a completion in the grammar; bounded, and never raises."""
-        ...
 
     def verify(self, text: object, problem: Any) -> Verdict:
         """Judge the answer of a completion in the grammar, as `parse` does; bounded, and never raises."""
-        ...
 
     def true_verdict(self, problem: Any, prefix: str) -> str:
         """Return the true verdict in words behind a legal attempt, as a checking trace would write it."""
-        ...
 
     def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> Wording | None:
         """Return the English wording behind worked examples (problem, script); None where there is none."""
-        ...
 
 
 # Where each task lives: module and class. A test, or a reader, adds one by a line of its own.

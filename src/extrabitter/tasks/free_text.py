@@ -28,7 +28,8 @@ REASONS = {
     "not_read": f"no text, or over {MAX_CHARACTERS} characters",
 }
 
-_THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\s{0,3}\{")
 _SAID = re.compile(r"\banswer\b[*_]{0,3}(?: is|:| =)[*_]{0,3}:?[*_]{0,3}", re.IGNORECASE)
@@ -45,7 +46,7 @@ _SAID_END = re.compile(
 
 
 class HandedIn(NamedTuple):
-    """What is handed in, as written: `reason` is "ok" or a key of REASONS; `text` is the answer, `end` its place.
+    """What is handed in, as written, and "ok" or a key of REASONS.
 
     `body` is the completion up to where it goes on to something else, thoughts and all.
     """
@@ -85,29 +86,17 @@ def hand_in(text: object, stops: Sequence[str] = ()) -> HandedIn:
 
 def _without_thoughts(text: str) -> str:
     """Put spaces in place of thoughts: places in the text do not move."""
-    thoughts: list[tuple[int, int]] = []
-    begun = None
-    for match in _THOUGHT.finditer(text):
-        if not match[1]:
-            begun = match.start() if begun is None else begun
-        else:
-            thoughts.append((0 if begun is None else begun, match.end()))
-            begun = None
-    if begun is not None:
-        thoughts.append((begun, len(text)))
-    parts, position = [], 0
-    for start, end in thoughts:
-        parts = [" " * start] if start < position else [*parts, text[position:start]]
-        parts.append(" " * (end - start))
-        position = end
-    return "".join([*parts, text[position:]])
+    text = _THOUGHT.sub(lambda thought: " " * len(thought[0]), text)
+    ends = [end.end() for end in _THOUGHT_END.finditer(text)]  # of thoughts that nothing opened
+    return " " * ends[-1] + text[ends[-1] :] if ends else text
 
 
 def _answers(text: str) -> Iterator[list[_Answer]]:
     """Yield the closed answers of each kind in their order: tags, then boxes, then spoken ones."""
     yield _tagged(text)[0]
     yield _boxed(text)[0]
-    yield [_said(text, match) for match in _first_and_last(_SAID.finditer(text))]
+    said = list(_SAID.finditer(text))
+    yield [_said(text, match) for match in said[:1] + said[-1:]]
 
 
 def _tagged(text: str) -> tuple[list[_Answer], int | None]:
@@ -148,11 +137,6 @@ def _said(text: str, match: re.Match[str]) -> _Answer:
     end = _SAID_END.search(said, begin)
     stop = end.start() if end else len(said)
     return _Answer(said[begin:stop], match.end() + stop)
-
-
-def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
-    found = list(matches)
-    return [found[0], found[-1]] if found else []
 
 
 def _is_cut(text: str) -> bool:

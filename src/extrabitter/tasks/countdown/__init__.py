@@ -30,10 +30,10 @@ class Countdown:
     """The task as the stages ask for it; what each member is, the protocol says."""
 
     name = "countdown"
-    vocabulary = VOCABULARY
+    vocabulary: tuple[str, ...] = VOCABULARY
     cue = "think"
     answer_word = "answer"
-    search_words = ("check", "back")
+    search_words: tuple[str, ...] = ("check", "back")
     search_opening = Opening(search_words, "after_attempt")
     openings: Mapping[str, Opening] = {
         "verification": Opening(("check",), "after_attempt"),
