@@ -86,13 +86,8 @@ class Chapter:
     """One page in the making: what it reads, claims, shows and saves."""
 
     def __init__(
-        self,
-        name: str,
-        results_dir: str | Path = "",
-        runs_dir: str | Path = "",
-        output_dir: str | Path = "_build/chapters/published",
-        profile: str = "",
-        task: str = "countdown",
+        self, name: str, results_dir: str | Path = "", runs_dir: str | Path = "",
+        output_dir: str | Path = "_build/chapters/published", profile: str = "", task: str = "countdown",
     ) -> None:
         """Open the page `name`; FileNotFoundError where the store is absent, which each page reads."""
         self.name = name
@@ -156,12 +151,8 @@ class Chapter:
         display(inert(self._provenance()))
 
     def your_run(
-        self,
-        what: str,
-        measure: str,
-        evaluated: Sequence[str],
-        write: Callable[[Estimate], str] = percent_interval,
-        experiment: str | None = None,
+        self, what: str, measure: str, evaluated: Sequence[str],
+        write: Callable[[Estimate], str] = percent_interval, experiment: str | None = None,
     ) -> None:
         """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
         if self.runs_dir is None:

@@ -92,9 +92,10 @@ def _pairs(runs: Sequence[tuple[int, str]]) -> list[list[Any]]:
     pairs = []
     for after, (seed, arm) in enumerate(runs):
         if not arm.startswith("before_"):
-            model = model_of(arm)
-            start = (seed, arm.replace("after_", "before_").replace(model, describe(arm).starts_as or model))
-            pairs.append([words(model_of(arm)), seed, runs.index(start) if start in runs else after, after])
+            model, own = model_of(arm), arm.replace("after_", "before_")
+            starts = [(seed, own), (seed, own.replace(model, describe(arm).starts_as or model))]
+            before = next((runs.index(start) for start in starts if start in runs), after)
+            pairs.append([words(model), seed, before, after])
     return pairs
 
 

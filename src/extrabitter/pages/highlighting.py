@@ -67,9 +67,7 @@ def _join(words: Sequence[str]) -> str:
     return " ".join("".join(char if char.isprintable() else "\ufffd" for char in word) for word in cut)
 
 
-def completion_markup(
-    prompt: str, shown: tuple[list[Stretch], int], note: str, title: str = ""
-) -> str:
+def completion_markup(prompt: str, shown: tuple[list[Stretch], int], note: str, title: str = "") -> str:
     """Return one prompt and completion, as `shown_stretches` gives it, as HTML with a title above and a note below."""
     spans = []
     for behaviour, words in shown[0]:

@@ -33,28 +33,14 @@ _OWN_BELOW = 0.27  # your run's marks lie this far below their row
 _DARK = {INK: "#e6e6e6", GREY: "#a8a8a8", GRID: "#3d4148", PAPER: "transparent"}
 
 _RC: dict[Any, Any] = {
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 10,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "font.size": 10,
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), PAPER),
+    **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
+    **{"axes.facecolor": "none", "axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False},
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7},
+    **{"font.size": 10, "axes.labelsize": 10, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL},
     "lines.linewidth": 1.8,
     # The same table has to give the same bytes; text stays text.
-    "svg.hashsalt": "extrabitter",
-    "svg.fonttype": "none",
+    **{"svg.hashsalt": "extrabitter", "svg.fonttype": "none"},
 }
 
 
@@ -87,14 +73,8 @@ def new_figure(title: str, height_in: float) -> Figure:
 
 
 def before_and_after(
-    summary: pd.DataFrame,
-    models: Sequence[str],
-    measure: str,
-    title: str,
-    axis: str,
-    own: pd.DataFrame | None = None,
-    share: bool = True,
-    band: str = "",
+    summary: pd.DataFrame, models: Sequence[str], measure: str, title: str, axis: str,
+    own: pd.DataFrame | None = None, share: bool = True, band: str = "",
 ) -> Figure:
     """Draw a measure of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
     ending = f"_{band}" if band else ""
@@ -153,16 +133,8 @@ def name_own(ax: Axes, marks: Sequence[tuple[float, float]]) -> None:
 
 
 def curves(
-    table: pd.DataFrame,
-    models: Sequence[str],
-    column: str,
-    title: str,
-    axis: str,
-    own: pd.DataFrame | None = None,
-    share: bool = True,
-    x: str = "step",
-    x_axis: str = "RL step",
-    window: int = 5,
+    table: pd.DataFrame, models: Sequence[str], column: str, title: str, axis: str,
+    own: pd.DataFrame | None = None, share: bool = True, x: str = "step", x_axis: str = "RL step", window: int = 5,
 ) -> Figure:
     """Draw a column against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
 
