@@ -23,6 +23,7 @@ from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import WillItChokeParameters
 from extrabitter.statistics import Interval
 from extrabitter.tables import validate_table
+from extrabitter.tasks import load_task
 
 ANSWER, OTHER = "<answer>3 * 8 + 9</answer>", "<answer>3 + 8 + 9</answer>"
 
@@ -148,6 +149,15 @@ def test_advice_follows_its_rule_and_says_what_it_costs(
         expected = 100 * 256 * probe_.measured("mean_completion_tokens").value
         assert given[0].num_tokens == int(expected)
     assert found.demonstration_tokens > 20, "words of a written search"
+
+
+@pytest.mark.parametrize(
+    ("name", "band", "easier"), [("countdown", "four", "common"), ("knights", "people5", "people3")]
+)
+def test_a_band_is_easier_where_a_blind_answer_is_right_more_often(name: str, band: str, easier: str) -> None:
+    task = load_task(name)
+    assert easier in report.easier_bands(task, band) and band not in report.easier_bands(task, easier)
+    assert band not in report.easier_bands(task, band)
 
 
 # The whole probe.

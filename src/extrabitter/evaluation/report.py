@@ -16,7 +16,7 @@ from extrabitter.behaviours.measures import Measure, column
 from extrabitter.evaluation.evaluate import summary_table
 from extrabitter.evaluation.probe import COMPLETIONS_PER_STEP, NUM_STEPS, Probe
 from extrabitter.statistics import Interval
-from extrabitter.tasks import BEHAVIOURS, load_task
+from extrabitter.tasks import BEHAVIOURS, Task, band_of, load_task
 
 WIDTH = 110
 COMPETENT = 0.98  # of steps and of completions, as the bars of a base ask for
@@ -110,9 +110,8 @@ def advise(probe: Probe) -> list[Advice]:
         if not in_grammar and not parameters.few_shot:
             more = again + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.completions))
             found.append(Advice(f"give {NUM_SHOTS} worked examples in the prompt, and probe again", why, more))
-        bands = list(load_task(parameters.task).bands)
-        others = ", ".join(band for band in bands if band != (parameters.band or bands[0]))
-        found.append(Advice(f"probe an easier band (there are also {others})", why, again))
+        if easier := easier_bands(load_task(parameters.task), parameters.band):
+            found.append(Advice(f"probe an easier band ({', '.join(easier[:3])})", why, again))
         found.append(Advice(prime, why, priming))
     elif probe.searches.value < 1:
         why = f"a step holds {_count(probe.searches)} completions that search: too few to be found"
@@ -127,6 +126,16 @@ def advise(probe: Probe) -> list[Advice]:
         why = f"a step holds what RL selects from (if answers grow to the cap, {_tokens(budget * cap)})"
         found.append(Advice(what, why, int(budget * now)))
     return found
+
+
+def easier_bands(task: Task, band: str, count: int = 20) -> list[str]:
+    """Return the bands on whose problems a blind legal answer is right more often than on this one's, easiest first."""
+    chances = {}
+    for name in task.bands:
+        sizes = [(len(task.solve(each)), task.count_answers(each)) for each in task.problems("train", count, 0, name)]
+        chances[name] = float(np.mean([right / legal for right, legal in sizes]))
+    easiest = sorted(chances, key=lambda name: -chances[name])
+    return easiest[: [chances[name] for name in easiest].index(chances[band_of(task, band)])]
 
 
 def judged_table(probe: Probe, judgements: pd.DataFrame) -> pd.DataFrame:
