@@ -38,6 +38,8 @@ VOCABULARY: tuple[str, ...] = (
     *"+-*/=,:.",
     *("numbers", "target", "think", "check", "yes", "no", "back", "need", "aim", "answer"),
 )
+RETRY_SOLUTION_PROBABILITY = 0.15
+GIVE_UP_PROBABILITY = 0.12
 RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about as early as true ones do
 
 
@@ -46,14 +48,12 @@ class TraceCondition:
     """How scripts are written: which behaviours they show, and how attempts are drawn.
 
     The first attempt of every condition is drawn alike: with the caller's solution probability a uniform solution,
-    else a uniform legal attempt. Later ones are solutions with `retry_solution_probability` only, so that searches
+    else a uniform legal attempt. Later ones are solutions with `RETRY_SOLUTION_PROBABILITY` only, so that searches
     are as long as those of a model that guesses hardly better than chance, and none is made twice. A search stops
-    when it says "yes" (silently, without `verification`), gives up after a "no" with `give_up_probability`, and ends
+    when it says "yes" (silently, without `verification`), gives up after a "no" with `GIVE_UP_PROBABILITY`, and ends
     at `max_attempts`. Without `backtracking` there is one attempt. With `verdicts` "random" a coin says yes or no.
     `hands_in_miss`: a search that ends in a hit goes back and hands in one of its misses, or any where it made none.
-    `filler`: dots in front, as many as make it as long as a script of all behaviours on *another* problem. `switched`:
-    each behaviour by a coin of its own. With `restart_probability` a later attempt that shares its first steps with
-    an earlier one restarts from the numbers after those steps instead of the given ones.
+    `filler`: dots in front, as many as make it as long as a script of all behaviours on *another* problem.
     """
 
     meaning: str
@@ -64,24 +64,12 @@ class TraceCondition:
     verdicts: Literal["true", "random"] = "true"
     hands_in_miss: bool = False
     filler: bool = False
-    switched: bool = False
-    retry_solution_probability: float = 0.15
-    give_up_probability: float = 0.12
     max_attempts: int = 12  # of three numbers: leaves room under the cap of 288 tokens used in RL
-    restart_probability: float = 0.0
 
 
-_SEARCH = TraceCondition(
-    "attempts, each with a true verdict, until one says yes", verification=True, backtracking=True
-)
-_ALL = TraceCondition(
-    "all four behaviours",
-    verification=True,
-    backtracking=True,
-    subgoal_setting=True,
-    backward_chaining=True,
-    max_attempts=8,  # longer attempts, fewer of them under the cap
-)
+_SEARCH = TraceCondition("attempts, each with a true verdict, until one says yes", True, True)
+# Its attempts are longer, so that fewer of them fit under the cap.
+_ALL = TraceCondition("all four behaviours", True, True, True, True, max_attempts=8)
 CONDITIONS: dict[str, TraceCondition] = {
     "direct": TraceCondition("one attempt, handed in at once"),
     "search": _SEARCH,
@@ -94,11 +82,6 @@ CONDITIONS: dict[str, TraceCondition] = {
     "subgoal_setting": TraceCondition("one attempt behind the value it will pass through", subgoal_setting=True),
     "backward_chaining": TraceCondition("one attempt behind a step back from the target", backward_chaining=True),
     "all_behaviours": _ALL,
-    "restart": replace(
-        _SEARCH, meaning="search that goes back to numbers on the way, where it can", restart_probability=1.0
-    ),
-    "mixed": replace(_ALL, meaning="each of the four behaviours in half of the traces", switched=True),
-    "mixed_cosmetic": replace(_ALL, meaning="mixed, with a coin for a judge", switched=True, verdicts="random"),
 }
 
 
@@ -132,51 +115,21 @@ def write_script(
     problem: Problem, condition: TraceCondition, rng: SupportsRandom, solution_probability: float = 0.45
 ) -> Script:
     """Draw a script of `problem` that shows a condition."""
-    if condition.switched:
-        verification, backtracking, subgoal_setting, backward_chaining = [rng.random() < 0.5 for _ in range(4)]
-        condition = replace(
-            condition,
-            verification=verification,
-            backtracking=backtracking,
-            subgoal_setting=subgoal_setting,
-            backward_chaining=backward_chaining,
-        )
-    table = attempt_table(problem.numbers)
-    chosen, says_yes = _draw_attempts(table, table.hits(problem.target), condition, rng, solution_probability)
-    attempts: list[ScriptAttempt] = []
-    paths: dict[tuple[int, ...], Attempt] = {}  # numbers left after some steps -> the latest way there
-    for position, index in enumerate(chosen):
-        numbers, steps = problem.numbers, table.attempt(index)
-        if condition.restart_probability:
-            states = _states(problem.numbers, steps)
-            # The last state has one number left and nothing to try.
-            for length in range(len(steps) - 1, 0, -1):
-                shared = paths.get(states[length]) == steps[:length]
-                if shared and rng.random() < condition.restart_probability:
-                    numbers, steps = states[length], steps[length:]
-                    break
-            for length in range(1, len(states)):
-                paths[states[length]] = table.attempt(index)[:length]
-        attempts.append(
-            ScriptAttempt(
-                numbers,
-                steps,
-                problem.target if position else None,
-                _backward_step(numbers, steps, problem.target) if condition.backward_chaining else None,
-                steps[-2].result if condition.subgoal_setting and len(steps) > 1 else None,
-                Check(problem.target, says_yes[position]) if condition.verification else None,
-            )
-        )
+    table, numbers, target = attempt_table(problem.numbers), problem.numbers, problem.target
+    chosen, says_yes = _draw_attempts(table, table.hits(target), condition, rng, solution_probability)
+    attempts = []
+    for position, (steps, says) in enumerate(zip(map(table.attempt, chosen), says_yes, strict=True)):
+        restated = target if position else None
+        need = _backward_step(numbers, steps, target) if condition.backward_chaining else None
+        aim = steps[-2].result if condition.subgoal_setting and len(steps) > 1 else None
+        check = Check(target, says) if condition.verification else None
+        attempts.append(ScriptAttempt(numbers, steps, restated, need, aim, check))
     script = Script(tuple(attempts))
     return replace(script, num_filler=_draw_filler(script, problem, rng)) if condition.filler else script
 
 
 def _draw_attempts(
-    table: AttemptTable,
-    hits: range,
-    condition: TraceCondition,
-    rng: SupportsRandom,
-    solution_probability: float,
+    table: AttemptTable, hits: range, condition: TraceCondition, rng: SupportsRandom, solution_probability: float
 ) -> tuple[list[int], list[bool]]:
     """Return the indices of the attempts made and whether each one's verdict is yes."""
     size = len(table)
@@ -193,7 +146,7 @@ def _draw_attempts(
     for _ in range(condition.max_attempts if condition.backtracking else 1):
         if len(chosen) == size:
             break
-        chance = condition.retry_solution_probability if chosen else solution_probability
+        chance = RETRY_SOLUTION_PROBABILITY if chosen else solution_probability
         if rng.random() < chance and any(index not in chosen for index in hits):
             index = draw(hits.start, len(hits))
         else:
@@ -201,7 +154,7 @@ def _draw_attempts(
         chosen.append(index)
         is_hit = index in hits
         says_yes.append(is_hit if condition.verdicts == "true" else rng.random() < RANDOM_YES_PROBABILITY)
-        if says_yes[-1] or rng.random() < condition.give_up_probability:
+        if says_yes[-1] or rng.random() < GIVE_UP_PROBABILITY:
             break
     if condition.hands_in_miss and chosen[-1] in hits:
         misses = [i for i in chosen if i not in hits] or [i for i in range(size) if i not in hits]
@@ -216,23 +169,8 @@ def _draw_filler(script: Script, problem: Problem, rng: SupportsRandom) -> int:
     other = problem
     while other == problem:
         other = draw_problem("train", band, rng)
-    longer, own = (
-        len(render_script(each, of).split())
-        for each, of in ((write_script(other, _ALL, rng), other), (script, problem))
-    )
-    return max(0, longer - own)
-
-
-def _states(numbers: tuple[int, ...], steps: Attempt) -> list[tuple[int, ...]]:
-    """Return the numbers left before the first step and after each one, ascending."""
-    left = list(numbers)
-    states = [numbers]
-    for step in steps:
-        left.remove(step.left)
-        left.remove(step.right)
-        left.append(step.result)
-        states.append(tuple(sorted(left)))
-    return states
+    longer = render_script(write_script(other, _ALL, rng), other)
+    return max(0, len(longer.split()) - len(render_script(script, problem).split()))
 
 
 def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Step | None:
