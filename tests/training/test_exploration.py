@@ -150,11 +150,6 @@ def test_a_model_that_cannot_search_is_left_alone(setting: Any) -> None:
         mask_tokens(setting[0], [])
 
 
-def test_two_explorations_with_one_seed_are_identical_and_another_differs(setting: Any) -> None:
-    first, same, other = (explored(setting, f"{PREFIX} answer <eos>", 50, 0.5, seed) for seed in (0, 0, 1))
-    assert first == same and first.completion_ids != other.completion_ids
-
-
 def reward_of(monkeypatch: pytest.MonkeyPatch, pay: Callable[[str], float]) -> None:
     """Let GRPO pay for a text."""
     from extrabitter.training import grpo
@@ -221,14 +216,3 @@ def test_a_run_explores_learns_and_repeats(
     assert {type(trainer).__name__ for trainer, _ in trainers} == {name}
     assert first["reward"].tolist() == same["reward"].tolist()
     assert first["loss"].notna().all() and (first["grad_norm"] > 0).any()
-
-
-def test_exploration_needs_our_sampler() -> None:
-    from extrabitter.params import ParameterError, stage_parameters
-
-    values = {"run_dir": "r", "arm": "a", "seed": 0, "init_from": "b", "forced_search_share": 0.1}
-    assert stage_parameters("grpo", values).forced_search_weighted
-    with pytest.raises(ParameterError, match=r"forced_search_share = 0\.1: needs rollouts 'batched'"):
-        stage_parameters("grpo", {**values, "rollouts": "vllm"})
-    with pytest.raises(ParameterError, match=r"forced_search_share = 1\.0"):
-        stage_parameters("grpo", {**values, "forced_search_share": 1.0})
