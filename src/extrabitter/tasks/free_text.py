@@ -1,4 +1,4 @@
-"""What a completion in free text hands in: the one reader of answers, whatever the task.
+"""English, whatever the task: how a problem is asked, and the one reader of what a completion hands in.
 
 Thinking is taken off first: what stands between <think> and </think>, what stands before a </think> that nothing
 opened (the template did), and what stands behind a <think> that nothing closes. Then the last *closed* answer counts:
@@ -16,8 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+from extrabitter.tasks import Prompt
+
+QUESTION, SOLUTION = "Problem:", "Solution:"  # of a plain prompt
 MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 MAX_ANSWER = 2_000  # characters of what is handed in
 MAX_BOXES = 16  # openings of boxes that are looked at, from the last
@@ -43,6 +47,46 @@ _SAID_END = re.compile(
     rf"\.[*_\"'”’)]{{0,3}}(?=\s*\n|\s*$)|\.\s+(?={_GOES_ON}[a-z<#])|\n\s{{0,20}}(?={_GOES_ON}[a-z<#])",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A game in English: plain text to be continued, or a conversation, behind worked examples (problem, script).
+
+    A task's English derives from it and says what a question and a solution are.
+    """
+
+    style: Literal["plain", "chat"]
+    shots: Sequence[tuple[Any, Any]] = ()
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Return what opens another problem where a plain prompt has shown how that goes."""
+        return (f"\n{QUESTION}",) if self.style == "plain" else ()
+
+    def prompt(self, problem: Any, cue: bool = False) -> Prompt:
+        """Return what the model is asked; English has no cue."""
+        shown = [(self.question(each), self.solution(script, each)) for each, script in self.shots]
+        if self.style == "plain":
+            parts = [f"{QUESTION} {asked}\n{SOLUTION} {answered}\n" for asked, answered in shown]
+            return "\n".join([*parts, f"{QUESTION} {self.question(problem)}\n{SOLUTION}"])
+        messages = []
+        for asked, answered in shown:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        return [*messages, {"role": "user", "content": self.question(problem)}]
+
+    def demonstration(self, script: Any, problem: Any) -> Prompt:
+        """Return a script in words: a text that follows its prompt, or the next turn of the conversation."""
+        text = self.solution(script, problem)
+        return [{"role": "assistant", "content": text}] if self.style == "chat" else f" {text}"
+
+    def question(self, problem: Any) -> str:
+        """Return a problem in words."""
+        raise NotImplementedError
+
+    def solution(self, script: Any, problem: Any) -> str:
+        """Return a script in words, handed in at its end; ParameterError where it has none."""
+        raise NotImplementedError
 
 
 class HandedIn(NamedTuple):

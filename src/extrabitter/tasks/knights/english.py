@@ -8,17 +8,14 @@ How a completion gets there is not read: a trace in English has no uses, and at 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from extrabitter.params import ParameterError
-from extrabitter.tasks import Attempt, Prompt, Trace, Verdict, free_text
+from extrabitter.tasks import Attempt, Trace, Verdict, free_text
 from extrabitter.tasks.knights.parser import judge_roles
 from extrabitter.tasks.knights.problems import Problem, Statement
 from extrabitter.tasks.knights.traces import Attempted, Script, aimed
 
-QUESTION, SOLUTION = "Problem:", "Solution:"
 _FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hal", "Ivy", "Jon", "Kim", "Leo")
 PEOPLE = {name[0]: name for name in _FIRST_NAMES}
 REASONS = {**free_text.REASONS, "not_roles": "what is handed in is not a list of people and their roles"}
@@ -35,33 +32,16 @@ _SAID = {
 }
 
 
-@dataclass(frozen=True)
-class English:
-    """The game in English: plain text to be continued, or a conversation, behind worked examples."""
+class English(free_text.Asked):
+    """The game in English."""
 
-    style: Literal["plain", "chat"]
-    shots: Sequence[tuple[Problem, Script]] = ()
+    def question(self, problem: Problem) -> str:
+        """Return the puzzle in words."""
+        return question(problem)
 
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """Return what opens another problem where a plain prompt has shown how that goes."""
-        return (f"\n{QUESTION}",) if self.style == "plain" else ()
-
-    def prompt(self, problem: Problem, cue: bool = False) -> Prompt:
-        """Return what the model is asked; English has no cue."""
-        shown = [(question(each), solution(script, each)) for each, script in self.shots]
-        if self.style == "plain":
-            parts = [f"{QUESTION} {asked}\n{SOLUTION} {answered}\n" for asked, answered in shown]
-            return "\n".join([*parts, f"{QUESTION} {question(problem)}\n{SOLUTION}"])
-        messages = []
-        for asked, answered in shown:
-            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-        return [*messages, {"role": "user", "content": question(problem)}]
-
-    def demonstration(self, script: Script, problem: Problem) -> Prompt:
-        """Return a script in words: a text that follows its prompt, or the next turn of the conversation."""
-        text = solution(script, problem)
-        return [{"role": "assistant", "content": text}] if self.style == "chat" else f" {text}"
+    def solution(self, script: Script, problem: Problem) -> str:
+        """Return a script in words, handed in at its end; ParameterError for filler, which has none."""
+        return solution(script, problem)
 
     def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
         """Read what a completion hands in."""
