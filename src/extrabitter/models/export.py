@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
 from extrabitter.models.tiny import read_json
@@ -157,17 +155,9 @@ def _lineage(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 def _shown(run: Path) -> dict[str, Any]:
     """Return what a card says of an evaluation; a measure without denominator is missing, not zero."""
     manifest = read_json(run / MANIFEST)
-    summary = records.read_table(run / "summary.parquet", "summary").set_index("measure")
-    rows: list[tuple[str, ...]] = []
-    for measure in (name for name in MEASURES if name in summary.index):
-        row = summary.loc[measure]
-        rows.append((measure, *_interval(row), str(int(row["count"]))))
-    for k in records.read_table(run / "pass_at_k.parquet", "pass_at_k").to_dict("records"):
-        if k["k"] > 1:
-            rows.append((f"pass@{k['k']}", *_interval(k), ""))
+    rows = records.read_table(run / "summary.parquet", "summary").to_dict("records")
+    rows.sort(key=lambda row: MEASURES.index(row["measure"]) if row["measure"] in MEASURES else len(MEASURES))
+    rows = [row for row in rows if row["measure"] in MEASURES]
+    of_k = records.read_table(run / "pass_at_k.parquet", "pass_at_k").to_dict("records")
+    rows += [{**row, "measure": f"pass@{row['k']}"} for row in of_k if row["k"] > 1]
     return {**manifest["parameters"], "arm": manifest["arm"], "seed": manifest["seed"], "rows": rows}
-
-
-def _interval(row: Any) -> tuple[str, str]:
-    value, lower, upper = row["value"], row["lower"], row["upper"]
-    return ("missing", "") if pd.isna(value) else (f"{value:.3g}", f"{lower:.3g} to {upper:.3g}")

