@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +13,6 @@ import pandas as pd
 import pytest
 from test_store import write_run
 
-from extrabitter.digests import REPOSITORY
 from extrabitter.pages import arms, chapter, plots
 from extrabitter.pages.chapter import Chapter, ClaimError, listening
 from extrabitter.pages.plots import Row, dot_rows
@@ -258,13 +255,6 @@ def test_inline_figures_have_ids_of_their_own_and_colours_of_the_page() -> None:
     assert set(re.findall(r": (#\w{6})", styles)) == set(), "every colour has a partner for dark pages"
     for colour in re.findall(r"var\(--eb-(\w{6}),", styles):
         assert f"--eb-{colour}:" in plots.theme_css()
-
-
-def test_chapters_and_what_they_import_use_no_torch() -> None:
-    code = "import sys, extrabitter.pages.chapter, extrabitter.pages.completions, extrabitter.pages.provenance\n"
-    code += "assert not {'torch', 'transformers', 'trl'} & set(sys.modules)"
-    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env=environment)
 
 
 def test_the_editions_results_are_read_where_they_are_there(
