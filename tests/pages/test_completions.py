@@ -18,13 +18,16 @@ from extrabitter.behaviours.measures import measure_trace
 from extrabitter.digests import REPOSITORY
 from extrabitter.pages import completions as completions_browser
 from extrabitter.pages.chapter import Chapter, table_markup
-from extrabitter.pages.completions import browser_html, collect, save_script, script
-from extrabitter.pages.highlighting import (
+from extrabitter.pages.completions import (
     MAX_WORDS,
     TITLES,
+    browser_html,
+    collect,
     completion_markup,
     completions_html,
     key_html,
+    save_script,
+    script,
     shown_stretches,
     stretches,
 )

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from test_store import write_run
 
-from extrabitter.pages import arms, chapter, plots
+from extrabitter.pages import chapter, plots
 from extrabitter.pages.chapter import Chapter, ClaimError, listening
 from extrabitter.pages.plots import Row, dot_rows
 from extrabitter.pages.text import (
@@ -176,10 +176,10 @@ def test_a_long_table_is_folded_and_every_cell_escaped(page: Chapter, shown: lis
 
 
 def test_a_model_has_one_look_before_and_after_and_others_keep_their_name() -> None:
-    assert arms.describe("before_searcher") == arms.describe("after_searcher_rare") == arms.describe("searcher")
-    assert arms.words("after_taught_search") == "taught to search after RL"
-    assert arms.in_order(["zebra", "guesser", "after_searcher"]) == ["after_searcher", "guesser", "zebra"]
-    looks = [(arm.colour, arm.marker) for arm in arms.known_arms().values()]
+    assert plots.describe("before_searcher") == plots.describe("after_searcher_rare") == plots.describe("searcher")
+    assert plots.words("after_taught_search") == "taught to search after RL"
+    assert plots.in_order(["zebra", "guesser", "after_searcher"]) == ["after_searcher", "guesser", "zebra"]
+    looks = [(arm.colour, arm.marker) for arm in plots.known_arms().values()]
     assert len(set(marker for _, marker in looks[:9])) == 9
 
 
@@ -190,9 +190,9 @@ def luminance(colour: str) -> float:
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
-@pytest.mark.parametrize("name", [*arms.known_arms(), "ink", "grey"])
+@pytest.mark.parametrize("name", [*plots.known_arms(), "ink", "grey"])
 def test_names_in_figures_can_be_read_on_light_and_on_dark_pages(name: str) -> None:
-    light = {"ink": plots.INK, "grey": plots.GREY}.get(name) or arms.known_arms()[name].colour
+    light = {"ink": plots.INK, "grey": plots.GREY}.get(name) or plots.known_arms()[name].colour
     on_white = 1.05 / (luminance(light) + 0.05)
     on_dark = (luminance(plots.theme()[light]) + 0.05) / (luminance("#14181e") + 0.05)
     assert on_white >= 4.5 and on_dark >= 4.5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from extrabitter.experiments.equal_cost import CHECKED, VOTED, late_slope, lead, lead_in_training
-from extrabitter.pages.arms import words
+from extrabitter.pages.plots import words
 from extrabitter.pages.text import decimal, percent
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Estimate, of_difference, of_measure

@@ -25,7 +25,7 @@ where its numbers come from. What `page.own(name)` returns, of your runs, is dra
     page.figure("solved", fig, alt="...", caption="Unseen problems ...", table=summary)
     page.your_run("unseen problems solved", "pass@1", ["after_searcher", "after_guesser"])   # once a page
 
-All HTML is written here and in `highlighting`, and everything in it that was read is escaped.
+All HTML is written here and in `completions`, and everything in it that was read is escaped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from matplotlib.figure import Figure
 
 from extrabitter import store
 from extrabitter.digests import REPOSITORY
-from extrabitter.pages import arms, plots
+from extrabitter.pages import plots
 from extrabitter.pages.text import decimal, percent_interval, spell
 from extrabitter.statistics import Estimate, of_measure
 
@@ -162,7 +162,7 @@ class Chapter:
         for arm in evaluated:
             mine, theirs = of_measure(own, arm, measure), of_measure(published, arm, measure)
             yours = f"yours {write(mine)}, {spell(mine.num_seeds, 'seed')}" if mine.measured else "not in your run"
-            items.append(f"{arms.words(arm)}: {yours}; published {write(theirs)}")
+            items.append(f"{plots.words(arm)}: {yours}; published {write(theirs)}")
         runs = self.own("runs", "", experiment)
         failed = runs[runs["state"] == "failed"]
         items += [f"{row.stage} of {row.arm}, seed {row.seed}, failed: {row.reason}" for row in failed.itertuples()]
