@@ -19,8 +19,8 @@ from extrabitter.experiments.equal_cost import (
     solved,
     training_curves,
 )
+from extrabitter.experiments.search_as_optimisation import tries_figure, tries_table
 from extrabitter.experiments.taste_test import anatomy, findings, traced
-from extrabitter.experiments.the_game import tries_figure, tries_table
 from extrabitter.tasks import load_task
 
 TASK = load_task("countdown")

@@ -1,4 +1,4 @@
-"""Search as optimisation: a problem small enough to list, and four ways to solve it.
+"""Search as optimisation: a problem small enough to list, four ways to solve it, and what a list does on a game.
 
 The problem asks for a square root: given x, name a y whose square leaves the remainder x when a prime divides it.
 Relation, score and policy are then tables over all (x, y): nothing has to be sampled to be known. The policies are
@@ -10,7 +10,7 @@ Left out: function approximation. Each type here has a logit of its own, which n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from extrabitter.pages import plots
 from extrabitter.seeding import derive_seed
+from extrabitter.tasks import Task
 
 Array = NDArray[np.float64]
 
@@ -171,6 +172,21 @@ def listing_chance(num_candidates: int, num_right: int, num_draws: int) -> float
     return float(round(1 - np.prod((wrong - tried) / (num_candidates - tried)), 12))
 
 
+def tries_table(task: Task, bands: Sequence[str], max_tries: int, num_problems: int, seed: int = 0) -> pd.DataFrame:
+    """Return by band and number of tries the chance that as many different legal answers hold a right one.
+
+    Answers are taken in random order and none twice; a mean over test problems. Columns: band, num_tries, value.
+    """
+    rows = []
+    for band in bands:
+        problems = task.problems("test", num_problems, seed, band)
+        sizes = [(task.count_answers(problem), len(task.solve(problem))) for problem in problems]
+        for tries in range(1, max_tries + 1):
+            found = [listing_chance(total, right, min(tries, total)) for total, right in sizes]
+            rows.append((band, tries, float(np.mean(found))))
+    return pd.DataFrame(rows, columns=["band", "num_tries", "value"])
+
+
 def race_table(
     problem: SearchProblem, row: int, starts: Sequence[float], budgets: Sequence[int], num_runs: int = 32
 ) -> pd.DataFrame:
@@ -200,6 +216,21 @@ def race_table(
                     success, done = next(steps)[:, right].sum(axis=1), done + 1
                 rows.append((start, way, budget, success.mean(), *np.quantile(success, [0.1, 0.9])))
     return pd.DataFrame(rows, columns=["start", "way", "num_scored", "value", "lower", "upper"])
+
+
+def tries_figure(table: pd.DataFrame, title: str, looks: Mapping[str, str]) -> Figure:
+    """Draw the chance of a right answer against different answers tried, a named line a band of colour `looks`."""
+    with plots.style():
+        fig = plots.new_figure(title, 2.3)
+        ax = fig.subplots()
+        ends = {}
+        for band, rows in table.groupby("band", sort=False):
+            ax.plot(rows["num_tries"], rows["value"], color=looks[str(band)])
+            ends[str(band)] = (float(rows["num_tries"].iloc[-1]), float(rows["value"].iloc[-1]), looks[str(band)])
+        ax.set(xlabel="different answers tried", ylabel="chance that one is right", ylim=(0, 1.02), xlim=(0.5, None))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        plots.name_ends(ax, ends)
+    return fig
 
 
 def problem_figure(problem: SearchProblem, policy: Array, title: str) -> Figure:
