@@ -31,7 +31,7 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
     [
         # Tags, boxes, words.
         (f"<answer> {RIGHT} </answer>", "correct"),
-        (f"<ANSWER>\n$3 \\times 8 + 9$\n</ANSWER>", "correct"),
+        ("<ANSWER>\n$3 \\times 8 + 9$\n</ANSWER>", "correct"),
         ("So \\boxed{3 \\times 8 + 9}.", "correct"),
         ("So \\boxed{\\text{3 * 8 + 9}}.", "correct"),
         (f"The answer is {RIGHT}.", "correct"),
@@ -83,8 +83,8 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
             "\n- 5", "\n* 2", "\u2009* 2", "\n\n+ 1", "\u00a0- 5", "\r\n-5", "(0)",
         )),
         *((f"<answer>{RIGHT}{behind}</answer>", "bad_character") for behind in (
-            "\n^ 2", " ! * 0", ", - 5", "; 5", "!", ".5", "\u00b2", " % 2", " and 5", " or 3 + 8 + 9", "_2", "e1", " # 5",
-            ", as 33 is asked for", " \\pm 1", " ..", "?",
+            "\n^ 2", " ! * 0", ", - 5", "; 5", "!", ".5", "\u00b2", " % 2", " and 5", " or 3 + 8 + 9", "_2", "e1",
+            " # 5", ", as 33 is asked for", " \\pm 1", " ..", "?",
         )),
         (f"<answer>{RIGHT} = 34</answer>", "wrong_arithmetic"),
         (f"<answer>{RIGHT} = 33 = 3 + 30 - 1</answer>", "wrong_arithmetic"),
@@ -153,8 +153,9 @@ def test_what_is_handed_in_is_judged_whole_and_nothing_else_is(text: object, rea
             "3 \u2716 8 + 9", "3 \u2716\ufe0f 8 + 9", "3\u200b * 8 + 9", "3(8) + 9", "(3)(8) + 9", "[3 * 8] + 9",
             "\uff13 \uff0a \uff18 + \uff19", "3 \u00d7 8 + 9 = 33", "33 = 9 + 3 \u00b7 8.", "3 * 8 + 9 = 24 + 9 = 33",
             "**3 * 8 + 9**", "**3 * 8 + 9** = 33", "`3 * 8 + 9`", "'3 * 8 + 9'", "$$3 \\cdot 8 + 9$$",
-            "\\(3 \\times 8 + 9\\)", "\\[3 * 8 + 9 = 33\\]", "\\boxed{3 * 8 + 9}", "\\text{3 * 8 + 9}", "3 * 8 + 9 \u2713",
-            "1. 3 * 8 + 9", "* 3 * 8 + 9", "{3} \\times {8} + {9}", "three times eight plus nine", "3 * 8 + 9 equals 33",
+            "\\(3 \\times 8 + 9\\)", "\\[3 * 8 + 9 = 33\\]", "\\boxed{3 * 8 + 9}", "\\text{3 * 8 + 9}",
+            "3 * 8 + 9 \u2713", "1. 3 * 8 + 9", "* 3 * 8 + 9", "{3} \\times {8} + {9}", "three times eight plus nine",
+            "3 * 8 + 9 equals 33",
             "3 * 8 + 9 \\Rightarrow 33", "\\displaystyle 3 \\times 8\\, + \\;9", "3 * 8 + 9 &= 33", "((3 * (8)) + 9)",
             "\\{3 * 8\\} + 9", "3 * 8 - -9", "3 \\ast 8 + 9", "3 x 8 + 9",
         )),
@@ -189,7 +190,8 @@ def test_a_thought_that_the_prompt_opens_holds_no_answer_until_it_is_closed() ->
 
 
 def test_what_the_cap_cut_before_an_answer_is_said_to_be_truncated() -> None:
-    for text, reason in ((f"<answer>{RIGHT}", "truncated"), ("hm", "truncated"), (f"<answer>{RIGHT}</answer>", "correct")):
+    whole = f"<answer>{RIGHT}</answer>"
+    for text, reason in ((whole[:-5], "truncated"), ("hm", "truncated"), (whole, "correct")):
         trace = CHAT.parse(text, PROBLEM, truncated=True)
         assert (trace.verdict.reason, trace.answered) == (reason, reason == "correct")
 
@@ -205,7 +207,7 @@ def test_an_answer_cut_anywhere_is_never_right_before_it_is_closed() -> None:
 SPELLINGS = {
     "+": ["+", " + ", "\uff0b", " \u2795 ", " plus ", "\n+ ", " +\u2009"],
     "-": ["-", " - ", "\u2212", " \u2013 ", " \u2011 ", "\ufe63", " minus ", "\u00a0-\n"],
-    "*": ["*", " * ", "\u00d7", " \u22c5 ", "\u00b7", "\u2219", "\u2217", " \\times ", " \\cdot ", " times ", " \u2715 "],
+    "*": ["*", " * ", "\u00d7", " \u22c5 ", "\u00b7", "\u2219", "\u2217", " \\times ", " \\cdot ", " times "],
     "/": ["/", " / ", "\u00f7", " \u2215 ", "\u2044", " \\div ", " divided by ", "\uff0f"],
 }  # fmt: skip
 BRACKETS = [("(", ")"), ("[", "]"), ("\\left(", "\\right)"), ("\uff08", "\uff09"), ("( ", " )"), ("\\{", "\\}")]
@@ -274,8 +276,10 @@ def test_no_harmful_continuation_is_ever_right(tree: int | tuple, seed: int) -> 
 @given(
     st.lists(
         st.sampled_from(
-            [*"389*+()=x$}{\n.,-", "33", "99999999", "<answer>", "</answer>", "<think>", "</think>", "answer:"]
-            + ["answer is ", "Problem:", "\\boxed{", "\\frac{", "\\text{", "\\left(", "**", " and ", "\u200b"]
+            [
+                *("33", "99999999", "<answer>", "</answer>", "<think>", "</think>", "answer:", "answer is "),
+                *("Problem:", "\\boxed{", "\\frac{", "\\text{", "\\left(", "**", "\u200b", *"389*+()=x$}{\n.,-"),
+            ]
         ),
         max_size=60,
     )
@@ -289,17 +293,18 @@ def test_no_completion_breaks_the_reader(pieces: list[str]) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        *("<answer>", "<answer> </answer>", "<answer>3", "</think>", "<think>", "<think></think>", "\\boxed{", "\\boxed{}"),
+        *("<answer>", "<answer> </answer>", "<answer>3", "</think>", "<think>", "<think></think>", "\\boxed{", "x"),
         *("answer is 3 ", "answer: ", "answer is\n", "{", "}", "\n", " ", "\\frac{", "\\frac{1}", "(", "3(", "1/", "*"),
         *(". ", ".\n", "\u200b", "answer is " + "\n" * 500, "<answer>" + " " * 1_900 + "</answer>", "\nProblem:"),
-        *("<answer>" + "{" * 1_900 + "</answer>", "<answer>" + "\\frac{" * 300 + "</answer>", "seven ", "x"),
-        *("<answer>" + "3/(" * 600 + "</answer>", "<answer>" + "**" * 900 + "</answer>", "<answer>" + "3=" * 900 + "</answer>"),
+        *("<answer>" + "{" * 1_900 + "</answer>", "<answer>" + "\\frac{" * 300 + "</answer>", "seven "),
+        *("<answer>" + each * 600 + "</answer>" for each in ("3/(", "**", "3=")),
     ],
 )
 def test_work_on_an_answer_is_bounded(piece: str) -> None:
-    long, short = (hand_in_and_read((piece * (size // len(piece) + 1))[:size]) for size in (MAX_CHARACTERS, MAX_CHARACTERS // 2))
-    assert long < 0.02 + 4 * short, "no faster than linear"
-    assert hand_in_and_read((piece * (100_000 // len(piece) + 1))[:100_000]) < 0.001
+    sizes = (MAX_CHARACTERS, MAX_CHARACTERS // 2, 100_000)
+    long, short, too_long = (hand_in_and_read((piece * (size // len(piece) + 1))[:size]) for size in sizes)
+    assert long < 0.05 + 4 * short, "no faster than linear"
+    assert too_long < 0.001
 
 
 def hand_in_and_read(text: str) -> float:

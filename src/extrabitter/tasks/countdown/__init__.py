@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
 
-from extrabitter.tasks import Opening, SupportsRandom, Trace, Verdict, Wording, band_of
+from extrabitter.tasks import Opening, SupportsRandom, Verdict, band_of
 from extrabitter.tasks.countdown.english import REASONS, English
 from extrabitter.tasks.countdown.parser import parse
 from extrabitter.tasks.countdown.problems import (
     BANDS,
     MAX_VALUE,
     OPERATIONS,
-    Attempt,
     Problem,
     attempt_table,
     combine,
@@ -45,15 +43,17 @@ class Countdown:
     conditions: Mapping[str, str] = {name: condition.meaning for name, condition in CONDITIONS.items()}
     reasons: Mapping[str, str] = REASONS
 
+    read_problem = staticmethod(read_problem)
+    solve = staticmethod(solve)
+    render = staticmethod(render_script)
+    parse = staticmethod(parse)
+    english = English
+
     def problems(
         self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Problem]:
         """Draw problems; splits share no multiset of numbers. ValueError where a split has too few distinct ones."""
         return generate_problems(split, count, seed, BANDS[band_of(self, band)], distinct)
-
-    def read_problem(self, identifier: str) -> Problem:
-        """Return the problem of a name such as 6-7-9:8."""
-        return read_problem(identifier)
 
     def prompt(self, problem: Problem, cue: bool = False) -> str:
         """Return the prompt of a problem; the cue word in front asks for search.
@@ -63,10 +63,6 @@ class Countdown:
         """
         prompt = f"numbers {' '.join(map(str, problem.numbers))} target {problem.target} :"
         return f"{self.cue} {prompt}" if cue else prompt
-
-    def solve(self, problem: Problem) -> list[Attempt]:
-        """Return all solutions in step form, each once."""
-        return solve(problem)
 
     def count_answers(self, problem: Problem) -> int:
         """Return how many legal attempts there are on the problem's numbers, each counted once."""
@@ -89,14 +85,6 @@ class Countdown:
             raise ValueError(f"condition = {condition!r}: unknown; must be one of {', '.join(CONDITIONS)}")
         return write_script(problem, CONDITIONS[condition], rng, solution_probability)
 
-    def render(self, script: Script, problem: Problem) -> str:
-        """Return the text of a script in the grammar."""
-        return render_script(script, problem)
-
-    def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
-        """Read a completion in the grammar."""
-        return parse(text, problem, truncated)
-
     def verify(self, text: object, problem: Problem) -> Verdict:
         """Judge the attempt that a completion in the grammar hands in."""
         return parse(text, problem).verdict
@@ -106,10 +94,6 @@ class Countdown:
         attempts = parse(prefix, problem).attempts
         hit = bool(attempts) and attempts[-1].outcome == "hit"
         return f"check {problem.target} {'yes' if hit else 'no'}"
-
-    def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> Wording:
-        """Return the game in English, as text to be continued or as a conversation."""
-        return English(style, shots)
 
 
 def _below(rng: SupportsRandom, stop: int) -> int:

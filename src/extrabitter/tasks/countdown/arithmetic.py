@@ -1,14 +1,16 @@
-"""A parser and evaluator for arithmetic written by a model: exact, bounded, and never raising.
+"""An evaluator of arithmetic written by a model: exact, bounded, and never raising.
 
 What a model writes is hostile input: with `eval`, or sympy's `parse_expr`, the given numbers 9, 99, 99 allow
-`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces, read once
-from left to right with two explicit stacks (E. W. Dijkstra's shunting yard, MR 34/61, 1961), in `fractions.Fraction`.
+`9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces; Python's own
+grammar makes a tree of it, of which only these four operations and signs are carried out, in `fractions.Fraction`.
 Length, nesting and digits are bounded, so that time and memory are. A sign in front of a number or parenthesis is read
 (`-7 + 15`): with a positive target it reaches nothing that subtraction does not.
 """
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
 from fractions import Fraction
 from typing import NamedTuple
@@ -30,9 +32,10 @@ REASONS = {
     "operation_not_allowed": "an operation that the task does not have",
 }
 
-_TOKEN = re.compile(r"[0-9]+|[^ ]")
-_NEGATE = "~"  # a minus sign in front of an operand, on the stack
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, _NEGATE: 3}
+_FOREIGN = re.compile(r"[^0-9+\-*/() ]")
+_NUMBER = re.compile(r"[0-9]+")
+_SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_CARRY_OUT = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 class Evaluation(NamedTuple):
@@ -59,74 +62,39 @@ def evaluate_expression(text: object, operations: str = "+-*/") -> Evaluation:
         return Evaluation("not_text")
     if len(text) > MAX_LENGTH:
         return Evaluation("too_long")
-    numbers: list[int] = []
+    if _FOREIGN.search(text):
+        return Evaluation("bad_character")
+    numbers = _NUMBER.findall(text)
+    if any(number != "0" and number.startswith("0") for number in numbers):  # Python reads 00, but not 07
+        return Evaluation("syntax_error")
+    if max(map(len, numbers), default=0) > MAX_DIGITS:
+        return Evaluation("number_too_long")
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        return Evaluation("too_deep")
     try:
-        value = _evaluate(_TOKEN.findall(text), numbers, operations)
+        value = _value(ast.parse(text.strip(" "), mode="eval").body, operations)
+    except SyntaxError:
+        return Evaluation("syntax_error" if text.strip(" ") else "empty")
+    except ZeroDivisionError:
+        return Evaluation("division_by_zero")
     except _Wrong as error:
         return Evaluation(str(error))
-    return Evaluation("ok", value, tuple(numbers))
+    return Evaluation("ok", value, tuple(map(int, numbers)))
 
 
-def _evaluate(tokens: list[str], numbers: list[int], operations: str) -> Fraction:
-    values: list[Fraction] = []
-    pending: list[str] = []  # operations and open parentheses not yet applied
-    depth = 0
-    operand_expected = True
-    for token in tokens:
-        if token[0] in "0123456789":
-            if not operand_expected or (token[0] == "0" and len(token) > 1):
-                raise _Wrong("syntax_error")
-            if len(token) > MAX_DIGITS:
-                raise _Wrong("number_too_long")
-            numbers.append(int(token))
-            values.append(Fraction(numbers[-1]))
-            operand_expected = False
-        elif token == "(":
-            if not operand_expected:
-                raise _Wrong("syntax_error")
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _Wrong("too_deep")
-            pending.append(token)
-        elif token == ")":
-            if operand_expected or depth == 0:
-                raise _Wrong("syntax_error")
-            while pending[-1] != "(":
-                _apply(pending.pop(), values)
-            pending.pop()
-            depth -= 1
-        elif token not in "+-*/":
-            raise _Wrong("bad_character")
-        elif operand_expected:
-            if token in "*/":
-                raise _Wrong("syntax_error")
-            if token == "-":
-                pending.append(_NEGATE)
-        else:
-            if token not in operations:
-                raise _Wrong("operation_not_allowed")
-            while pending and pending[-1] != "(" and _PRECEDENCE[pending[-1]] >= _PRECEDENCE[token]:
-                _apply(pending.pop(), values)
-            pending.append(token)
-            operand_expected = True
-    if operand_expected or depth:
-        raise _Wrong("syntax_error" if tokens else "empty")
-    while pending:
-        _apply(pending.pop(), values)
-    return values[0]
-
-
-def _apply(operation: str, values: list[Fraction]) -> None:
-    """Replace the last values by what the operation makes of them."""
-    right = values.pop()
-    left = Fraction(0) if operation == _NEGATE else values.pop()
-    if operation == "+":
-        values.append(left + right)
-    elif operation == "*":
-        values.append(left * right)
-    elif operation == "/":
-        if right == 0:
-            raise _Wrong("division_by_zero")
-        values.append(left / right)
-    else:
-        values.append(left - right)
+def _value(node: ast.expr, operations: str) -> Fraction:
+    if isinstance(node, ast.Constant):
+        return Fraction(node.value)  # type: ignore[arg-type]  # digits only
+    if isinstance(node, ast.UnaryOp):
+        value = _value(node.operand, operations)
+        return -value if isinstance(node.op, ast.USub) else value
+    sign = _SIGNS.get(type(node.op)) if isinstance(node, ast.BinOp) else None
+    if sign is None or not isinstance(node, ast.BinOp):  # a call, a tuple, a power
+        raise _Wrong("syntax_error")
+    if sign not in operations:
+        raise _Wrong("operation_not_allowed")
+    return _CARRY_OUT[sign](_value(node.left, operations), _value(node.right, operations))

@@ -10,7 +10,7 @@ in `tests/data/census/README.md`; how often the rules agree with labels is measu
 The four are those of Gandhi et al. (arXiv 2503.01307), who let a language model find them. What differs: rules, that
 anyone can rerun and read; a behaviour has to be carried out and not only announced.
 
-Model output is hostile: patterns repeat within bounds, the text is cut at `stated_equations.MAX_CHARACTERS`, and
+Model output is hostile: patterns repeat within bounds, the text is cut at `free_text.MAX_CHARACTERS`, and
 nothing here raises on text.
 """
 
@@ -62,6 +62,10 @@ class FoundAttempt:
         """Return what two spellings of one computation share: all operations, and the result."""
         operations = "".join(equation.operations for equation in self.equations)
         return "".join(sorted(operations)), self.equations[-1].result
+
+    def is_unused(self, used: set[int]) -> bool:
+        """Return whether it has two steps or more, and what they came to is none of the numbers `used`."""
+        return len(self.equations) > 1 and self.equations[-1].result not in used
 
     @property
     def is_true(self) -> bool:
@@ -226,7 +230,10 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
         elif None not in (earlier.stated, equation.stated) and earlier.stated != equation.stated:
             yield Finding("verification", equation.start, equation.end, "slip")
             continue
-        is_again = role == "repeat" or (role == "aside" and index > 0) or _is_respelt(replay, index)
+        number = replay.attempt_of[index]
+        is_again = role == "repeat" or (role == "aside" and index > 0)
+        if role == "forward" and number >= 1:  # the attempt before, in another spelling
+            is_again = replay.attempts[number].identity == replay.attempts[number - 1].identity
         if is_again and equation.stated is not None and words.CHECKING.search(lead):
             yield Finding("verification", equation.start, equation.end, "recheck")
         if role == "backward":
@@ -237,14 +244,6 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
         elif equation.start in misses and (found := _find_distance(behind, misses[equation.start])):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "distance")
-
-
-def _is_respelt(replay: _Replay, index: int) -> bool:
-    """Return whether an equation makes the computation of the attempt before in another spelling."""
-    number = replay.attempt_of[index]
-    if number < 1 or replay.roles[index] != "forward":
-        return False
-    return replay.attempts[number].identity == replay.attempts[number - 1].identity
 
 
 def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tuple[int, int] | None:
@@ -311,25 +310,16 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
                 yield Finding("backtracking", start, end, "missed")
             elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
                 yield Finding("backtracking", start, end, "given up")
-            elif previous is not None and _is_dropped(previous, attempt, used):
+            # Nothing uses what two steps or more came to, and as many follow.
+            elif previous and len(attempt.equations) > 1 and previous.is_unused(used):
                 yield Finding("backtracking", start, end, "dropped")
         previous = attempt
-    yield from _turns_to_the_target(replay)
-
-
-def _turns_to_the_target(replay: _Replay) -> Iterable[Finding]:
-    """Find computations given up for one from the target."""
+    # Computations given up for one from the target.
     for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
         if role == "backward" and index:
             between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
             if words.GIVEN_UP.search(between):
                 yield Finding("backtracking", equation.start, equation.end, "given up")
-
-
-def _is_dropped(previous: FoundAttempt, attempt: FoundAttempt, used: set[int]) -> bool:
-    """Return whether both attempts have two steps or more, and no equation uses what the first one came to."""
-    is_long = min(len(previous.equations), len(attempt.equations)) > 1
-    return is_long and previous.equations[-1].result not in used
 
 
 def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
@@ -351,11 +341,7 @@ def _subgoals(replay: _Replay) -> Iterable[Finding]:
         if words.OPERATING.search(re.split(r"[,;:]", before)[-1]) or words.COUNTED.match(behind):
             continue
         lead = replay.text[max(0, mention.start - 60) : mention.start]
-        if (
-            words.NAMES_A_GOAL.search(before)
-            or words.NAMED_A_GOAL.search(lead)
-            or words.IS_A_GOAL.match(behind)
-        ):
+        if words.NAMES_A_GOAL.search(before) or words.NAMED_A_GOAL.search(lead) or words.IS_A_GOAL.match(behind):
             yield Finding("subgoal_setting", mention.start, mention.end, "named")
         elif words.ARTICLE_BEFORE.search(lead):
             yield Finding("subgoal_setting", mention.start, mention.end, "wished for")
