@@ -64,7 +64,6 @@ rule book:
         [page(chapter) for chapter in BOOK.chapters],
     output:
         str(status_path(BOOK.index.parent.relative_to(BOOK.root))),
-    message: "book"
     shell:
         "{EXTRABITTER} render {OPTIONS}"
 
@@ -75,7 +74,6 @@ rule chapter:
         lambda wildcards: [status(key) for key in BOOK.chapter_inputs(wildcards.chapter)],
     output:
         page("{chapter}"),
-    message: "chapter {wildcards.chapter}"
     shell:
         "{EXTRABITTER} run-chapter {OPTIONS} {wildcards.chapter}"
 
@@ -91,7 +89,6 @@ rule run:
         gpu=lambda wildcards: job(wildcards).resources.gpus,
         mem_mb=lambda wildcards: job(wildcards).resources.memory_mb,
         runtime=lambda wildcards: job(wildcards).resources.minutes,
-    message: "{wildcards.task}/{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
     shell:
         "{EXTRABITTER} run-job {OPTIONS} {wildcards.task}/{wildcards.stage}/{wildcards.arm}/seed={wildcards.seed}"
         " || test -f {output:q}"

@@ -99,7 +99,9 @@ def stage_source(book):
 def build_html(book):
     cells = json.loads((book.root / book.output_dir / "what_came_out.ipynb").read_text())["cells"]
     book.index.parent.mkdir(parents=True, exist_ok=True)
-    book.index.write_text("".join(cells[-1]["outputs"][0]["text"]))
+    outputs = cells[-1]["outputs"]
+    texts = [one.get("text") or one.get("data", {}).get("text/plain", "") for one in outputs]
+    book.index.write_text("".join("".join(text) for text in texts))
     return book.index
 """
 
@@ -140,7 +142,7 @@ def start(root: Path, *arguments: str, **environment: str) -> subprocess.Popen[s
 def run(root: Path, *arguments: str, code: int | None = 0, **environment: str) -> str:
     """Run `extrabitter` on a tree to its end and return what it said; `code` is the exit code that must come."""
     process = start(root, *arguments, **environment)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=900)
     assert code in (None, process.returncode), output
     return output
 

@@ -131,7 +131,7 @@ def test_the_task_of_the_guide_goes_from_pretraining_to_a_page_without_another_l
 
 def test_every_file_that_the_guide_and_the_readme_name_is_there() -> None:
     text = GUIDE + (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    pattern = r"[` ]((?:src|tests|book|profiles|notebooks|results|\.ci)/[\w./]+\w|[A-Z]+\.md|_toc\.yml|environment[\w-]*\.yml)"
+    pattern = r"[` ]((?:src|tests|book|profiles|notebooks|\.ci)/[\w./]+\w|[A-Z]+\.md|_toc\.yml|environment[\w-]*\.yml)"
     named = set(re.findall(pattern, text)) - {"src/extrabitter/tasks/letters/__init__.py", "profiles/letters.yaml"}
     assert len(named) > 10
     assert [path for path in named if not (REPOSITORY / path).exists()] == []

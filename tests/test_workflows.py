@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from extrabitter import plan as pipeline
 from extrabitter.digests import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 # What each job may do; all else is refused.
 PERMISSIONS = {
     ("tests", "tests"): {"contents": "read"},
@@ -27,10 +29,7 @@ def load(path: Path) -> dict[Any, Any]:
 def test_there_is_a_workflow_for_pull_requests_and_one_for_pages() -> None:
     # YAML 1.1 reads the key `on` as true.
     triggers = {path.stem: set(load(path)[True]) for path in WORKFLOWS}
-    assert triggers == {
-        "tests": {"pull_request", "workflow_dispatch"},
-        "pages": {"push", "workflow_dispatch"},
-    }
+    assert triggers == {"tests": {"pull_request", "workflow_dispatch"}, "pages": {"push", "workflow_dispatch"}}
     assert load(REPOSITORY / ".github/workflows/pages.yml")[True]["push"] == {"branches": ["main"]}
 
 
@@ -43,35 +42,32 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(path: Path) -> 
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_no_job_may_do_more_than_it_must(path: Path) -> None:
+def test_no_job_may_do_more_than_it_must_and_each_command_is_there(path: Path) -> None:
     workflow = load(path)
     assert workflow["permissions"] == {}
+    (supported,) = re.findall(r"^SUPPORTED := (.+)$", MAKEFILE, re.MULTILINE)
+    commands = []
     for name, job in workflow["jobs"].items():
         assert job["permissions"] == PERMISSIONS[path.stem, name]
         assert job["timeout-minutes"] <= 60
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+            if step.get("uses", "").startswith("actions/setup-python@"):
+                assert step["with"]["python-version"] in supported.split()
             # Nothing from an event is ever put into a shell.
             assert "${{" not in step.get("run", "")
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_every_command_of_a_workflow_is_there(path: Path) -> None:
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    commands = [step["run"] for job in load(path)["jobs"].values() for step in job["steps"] if "run" in step]
+            commands += [step["run"]] if "run" in step else []
     assert commands
     for command in commands:
         program, *arguments = command.split()
         if program == "make":
-            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in arguments)
+            assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in arguments)
         else:
             assert (REPOSITORY / program).stat().st_mode & 0o100, f"{program} cannot be run"
 
 
 def test_what_is_uploaded_is_where_the_published_book_is_built() -> None:
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    (results,) = re.findall(r"build --published (\S+)", makefile)
     steps = load(REPOSITORY / ".github/workflows/pages.yml")["jobs"]["build"]["steps"]
     (path,) = [step["with"]["path"] for step in steps if "upload-pages-artifact" in step.get("uses", "")]
-    assert path == f"_build/html/{Path(results).name}"
+    assert path == pipeline.make_book("", REPOSITORY).index.parent.relative_to(REPOSITORY).as_posix()

@@ -19,8 +19,16 @@ Share = float
 MAX_TOKENS = 4096
 
 
-class ParameterError(ValueError):
-    """A parameter or a profile is wrong; the message is one line ready to be shown."""
+class OneLineError(Exception):
+    """An error whose message, one line, says all there is to say: a notebook shows it without its traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Tell IPython what to show."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(OneLineError, ValueError):
+    """A parameter or a profile is wrong."""
 
 
 class StrictModel(BaseModel):

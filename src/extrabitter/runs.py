@@ -21,7 +21,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from extrabitter import digests, tables
-from extrabitter.params import STAGES, StageParameters
+from extrabitter.params import STAGES, OneLineError, StageParameters
 
 # A model of a hub by its name, owner/model; a folder that is there goes before it.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -31,8 +31,8 @@ CHECKSUMS = "SHA256SUMS"
 WEIGHTS = "checkpoint/model.safetensors"
 
 
-class ArtifactError(RuntimeError):
-    """A folder cannot be written, or what is read is absent or damaged; the message is one line."""
+class ArtifactError(OneLineError, RuntimeError):
+    """A folder cannot be written, or what is read is absent or damaged."""
 
 
 @dataclass

@@ -9,10 +9,12 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
+from extrabitter.params import OneLineError
+
 BEHAVIOURS = ("verification", "backtracking", "subgoal_setting", "backward_chaining")
 
 
-class TableError(ValueError):
+class TableError(OneLineError, ValueError):
     """A table does not have the form its name promises; the message is one line."""
 
 

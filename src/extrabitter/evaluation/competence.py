@@ -25,7 +25,7 @@ from extrabitter.evaluation.evaluate import (
 )
 from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene
 from extrabitter.models.rollouts import SamplingParameters
-from extrabitter.params import BaseModelParameters
+from extrabitter.params import BaseModelParameters, OneLineError
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
 from extrabitter.tasks import Task, load_task
@@ -42,7 +42,7 @@ ZERO_PROBABILITY = 1e-5  # a base that never saw uncued search has to stay below
 HABITS_OF_SEARCH_WORDS = ("search", "cosmetic")  # conditions whose documents hold the task's search words
 
 
-class CompetenceError(RuntimeError):
+class CompetenceError(OneLineError, RuntimeError):
     """A base model is below a bar; the message names each bar, the value and the threshold."""
 
 
