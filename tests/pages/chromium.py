@@ -103,26 +103,14 @@ class Page:
         """Press and release a key, e.g. ("ArrowRight", 39)."""
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
-            extra = {"text": text} if text and kind == "keyDown" else {}
-            self.send(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=code,
-                modifiers=8 * shift,
-                **extra,
-            )
+            extra: dict[str, Any] = {"text": text} if text and kind == "keyDown" else {}
+            extra |= {"type": kind, "key": key, "code": key}
+            self.send("Input.dispatchKeyEvent", windowsVirtualKeyCode=code, modifiers=8 * shift, **extra)
 
     def resize(self, width: int, height: int = 844) -> None:
         """Give the page a size in CSS pixels; a narrow one is a telephone's."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
+        metrics: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **metrics)
 
     def _read(self, deadline: float, waiting_for: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
