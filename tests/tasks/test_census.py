@@ -246,7 +246,7 @@ def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() 
         assert not sentences(development) & sentences(test)
         assert not {text.text for text in development} & {text.text for text in test}
         assert not {text.writer for text in development} & {text.writer for text in test}
-        assert not {(t.numbers, t.target) for t in development} & {(t.numbers, t.target) for t in test}
+        assert not {text.problem for text in development} & {text.problem for text in test}
 
 
 @pytest.mark.parametrize("name", ["first_test", "test"])

@@ -14,6 +14,7 @@ import pytest
 
 from extrabitter.tasks import BEHAVIOURS, Trace, load_task
 from extrabitter.tasks.countdown.arithmetic import MAX_DEPTH, MAX_DIGITS, MAX_LENGTH, evaluate_expression
+from extrabitter.tasks.countdown.english import verify_expression
 from extrabitter.tasks.countdown.problems import (
     BANDS,
     MAX_VALUE,
@@ -39,7 +40,6 @@ from extrabitter.tasks.countdown.traces import (
     render_script,
     write_script,
 )
-from extrabitter.tasks.countdown.verifier import verify_expression
 
 TASK = load_task("countdown")
 PROBLEMS = [p for band, n in (("two", 20), ("common", 120), ("four", 120)) for p in TASK.problems("train", n, 11, band)]
@@ -420,7 +420,8 @@ def test_whatever_is_written_in_the_grammar_is_read_where_it_was_written() -> No
         ("   ", "empty"),
         *((text, "syntax_error") for text in ("(", "()", "-", "+", ")9 - 7(", "(9 - 7 + 6", "9 - 7) + 6", "9 7 6")),
         *((text, "syntax_error") for text in ("9 (7) 6", "9 - 7 +", "9**99**99", "09 - 7 + 6")),
-        ("9 / (7 - 7) + 6", "operation_not_allowed"),
+        ("9 / (7 - 7) + 6", "division_by_zero"),
+        ("9 / 6 * 7", "wrong_value"),
         ("1234567", "number_too_long"),
         ("(" * 10_000 + "9", "too_long"),
         ("(" * (MAX_DEPTH + 1) + "9" + ")" * (MAX_DEPTH + 1), "too_deep"),
@@ -435,12 +436,10 @@ def test_expressions_are_judged_with_a_named_reason(text: object, reason: str) -
     assert reason in TASK.reasons
 
 
-def test_division_is_exact_and_only_on_request() -> None:
+def test_values_of_expressions_are_exact() -> None:
     problem = Problem((3, 8, 8), 3)
-    assert verify_expression("3 / 8 * 8", problem).reason == "operation_not_allowed"
-    assert verify_expression("3 / 8 * 8", problem, "+-*/").correct
-    assert verify_expression("8 / 3 + 8", problem, "+-*/").value == "32/3"
-    assert verify_expression("3 / (8 - 8)", problem, "+-*/").reason == "division_by_zero"
+    assert verify_expression("3 / 8 * 8", problem).correct
+    assert verify_expression("8 / 3 + 8", problem).value == "32/3"
 
 
 def in_python(text: str) -> Fraction:
@@ -547,14 +546,14 @@ def test_agrees_with_reasoning_gym_on_right_and_corrupted_answers_but_for_pinned
     answers = [(text, problem) for text, problem in answers if "**" not in text and "//" not in text]
     counts: Counter[bool] = Counter()
     for text, problem in answers:
-        ours = verify_expression(text, problem, "+-*/").correct
+        ours = verify_expression(text, problem).correct
         entry = {"metadata": {"numbers": list(problem.numbers), "target": problem.target}}
         assert ours == (dataset.score_answer(text, entry) == 1.0), (text, problem)
         counts[ours] += 1
     assert min(counts.values()) > 150
     for text, given, target, reason in ACCEPTED_BY_SYMPY_ONLY:
         assert dataset.score_answer(text, {"metadata": {"numbers": list(given), "target": target}}) == 1.0
-        assert verify_expression(text, Problem(given, target), "+-*/").reason == reason
+        assert verify_expression(text, Problem(given, target)).reason == reason
 
 
 def test_hostile_expressions_are_judged_and_none_raises() -> None:
@@ -562,10 +561,10 @@ def test_hostile_expressions_are_judged_and_none_raises() -> None:
     characters = "0123456789+-*/() =.,\u0663\uff15\xb2\u2167\xbd\x00\x1c\u200b\ud800éx"
     reasons: Counter[str] = Counter()
     for text in ("9**99**99", "9" * 10**6, "(" * 10**6, "9 - " * 250_000, "-" * 200 + "9", "\ud800", "1e999"):
-        reasons.update([verify_expression(text, PROBLEM, "+-*/").reason])
+        reasons.update([verify_expression(text, PROBLEM).reason])
     for count in range(40_000):
         pieces = characters if count % 2 else [*map(str, PROBLEM.numbers), *"+-*/()"]
-        verdict = verify_expression("".join(rng.choices(pieces, k=rng.randrange(20))), PROBLEM, "+-*/")
+        verdict = verify_expression("".join(rng.choices(pieces, k=rng.randrange(20))), PROBLEM)
         assert verdict.correct == (verdict.reason == "correct")
         reasons[verdict.reason] += 1
     assert reasons.keys() <= TASK.reasons.keys()

@@ -1,8 +1,9 @@
 """How well detectors of behaviours in free text agree with labels: precision, recall and F1, with intervals.
 
-Two detectors are scored: Countdown's census, and self-reflection by keywords as oat-zero counts it, which tells no
-behaviours apart and is held against "verification or backtracking". `python -m extrabitter.behaviours.agreement`
-writes `scores.csv` beside the labelled texts anew; how these were made and labelled is in their README.
+Two detectors are scored: the census of a task's English, and self-reflection by keywords as oat-zero counts it, which
+tells no behaviours apart and is held against "verification or backtracking". `python -m
+extrabitter.behaviours.agreement` writes `scores.csv` beside the labelled texts anew; how these were made and labelled
+is in their README.
 
 Source of the keywords: `analysis/keyword_count.py` of sail-sg/understand-r1-zero, where they are crossed with a
 language model's judgement; Liu et al., "There may not be aha moment in R1-Zero-like training" (2025), and arXiv
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from extrabitter.digests import REPOSITORY
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import bootstrap_interval, wilson_interval
-from extrabitter.tasks import BEHAVIOURS
-from extrabitter.tasks.countdown.census import take_census
+from extrabitter.tasks import BEHAVIOURS, load_task
 
+TASK = "countdown"  # whose problems the texts are on
 FOLDER = REPOSITORY / "tests" / "data" / "census"
 SCORES = "scores.csv"
 SETS = {"development": "development.yaml", "first test": "first_test.yaml", "test": "test.yaml"}
@@ -41,8 +42,7 @@ class LabelledText(NamedTuple):
     """A text on a problem, and the behaviours it shows by its labels."""
 
     writer: str
-    numbers: tuple[int, ...]
-    target: int
+    problem: str
     text: str
     shows: frozenset[str]
 
@@ -57,7 +57,10 @@ def count_keywords(text: object) -> int:
 
 
 def _by_census(text: LabelledText) -> frozenset[str]:
-    return frozenset(found.behaviour for found in take_census(text.text, text.numbers, text.target).findings)
+    task = load_task(TASK)
+    wording = task.english("chat")
+    assert wording is not None
+    return frozenset(use.behaviour for use in wording.parse(text.text, task.read_problem(text.problem)).uses)
 
 
 def _by_keywords(text: LabelledText) -> frozenset[str]:
@@ -77,10 +80,8 @@ def load_labelled(path: Path) -> list[LabelledText]:
     for place, entry in enumerate(yaml.safe_load(path.read_text(encoding="utf-8"))):
         if unknown := set(entry["shows"]) - set(BEHAVIOURS):
             raise ValueError(f"{path.name}: entry {place} shows {', '.join(sorted(unknown))}, no behaviours")
-        numbers = tuple(sorted(entry["numbers"]))
-        texts.append(
-            LabelledText(entry["writer"], numbers, entry["target"], entry["text"], frozenset(entry["shows"]))
-        )
+        problem = f"{'-'.join(map(str, sorted(entry['numbers'])))}:{entry['target']}"
+        texts.append(LabelledText(entry["writer"], problem, entry["text"], frozenset(entry["shows"])))
     return texts
 
 

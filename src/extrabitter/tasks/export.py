@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from huggingface_hub import DatasetCard, DatasetCardData
 
 from extrabitter.digests import git_state
 from extrabitter.params import ParameterError
@@ -49,9 +49,27 @@ def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_tr
             table.to_parquet(folder / "data" / config / f"{split}.parquet", index=False)
     asked = {"task": task.name, "bands": list(bands), "num_traces": num_traces, "seed": seed}
     write_json(folder / RECORD, {"made_by": "extrabitter export data", **git_state(), "parameters": asked})
-    template = Environment(undefined=StrictUndefined).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    card = template.render(name=name, task=task, tables=tables, asked=asked, fields=FIELDS, record=RECORD)
-    (folder / "README.md").write_text(card + "\n", encoding="utf-8")
+    configs = [
+        {
+            "config_name": config,
+            "data_files": [{"split": split, "path": f"data/{config}/{split}.parquet"} for split in splits],
+            **({"default": True} if config == "problems" else {}),
+        }
+        for config, splits in tables.items()
+    ]
+    data = DatasetCardData(
+        license="cc-by-4.0",
+        language=["en"],
+        task_categories=["text-generation"],
+        tags=[task.name, "reinforcement-learning"],
+        pretty_name=f"{task.name}: problems and traces",
+        configs=configs,
+    )
+    path = str(TEMPLATE)
+    card = DatasetCard.from_template(
+        data, path, name=name, task=task, tables=tables, asked=asked, fields=FIELDS, record=RECORD
+    )
+    (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")
 
 
 def _problems(task: Task, split: str, bands: Sequence[str], seed: int) -> pd.DataFrame:

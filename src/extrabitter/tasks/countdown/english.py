@@ -18,16 +18,17 @@ from typing import Literal
 
 from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Trace, Use, Verdict, free_text
+from extrabitter.tasks.countdown.arithmetic import REASONS as EXPRESSION_REASONS
+from extrabitter.tasks.countdown.arithmetic import evaluate_expression
 from extrabitter.tasks.countdown.census import take_census
-from extrabitter.tasks.countdown.parser import FORMS
+from extrabitter.tasks.countdown.parser import REASONS as GRAMMAR_REASONS
 from extrabitter.tasks.countdown.problems import Problem
 from extrabitter.tasks.countdown.spelling import read_answer
 from extrabitter.tasks.countdown.traces import Script, ScriptAttempt
-from extrabitter.tasks.countdown.verifier import REASONS as RULES
-from extrabitter.tasks.countdown.verifier import verify_expression
 
-OPERATIONS = "+-*/"  # people divide, too
-REASONS = {**RULES, **FORMS, **free_text.REASONS}
+# Readers of text and of expressions have some in common, with bounds of their own.
+REASONS = {**EXPRESSION_REASONS, **GRAMMAR_REASONS, **free_text.REASONS}
+del REASONS["ok"]
 _WORD = re.compile(r"\S+")
 
 
@@ -77,8 +78,25 @@ class English(free_text.Asked):
             reason = "truncated" if truncated else handed.reason
             return Trace(attempts, uses, Verdict(False, reason), handed.reason, answered=False)
         expression, form = read_answer(handed.text)
-        verdict = verify_expression(expression, problem, OPERATIONS) if form == "ok" else Verdict(False, form)
+        verdict = verify_expression(expression, problem) if form == "ok" else Verdict(False, form)
         return Trace(attempts, uses, verdict, form)
+
+
+def verify_expression(text: object, problem: Problem) -> Verdict:
+    """Judge an arithmetic expression such as `(9 - 7) + 6`; `reason` is a key of REASONS. Never raises.
+
+    Values on the way are exact and unbounded: unlike steps, an expression may pass through 7 - 9 or 7 / 9.
+    """
+    reason, value, numbers = evaluate_expression(text)
+    if reason != "ok":
+        return Verdict(False, reason)
+    left = list(problem.numbers)
+    for number in numbers:
+        if number not in left:
+            return Verdict(False, "number_not_available", str(value))
+        left.remove(number)
+    reason = "numbers_unused" if left else "correct" if value == problem.target else "wrong_value"
+    return Verdict(reason == "correct", reason, str(value))
 
 
 def _as_expression(attempt: ScriptAttempt) -> str:

@@ -1,7 +1,9 @@
-"""The parser of Countdown completions: tolerant of where a text ends or breaks, exact in what it has read.
+"""The parser and verifier of Countdown completions: tolerant of where a text ends or breaks, exact in what it has read.
 
-The grammar is in `traces`. A false equation or a wrong verdict parses like a right one; what it amounts to, the rules
-say. When a use of a behaviour is functional:
+The grammar is in `traces`. A false equation or a wrong verdict parses like a right one; what it amounts to, `replay`
+says. Model output is hostile: nothing here raises on text, and work is linear in a bounded text.
+
+When a use of a behaviour is functional:
 - *verification* ("check 8 no"): it names the problem's target and says "yes" behind an attempt that hits, "no" behind
   one that does not; an attempt that breaks the rules does not hit.
 - *backtracking* ("back ..."): what follows is legal and new. Legal: it restates the target and either the given
@@ -16,17 +18,25 @@ An attempt is finished when a verdict, "back" or "answer" follows, or when it ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from extrabitter.tasks import SPECIAL_WORDS, Attempt, Trace, Use, Verdict
-from extrabitter.tasks.countdown.problems import MAX_VALUE, TRUE_EQUATIONS, Problem, Step
+from extrabitter.tasks.countdown.problems import MAX_VALUE, OPERATIONS, TRUE_EQUATIONS, Problem, Step
 from extrabitter.tasks.countdown.traces import VOCABULARY
-from extrabitter.tasks.countdown.verifier import Paths, Replay, replay
 
 MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 
-FORMS = {
+REASONS = {
+    "correct": "the answer uses each given number once and reaches the target",
+    "wrong_value": "the numbers are used as they should be, the value is not the target",
+    "number_not_available": "a number is used that is not given, not reached, or used up",
+    "numbers_unused": "a given number is left over",
+    "wrong_arithmetic": "an equation is false",
+    "operation_not_allowed": "an operation that the task does not have",
+    "numbers_not_reached": "an attempt restarts from numbers that no legal step had left",
+    "truncated": "cut at the length cap before an answer",
     "not_text": "the completion is not a string",
     "too_long": "longer than the verifier reads",
     "unfinished": "the text ends before the word 'answer'",
@@ -37,8 +47,8 @@ FORMS = {
 
 _NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
 _WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
-_OPERATIONS = frozenset("+-*/")
-_EQUATION = (_NUMBERS, _OPERATIONS, _NUMBERS, ("=",), _NUMBERS)
+_SIGNS = frozenset("+-*/")
+_EQUATION = (_NUMBERS, _SIGNS, _NUMBERS, ("=",), _NUMBERS)
 
 
 def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
@@ -76,6 +86,54 @@ def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
 
 class _Broken(Exception):
     """The text leaves the grammar at a word; caught inside `parse`."""
+
+
+# Numbers left -> the legal steps that led there; filled by `replay`.
+Paths = dict[tuple[int, ...], tuple[Step, ...]]
+
+
+class Replay(NamedTuple):
+    """What an attempt amounts to: a reason, the value reached (None unless legal), and its identity.
+
+    `key` is the same for two attempts that make the same computation: their steps, also those made before a
+    restart, in an order that does not depend on how they were written down.
+    """
+
+    reason: str
+    value: int | None
+    key: tuple[Step, ...]
+
+
+def _canonical(step: Step) -> Step:
+    left, operation, right, result = step
+    return Step(right, operation, left, result) if operation in "+*" and left < right else step
+
+
+def replay(numbers: Sequence[int], steps: Sequence[Step], problem: Problem, paths: Paths) -> Replay:
+    """Carry out an attempt; enter the numbers it leaves on its way, and the way there, into `paths`."""
+    left = list(numbers)
+    path = paths.get(tuple(sorted(left)))
+    steps = [_canonical(step) for step in steps]
+    if path is None:
+        return Replay("numbers_not_reached", None, tuple(sorted(steps)))
+    key = tuple(sorted([*path, *steps]))
+    for count, step in enumerate(steps, 1):
+        if step.operation not in OPERATIONS:
+            return Replay("operation_not_allowed", None, key)
+        if step.left in left:
+            left.remove(step.left)
+            if step.right in left:
+                left.remove(step.right)
+                if step not in TRUE_EQUATIONS:
+                    return Replay("wrong_arithmetic", None, key)
+                left.append(step.result)
+                if len(left) > 1:
+                    paths[tuple(sorted(left))] = (*path, *steps[:count])
+                continue
+        return Replay("number_not_available", None, key)
+    if len(left) > 1:
+        return Replay("numbers_unused", None, key)
+    return Replay("correct" if left[0] == problem.target else "wrong_value", left[0], key)
 
 
 @dataclass(slots=True)
@@ -128,7 +186,7 @@ class _Reader:
 
     def equation(self) -> Step:
         left, operation, right, equals, result = self.words[self.position : self.position + 5]
-        if operation in _OPERATIONS and equals == "=":
+        if operation in _SIGNS and equals == "=":
             try:
                 step = Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
             except KeyError:
