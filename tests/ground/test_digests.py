@@ -71,7 +71,7 @@ def test_a_docstring_or_a_comment_edited_anywhere_makes_nothing_stale(package: P
         ("pages/build.py", set()),
         ("experiments/taste_test.py", set()),
         ("plan.py", set()),
-        ("tasks/countdown/verifier.py", set(STAGES)),
+        ("tasks/countdown/parser.py", set(STAGES)),
         ("runs.py", set(STAGES)),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_run_hangs_on_its_own_task_alone(package: Path) -> None:
         assert stale(add_code(toy.parent / name), "toy") == set(STAGES)
     data = toy.parent / "words.txt"
     assert stale(lambda: data.write_text("b"), "toy") == set(STAGES), "a file of data that the module names"
-    assert stale(add_code(package / "tasks" / "countdown" / "verifier.py"), "toy") == set()
+    assert stale(add_code(package / "tasks" / "countdown" / "parser.py"), "toy") == set()
 
 
 def test_of_the_parameters_only_those_of_the_own_stage_count(package: Path) -> None:
