@@ -45,6 +45,7 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
         ("Let me try 3 * 8 = 24, then 24 + 9 = 33", "no_answer"),
         ("I could not find it.\n3 + 8 + 9 = 20", "no_answer"),
         ("", "no_answer"),
+        (f"<answer><answer>{RIGHT}</answer></answer>", "correct"),
         # Tags go before boxes, boxes before words.
         (f"<answer>{RIGHT}</answer> The answer is 7.", "correct"),
         (f"\\boxed{{{RIGHT}}} The answer is 7.", "correct"),
