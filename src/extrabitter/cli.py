@@ -15,7 +15,6 @@ import typer
 from extrabitter.digests import REPOSITORY
 
 if TYPE_CHECKING:
-    from extrabitter.behaviours.judge import JudgeSettings
     from extrabitter.plan import Book, Plan
     from extrabitter.tasks import Task
 
@@ -178,9 +177,8 @@ _PROBE_HELP = "\n\n".join(
         "changes; and whether verdicts are true.",
         "A checkpoint of this book's own kind (word-level vocabulary, grammar of a game) of a million parameters takes "
         "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
-        "--prompt. Its behaviours are counted by rules, and on demand by another model as judge. Completions leave "
-        "this machine only with --judge-url and --judge-model.",
-        "Exit codes: 0 probed; 1 the probe failed, or after its report the judge; 2 wrong input (no such model, "
+        "--prompt. Its behaviours are counted by rules, whose errors the report names.",
+        "Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, "
         "a value out of bounds), in one line on stderr. They say nothing of the verdict.",
     ]
 )
@@ -219,27 +217,6 @@ def probe(
     revision: Annotated[str, typer.Option(help="English: branch, tag or commit of a hub id.")] = "",
     dtype: Annotated[str, typer.Option(help="English: float32, bfloat16, float16 or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="English: cpu, cuda, cuda:<n> or auto.")] = "auto",
-    judge_url: Annotated[
-        str,
-        typer.Option(
-            help="English: endpoint of a judge of behaviours, OpenAI-compatible, up to and with /v1; completions are "
-            "sent there, one request each."
-        ),
-    ] = "",
-    judge_model: Annotated[str, typer.Option(help="English: model that this endpoint is asked for.")] = "",
-    judge_key_env: Annotated[
-        str,
-        typer.Option(
-            help="English: name of the environment variable with the judge's key; by default no key is sent."
-        ),
-    ] = "",
-    judge_cache: Annotated[
-        str,
-        typer.Option(
-            help="English: folder of the judge's answers, which are asked for once; by default "
-            "~/.cache/extrabitter/judge."
-        ),
-    ] = "",
     seed: Annotated[int, typer.Option(help="Root of every random number.")] = 0,
     threads: Annotated[
         int, typer.Option(help="CPU threads; reruns agree only at the same number.", min=1)
@@ -249,11 +226,10 @@ def probe(
     """Say what GRPO would find in a checkpoint, before paying for it."""
     import json
 
-    from extrabitter.behaviours import judge
     from extrabitter.evaluation import probe as probing
     from extrabitter.evaluation import report
     from extrabitter.models import hub, tiny
-    from extrabitter.params import ParameterError, WillItChokeParameters, validate
+    from extrabitter.params import WillItChokeParameters, validate
 
     sizes = {"num_problems": num_problems, "num_samples": num_samples, "max_completion_length": cap}
     values: dict[str, object] = {} if prompt == "grammar" else dict(probing.ENGLISH_SIZES)
@@ -263,46 +239,11 @@ def probe(
     asked = {**values, **identity, "band": band, "prompt": prompt, "threads": threads}
     parameters = validate(WillItChokeParameters, asked, "probe")
     _find_task(task, band, where="probe: ")
-    judging = {"judge_url": judge_url, "judge_model": judge_model}
-    judging |= {"judge_key_env": judge_key_env, "judge_cache": judge_cache}
-    settings = _judge_settings(judging)
-    if settings and prompt == "grammar":
-        raise ParameterError("probe: judge_url: only for natural English; give --prompt plain or chat")
     tiny.set_up_process(threads)
     loaded = hub.load_for_stage(parameters, model)
-    if settings:
-        judge.check(settings)
     found = probing.run_probe(parameters, loaded)
-    judged, failure = None, None
-    if settings:
-        try:
-            judged = report.judged_table(found, judge.judge_completions(found.completions, settings))
-        except judge.JudgeError as error:  # raised again below: what was sampled is paid for, and printed
-            failure = error
-    value = {"checkpoint": model, **report.as_json(found, judged)}
-    print(json.dumps(value, indent=1, allow_nan=False) if as_json else report.describe(found, judged), flush=True)
-    if failure:
-        raise failure
-
-
-def _judge_settings(given: dict[str, str]) -> JudgeSettings | None:
-    """Return how a judge is asked; None where none of its options is given."""
-    from extrabitter.behaviours.judge import JudgeSettings
-    from extrabitter.params import ParameterError, validate
-
-    named = [name for name, value in given.items() if value]
-    if not named:
-        return None
-    for name in ("judge_url", "judge_model"):
-        if not given[name]:
-            raise ParameterError(f"probe: {name}: missing; it must be given with {', '.join(named)}")
-    if given["judge_key_env"] and not os.environ.get(given["judge_key_env"]):
-        # Its value is not shown: it may be the key, given in the wrong place.
-        raise ParameterError("probe: judge_key_env: must name an environment variable that holds the key")
-    values = {"base_url": given["judge_url"], "model": given["judge_model"]}
-    values |= {"api_key_env": given["judge_key_env"]}
-    values |= {"cache_dir": given["judge_cache"] or str(Path.home() / ".cache" / "extrabitter" / "judge")}
-    return validate(JudgeSettings, values, "probe: judge")
+    value = {"checkpoint": model, **report.as_json(found)}
+    print(json.dumps(value, indent=1, allow_nan=False) if as_json else report.describe(found), flush=True)
 
 
 @app.command("fetch-smollm2")

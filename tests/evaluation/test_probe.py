@@ -212,18 +212,6 @@ def test_text_that_states_no_steps_shows_no_behaviour(reciter: Callable[..., Pat
     assert found.probe_behaviours["advantage"].isna().all(), "in English nothing is forced"
 
 
-def test_a_judge_stands_beside_the_census_on_what_it_read(reciter: Callable[..., Path]) -> None:
-    found = recited(reciter("3 + 8 + 9 = 20", OTHER))
-    count = len(found.completions)
-    judgements = pd.DataFrame({"reason": ["ok"] * (count - 8) + ["no_answer"] * 8})
-    for behaviour in probe.BEHAVIOURS:
-        judgements[behaviour] = [1] * 16 + [0] * (count - 24) + [np.nan] * 8
-    table = report.judged_table(found, judgements)
-    assert table["count"].tolist() == [count - 8] * 4 and table["census"].tolist() == [0.0] * 4
-    assert table["value"].tolist() == pytest.approx([16 / (count - 8)] * 4)
-    assert "50.0 %" in report.describe(found, table) and report.as_json(found, table)["judge"][0]["census"] == 0
-
-
 # The command and the stage.
 
 

@@ -12,11 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extrabitter.behaviours.measures import Measure, column
-from extrabitter.evaluation.evaluate import summary_table
 from extrabitter.evaluation.probe import COMPLETIONS_PER_STEP, NUM_STEPS, Probe
 from extrabitter.statistics import Interval
-from extrabitter.tasks import BEHAVIOURS, Task, band_of, load_task
+from extrabitter.tasks import Task, band_of, load_task
 
 WIDTH = 110
 COMPETENT = 0.98  # of steps and of completions, as the bars of a base ask for
@@ -138,30 +136,10 @@ def easier_bands(task: Task, band: str, count: int = 20) -> list[str]:
     return easiest[: [chances[name] for name in easiest].index(chances[band_of(task, band)])]
 
 
-def judged_table(probe: Probe, judgements: pd.DataFrame) -> pd.DataFrame:
-    """Return by behaviour the share of judged completions that show it, by a judge and by the census.
-
-    `judgements` is of `judge.judge_completions`, in the order of the completions; what was not judged is in neither
-    share, which would differ by the choice of completions otherwise. Columns: behaviour, then value, lower, upper and
-    count of the judge, and census, the other's value.
-    """
-    judged = judgements["reason"].to_numpy() == "ok"
-    table = pd.DataFrame({"problem": probe.completions["problem"].to_numpy(), "judged": judged})
-    for name in BEHAVIOURS:
-        table[name] = judged & (judgements[name].fillna(0).to_numpy() > 0)
-        table[f"census {name}"] = judged & (probe.completions[f"{name}_count"].to_numpy() > 0)
-    measures = {name: Measure(column(name), column("judged")) for name in table.columns[2:]}
-    shares = summary_table(table, probe.parameters.seed, measures).set_index("measure")
-    by_judge = shares.loc[list(BEHAVIOURS)].rename_axis("behaviour").reset_index()
-    return by_judge.assign(census=shares.loc[[f"census {name}" for name in BEHAVIOURS], "value"].to_numpy())
-
-
-def as_json(probe: Probe, judged: pd.DataFrame | None = None) -> dict[str, Any]:
+def as_json(probe: Probe) -> dict[str, Any]:
     """Return all but the completions as plain values; what is missing or infinite is None."""
     a_step = {"groups_a_step": probe.groups, "searches_a_step": probe.searches, "gain_of_search": probe.gain}
     tables = {name: table for name, table in probe.tables().items() if name != "completions"}
-    if judged is not None:
-        tables["judge"] = judged
     return {
         "model": probe.model,
         "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm", "overwrite"}),
@@ -172,7 +150,7 @@ def as_json(probe: Probe, judged: pd.DataFrame | None = None) -> dict[str, Any]:
     }
 
 
-def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
+def describe(probe: Probe) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
     asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
     examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
@@ -196,9 +174,6 @@ def describe(probe: Probe, judged: pd.DataFrame | None = None) -> str:
         ),
         "verdicts that are true": _table(_rows(verdicts, "measure", "", "count")),
     }
-    if judged is not None:
-        title = f"completions by a judge, whose errors were not measured, of {judged['count'].max()}; by the census"
-        blocks[title] = _table(_rows(judged, "behaviour", "", "census"))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in blocks.items())
 
 
