@@ -26,7 +26,7 @@ from extrabitter.tables import validate_table
 from extrabitter.tasks import Prompt, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
 from extrabitter.training import IGNORED_LABEL, batches_by_length, check_condition, check_finite
-from extrabitter.training.trainers import common_arguments, lent_to_trl
+from extrabitter.training.trainers import common_arguments, in_parts, lent_to_trl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -192,16 +192,13 @@ class TrimmedSFTTrainer(SFTTrainer):
         """
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"][:, 1:] != IGNORED_LABEL).sum()
-        lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        total = torch.zeros((), device=inputs["input_ids"].device)
-        loss = total
-        for number, rows in enumerate(batches_by_length(lengths, TOKENS_PER_MICRO_BATCH)):
-            if number:
-                self.accelerator.backward(loss)
+        lengths, loss_of = inputs["attention_mask"].sum(dim=1).tolist(), super().compute_loss
+
+        def part_loss(rows: list[int]) -> torch.Tensor:
             part = {name: values[rows, : lengths[rows[-1]]] for name, values in inputs.items()}
-            loss = super().compute_loss(model, part, num_items_in_batch=num_items_in_batch)
-            total = total + loss.detach()
-        return loss + (total - loss.detach())
+            return loss_of(model, part, num_items_in_batch=num_items_in_batch)
+
+        return in_parts(self.accelerator, batches_by_length(lengths, TOKENS_PER_MICRO_BATCH), part_loss)
 
     def log(self, logs: dict[str, float], *args: Any) -> None:
         """Keep a row of table `losses` of what TRL logs of a step."""

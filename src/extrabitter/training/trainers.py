@@ -1,13 +1,14 @@
-"""What TRL's trainers of SFT and of GRPO share: what they are told, and how they have a model."""
+"""What TRL's trainers of SFT and of GRPO share: what they are told, how they have a model and cut a batch."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers import GenerationConfig
 
 from extrabitter.models.hub import trainer_arguments
@@ -64,3 +65,15 @@ def lent_to_trl(
                 setattr(model.config, name, value)
             model.__dict__.pop("forward", None)  # TRL's fused head; the model goes on without it
             model.eval()
+
+
+def in_parts(accelerator: Any, parts: Iterable[Any], loss_of: Callable[[Any], Tensor]) -> Tensor:
+    """Return the sum of the losses of a batch's parts; backward has run on all but the last when it returns."""
+    loss = total = None
+    for part in parts:
+        if loss is not None:
+            accelerator.backward(loss)
+        loss = loss_of(part)
+        total = loss.detach() if total is None else total + loss.detach()
+    assert loss is not None and total is not None  # a batch has a row
+    return loss + (total - loss.detach())
