@@ -10,9 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from extrabitter.tasks import Verdict, load_task
-from extrabitter.tasks.countdown.arithmetic import evaluate_expression
+from extrabitter.tasks.countdown.arithmetic import evaluate_expression, read_answer
 from extrabitter.tasks.countdown.problems import Problem
-from extrabitter.tasks.countdown.spelling import read_answer
 from extrabitter.tasks.free_text import MAX_CHARACTERS, hand_in
 from extrabitter.tasks.wording import behind_prompt
 

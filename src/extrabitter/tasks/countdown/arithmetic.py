@@ -1,11 +1,18 @@
-"""An evaluator of arithmetic written by a model: exact, bounded, and never raising.
+"""Arithmetic as models write it: an exact and bounded evaluator, the table of spellings, the reader of whole answers.
 
 What a model writes is hostile input: with `eval`, or sympy's `parse_expr`, the given numbers 9, 99, 99 allow
 `9**99**99`, which hangs a trainer. Here an expression is ASCII digits, `+ - * /`, parentheses and spaces; Python's own
 grammar makes a tree of it, of which only these four operations and signs are carried out, in `fractions.Fraction`.
 Length, nesting and digits are bounded, so that time and memory are. A sign in front of a number or parenthesis is read
 (`-7 + 15`): with a positive target it reaches nothing that subtraction does not.
+
+What is handed in, in any spelling of one table of signs, words and LaTeX, is an answer only if *all* of it is read:
+`expression [= value]`, or a chain of sides that are equal. Nothing in front of it or behind it is passed over but a
+full stop, a check mark, and marks that close (bold, quotes, mathematics). So "3 * 8 + 9, - 5", "9!", "The expression is
+3 * 8 + 9" and a line of arithmetic below the answer are no answers.
 """
+
+# ruff: noqa: RUF001 (signs that look like others are what the table is of)
 
 from __future__ import annotations
 
@@ -90,3 +97,138 @@ def _value(node: ast.expr) -> Fraction:
     if not isinstance(node, ast.BinOp) or type(node.op) not in _CARRY_OUT:  # a call, a tuple, a power
         raise SyntaxError
     return _CARRY_OUT[type(node.op)](_value(node.left), _value(node.right))
+
+
+# Spellings.
+
+SIGNS = {
+    **dict.fromkeys("×⋅·∙∗✕✖⨯⨉＊", "*"),
+    **dict.fromkeys("÷∕⁄／➗", "/"),
+    **dict.fromkeys("−–‐‑‒﹣－➖", "-"),
+    **dict.fromkeys("＋➕﹢", "+"),
+    **dict.fromkeys("\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B))), " "),
+    "’": "'",
+}
+_TO_TEN = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_ROUND = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+SMALL_NUMBERS = {word: value for value, word in enumerate(_TO_TEN, 1)}
+UNITS = {word: value for word, value in SMALL_NUMBERS.items() if value < 10}
+TEENS = {"eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15, "eighteen": 18}
+TEENS |= {f"{word}teen": UNITS[word] + 10 for word in ("four", "six", "seven", "nine")}
+TENS = {word: 10 * value for value, word in enumerate(_ROUND, 2)}
+
+MAX_SIDES = 8
+MAX_GROUPS = 16  # levels of LaTeX groups
+MAX_READ = 2_000  # characters
+_ILLEGAL = "?"  # stands for what has two readings, and is no arithmetic
+
+_ANSWER_SIGNS = str.maketrans(
+    {
+        **SIGNS,
+        "—": "-",
+        **dict.fromkeys("→⇒⟹＝", "="),
+        **{"（": "(", "）": ")", "［": "[", "］": "]"},
+        **dict.fromkeys("\n\r\v\f\x85\u2028\u2029$`~", " "),
+        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufe0e\ufe0f\ufeff", ""),
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+        **{chr(0x1D7CE + place): str(place % 10) for place in range(50)},
+    }
+)
+_GROUP = re.compile(
+    r"\\[dt]?frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}"
+    r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|(?<![}c])\{(?P<number>\s*\d+\s*)\}(?!\{)"
+)
+_NUMBER_WORD = re.compile(
+    rf"\b(?:({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?|({'|'.join([*TEENS, *SMALL_NUMBERS])}))\b"
+)
+_BEFORE_GROUPS = (
+    (re.compile(r"\\\{"), "("),
+    (re.compile(r"\\\}"), ")"),
+    (re.compile(r"(?<=\d)\s*\\[dt]?frac"), _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
+    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
+)
+_BEHIND_GROUPS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\(?:times|cdot|ast)(?![a-z])", "*"),
+        (r"\\div(?![a-z])", "/"),
+        (r"\\(?:rightarrow|implies|to)(?![a-z])", "="),
+        (r"\\(?:left|right|q?quad|displaystyle)(?![a-z])|\\[()\[\],;:! ]|&(?==)|(?<==)&", " "),
+        (r"\[", "("),
+        (r"\]", ")"),
+        (r"\s*[✓✔✅☑]\s*$|\s*\\checkmark\s*$", ""),
+        (r"\b(?:plus)\b", "+"),
+        (r"\bminus\b", "-"),
+        (r"\btimes\b|\bmultiplied by\b", "*"),
+        (r"\bdivided by\b|\bover\b", "/"),
+        (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
+        (r"\bequals\b|\bis equal to\b|,? which (?:is|makes|gives|equals)\b", "="),
+        (r"[-=]>|={2,3}", "="),
+        (r"^\s*(?:[*•>]|\d{1,2}[.)])\s+(?=\S)", ""),  # mark of a list; a minus is a sign
+        (r"/\s*(?:\d+|\([^()]*\))\s*\(", _ILLEGAL),  # 6 / 2 (3): one, or nine
+        (r"(?<=[\d)])\s*(?=\()", "*"),  # 3(8)
+    )
+)
+_QUOTES = " \"'“”‘’"
+
+
+def read_answer(text: str) -> tuple[str, str]:
+    """Read all of what is handed in; return the expression in plain signs, and "ok" or why there is none.
+
+    >>> read_answer(r"$\\frac{\\frac{12}{2}}{3}$ = 2.")
+    ('((((12)/(2)))/(3))', 'ok')
+    >>> read_answer("3 * 8 + 9, - 5")
+    ('', 'bad_character')
+    """
+    if len(text) > MAX_READ:
+        return "", "too_long"
+    *front, last = _plain(text).split("=")
+    sides = [*map(_bare, front), _bare(last, full_stop=True)]
+    if len(sides) > MAX_SIDES:
+        return "", "too_long"
+    values = set[Fraction | None]()
+    for side in sides:
+        reason, value, _ = evaluate_expression(side)
+        if reason != "ok":
+            return "", "syntax_error" if reason == "empty" and len(sides) > 1 else reason
+        values.add(value)
+    if len(values) > 1:
+        return "", "wrong_arithmetic"
+    return next((side for side in sides if re.search(r"[-+*/]", side)), sides[0]), "ok"
+
+
+def _plain(text: str) -> str:
+    """Return an answer in plain signs; what the table does not know is left as it is, and is no arithmetic."""
+    # Runs of spaces would make patterns slow.
+    text = _bare(" ".join(text.translate(_ANSWER_SIGNS).lower().split()))
+    for pattern, replacement in _BEFORE_GROUPS:
+        text = pattern.sub(replacement, text)
+    for _ in range(MAX_GROUPS):
+        text, count = _GROUP.subn(_open_group, text)
+        if not count:
+            break
+    text = _NUMBER_WORD.sub(_as_number, text)
+    for pattern, replacement in _BEHIND_GROUPS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _open_group(match: re.Match[str]) -> str:
+    if match["top"] is not None:
+        return f"(({match['top']})/({match['bottom']}))"
+    return f" {match['inner'] if match['inner'] is not None else match['number']} "
+
+
+def _as_number(match: re.Match[str]) -> str:
+    tens, unit, single = match.groups()
+    return str(TENS[tens] + UNITS.get(unit or "", 0) if tens else TEENS.get(single) or SMALL_NUMBERS[single])
+
+
+def _bare(text: str, full_stop: bool = False) -> str:
+    """Take off marks that close, and one full stop behind all."""
+    for _ in range(4):
+        text = text.strip(_QUOTES)
+        if full_stop and text.endswith("."):
+            text, full_stop = text[:-1], False
+        text = text.removesuffix("**").removesuffix("__").removeprefix("**").removeprefix("__")
+    return text.strip(_QUOTES)

@@ -25,8 +25,8 @@ from typing import Literal, NamedTuple
 
 from extrabitter.tasks import BEHAVIOURS
 from extrabitter.tasks.countdown import phrases as words
+from extrabitter.tasks.countdown.arithmetic import SMALL_NUMBERS
 from extrabitter.tasks.countdown.equations import Equation, Mention, Statements, read_statements
-from extrabitter.tasks.countdown.spelling import SMALL_NUMBERS
 
 # What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
 # distance by which an attempt missed; none of these.

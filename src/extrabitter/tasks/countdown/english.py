@@ -1,7 +1,7 @@
 """Countdown in English: prompts for any language model, and its text read back as a trace.
 
 The problems are those of the grammar, in its splits; the text is a person's. An answer is an expression that is
-handed in (`tasks.free_text`) and read whole (`spelling`); the last line, or the last expression, is never taken for
+handed in (`tasks.free_text`) and read whole (`arithmetic`); the last line, or the last expression, is never taken for
 one: it may be a check, a dead end, or the place where the text was cut. What else a completion does, the census finds.
 
 What English cannot tell is left out, not guessed: whether a verdict in words is true (no attempt has one), and whether
@@ -19,11 +19,10 @@ from typing import Literal
 from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Trace, Use, Verdict, free_text
 from extrabitter.tasks.countdown.arithmetic import REASONS as EXPRESSION_REASONS
-from extrabitter.tasks.countdown.arithmetic import evaluate_expression
+from extrabitter.tasks.countdown.arithmetic import evaluate_expression, read_answer
 from extrabitter.tasks.countdown.census import take_census
 from extrabitter.tasks.countdown.parser import REASONS as GRAMMAR_REASONS
 from extrabitter.tasks.countdown.problems import Problem
-from extrabitter.tasks.countdown.spelling import read_answer
 from extrabitter.tasks.countdown.traces import Script, ScriptAttempt
 
 # Readers of text and of expressions have some in common, with bounds of their own.

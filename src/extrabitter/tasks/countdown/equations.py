@@ -14,8 +14,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
-from extrabitter.tasks.countdown.arithmetic import evaluate_expression
-from extrabitter.tasks.countdown.spelling import SIGNS, SMALL_NUMBERS, TEENS, TENS, UNITS
+from extrabitter.tasks.countdown.arithmetic import (
+    SIGNS,
+    SMALL_NUMBERS,
+    TEENS,
+    TENS,
+    UNITS,
+    evaluate_expression,
+)
 from extrabitter.tasks.free_text import MAX_CHARACTERS
 
 MAX_EQUATIONS = 500

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from extrabitter.tasks.countdown.spelling import SMALL_NUMBERS
+from extrabitter.tasks.countdown.arithmetic import SMALL_NUMBERS
 
 
 def _phrases(alternatives: str, after: str = r"\b") -> re.Pattern[str]:
