@@ -1,230 +1,270 @@
-"""One side of a measurement of `bench.py`, in a process of its own.
+"""One process of `bench.py`: an engine at a workload. A line on stdin asks for a round, a line of JSON answers it.
 
-It gets ready, says so, and then does one round for each line that it reads, so that two processes can take turns.
-Each line that it prints is one JSON object: `{}` once ready, what a round took, and at the end what holds for all.
+Engines: "ours"; "stock", TRL with `model.generate` and a loss of the whole batch, and "kept", the same with freed
+memory kept; "first", the engine of an earlier checkout, whose path is given. All draw completions of random models
+whose weights mean nothing: only the work is real, and lengths do not change with a training. At the end of stdin
+comes what holds for all rounds: memory, and of "ours" the time of the bare operations and what the rest goes into.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
-START = time.perf_counter()
+SHAPES = {  # layers, heads of keys and values
+    "countdown": (2, 1),
+    "knights": (4, 1),
+    "first": (4, 4),  # the bases of the first edition
+}
+WORKLOADS = {  # mean length that eos is as likely as at each token, cap
+    "direct": (25, 200),
+    "search": (130, 200),
+    "islands": (250, 420),
+}
+PROMPT, VOCABULARY, GROUP = 10, 80, 8
 Round = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
-    """Measure what the first argument says."""
+    """Answer rounds until stdin ends."""
     job = json.loads(sys.argv[1])
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries and kernels print is no answer
-    if (core := job.get("core")) is not None:  # before PyTorch counts the cores that it may use
-        os.sched_setaffinity(0, {core})
-    take_round, flops_per_token = KINDS[job["kind"]](job)
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    if job["engine"] == "first":
+        sys.path.insert(0, os.path.join(job["checkout"], "src"))
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    if job["engine"] != "stock":
+        engine(job).tiny.keep_freed_memory()
+    take_round, about = KINDS[job["kind"]](job)
+    take_round()  # warms up
     print("{}", file=answers, flush=True)
     for _ in sys.stdin:
-        print(json.dumps(take_round()), file=answers, flush=True)
-    of_all: dict[str, float] = {}
-    if flops_per_token:
-        of_all["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        if job["sampler"] == "ours":
-            of_all |= {"flops_per_token": flops_per_token, "peak_gflops": peak_gflops()}
-    print(json.dumps(of_all), file=answers, flush=True)
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = take_round()
+        took = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        print(json.dumps(took | found), file=answers, flush=True)
+    memory = {"peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    print(json.dumps(memory | (about() if job["engine"] == "ours" else {})), file=answers, flush=True)
 
 
-def set_up(job: dict[str, Any]) -> None:
-    """Make this the process that ours runs in; that of stock is as PyTorch leaves it, but for memory kept if asked."""
-    import torch
-
-    from extrabitter.models.tiny import keep_freed_memory, set_up_process
-
-    if job["sampler"] == "ours":
-        set_up_process(job["threads"])
-        return
-    torch.set_num_threads(job["threads"])
-    if job["sampler"] == "kept":
-        keep_freed_memory()
-
-
-def importing(job: dict[str, Any]) -> tuple[Round, int]:
-    """Measure from a bare interpreter to a module that can train."""
-    import extrabitter.training.grpo
-
-    assert extrabitter.training.grpo
-    seconds = time.perf_counter() - START
-    return lambda: {"wall_s": seconds}, 0
-
-
-def kernel_start(job: dict[str, Any]) -> tuple[Round, int]:
-    """Measure how long a Jupyter kernel takes to start and answer, as each run's notebook waits for one."""
-    from jupyter_client.manager import start_new_kernel
-
-    def take_round() -> dict[str, Any]:
-        begun = time.perf_counter()
-        manager, client = start_new_kernel(kernel_name="python3")
-        seconds = time.perf_counter() - begun
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        return {"wall_s": seconds}
-
-    return take_round, 0
-
-
-def peak_gflops() -> float:
-    """Return the rate of a large matrix multiplication, the best of 5, in 1e9 operations a second."""
-    import torch
-
-    a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(timed(lambda: a @ a)[0]["wall_s"] for _ in range(5)) / 1e9
-
-
-def timed(call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """Return the wall and processor seconds of a call, and its result."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}, result
-
-
-def rollouts(job: dict[str, Any]) -> tuple[Round, int]:
-    """Sample `count` completions, by ours or by stock `model.generate`."""
-    import torch
-    from workloads import MAX_COMPLETION_LENGTH, NUM_GENERATIONS, build, prompts
-
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
-    set_up(job)
-    model, tokenizer = build(job["workload"])
-    group = 256 if job["kind"] == "pass_at_256" else NUM_GENERATIONS
-    distinct = prompts(tokenizer, job["count"] // group)
-    sampling = SamplingParameters(MAX_COMPLETION_LENGTH[job["workload"]])
-    generator = torch.Generator().manual_seed(0)
-    eos = tokenizer.eos_token_id
-
-    def ours(given: list[list[int]]) -> int:
-        found = generate(model, given, group, sampling, eos_token_id=eos, generator=generator)
-        return sum(map(len, found.completion_ids))
-
-    def stock(given: list[list[int]]) -> int:
-        width = max(map(len, given))
-        rows = [[0] * (width - len(prompt)) + prompt for prompt in given for _ in range(group)]
-        ids = torch.tensor(rows)
-        output = model.generate(
-            ids,
-            attention_mask=(ids != 0).long(),
-            do_sample=True,
-            top_k=0,
-            max_new_tokens=sampling.max_completion_length,
-        )[:, width:]
-        ended = (output == eos).cumsum(dim=1)
-        return int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())
-
-    sampler = ours if job["sampler"] == "ours" else stock
-
-    def take_round(given: list[list[int]] = distinct) -> dict[str, Any]:
-        seconds, tokens = timed(lambda: sampler(given))
-        return {**seconds, "tokens": tokens}
-
-    take_round(distinct[:2])
-    return take_round, 2 * num_weights(model)
-
-
-def step(job: dict[str, Any]) -> tuple[Round, int]:
-    """Take whole GRPO steps of `count` completions: sampling, rewards, loss and update."""
-    from workloads import MAX_COMPLETION_LENGTH, NUM_GENERATIONS, build, length_reward
-
-    from extrabitter.training import grpo
-    from extrabitter.params import GrpoParameters
-
-    class StepClock(grpo.StepTable):
-        """The table of steps, and the processor seconds of the last one."""
-
-        cpu_s = 0.0
-
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            self.cpu_begun = time.process_time()
-            super().on_step_begin(*args, **kwargs)
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            self.cpu_s = time.process_time() - self.cpu_begun
-            super().on_step_end(*args, **kwargs)
-
-    set_up(job)
-    length_reward.__name__ = "correct_reward"
-    grpo.correct_reward = length_reward  # type: ignore[assignment]
-    # A rate of nearly zero keeps the completions as long as they are.
-    parameters = GrpoParameters(
-        run_dir="unused",
-        arm="bench",
-        seed=0,
-        init_from="unused",
-        learning_rate=1e-9,
-        num_generations=NUM_GENERATIONS,
-        per_device_train_batch_size=job["count"],
-        max_completion_length=MAX_COMPLETION_LENGTH[job["workload"]],
-        logging_steps=1000,
-        num_steps=2,
-        rollouts="batched" if job["sampler"] == "ours" else "generate",
+def engine(job: dict[str, Any]) -> SimpleNamespace:
+    """Return the modules of a checkout's engine under today's names."""
+    if job["engine"] == "first":
+        names = ["config", "models", "rollouts", "grpo", "pretraining"]
+    else:
+        names = ["params", "models.tiny", "models.rollouts", "training.grpo", "training.pretraining"]
+    params, tiny, rollouts, grpo, pretraining = (import_module(f"extrabitter.{name}") for name in names)
+    ends = {"eos_token_id": 2} if job["engine"] == "first" else {"end_ids": [2]}
+    return SimpleNamespace(
+        params=params, tiny=tiny, rollouts=rollouts, grpo=grpo, pretraining=pretraining, ends=ends
     )
 
+
+def build(job: dict[str, Any]) -> tuple[Any, Any]:
+    """Return a random model of the job's shape, which ends completions equally often at each token, and a tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    layers, kv_heads = SHAPES[job["shape"]]
+    sizes = {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 384, "vocab_size": VOCABULARY}
+    sizes |= {"num_hidden_layers": layers, "num_key_value_heads": kv_heads, "max_position_embeddings": 1024}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **ids, tie_word_embeddings=True)).eval()
+    probability, head = 1 / WORKLOADS[job["workload"]][0], model.get_output_embeddings()
+    bias = torch.zeros(VOCABULARY)
+    bias[2] = math.log(probability * (VOCABULARY - 1) / (1 - probability))
+    del head.bias
+    head.register_buffer("bias", bias, persistent=False)
+    from extrabitter.tasks.countdown import VOCABULARY as WORDS
+
+    words = [*WORDS, *(f"word{number}" for number in range(VOCABULARY))][:VOCABULARY]
+    return model, engine(job).tiny.build_tokenizer(words)
+
+
+def rollouts(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
+    """Sample `count` completions, eight of a prompt."""
+    import torch
+
+    (model, _), used, cap = build(job), engine(job), WORKLOADS[job["workload"]][1]
+    words = torch.Generator().manual_seed(0)
+    prompts = torch.randint(4, VOCABULARY, (job["count"] // GROUP, PROMPT), generator=words).tolist()
+    generator = torch.Generator().manual_seed(0)
+    sampling = used.rollouts.SamplingParameters(cap)
+
+    def ours() -> dict[str, Any]:
+        found = used.rollouts.generate(model, prompts, GROUP, sampling, generator=generator, **used.ends)
+        return {"tokens": sum(map(len, found.completion_ids))}
+
+    def stock() -> dict[str, Any]:
+        ids = torch.tensor(prompts).repeat_interleave(GROUP, dim=0)
+        asked = {"do_sample": True, "top_k": 0, "max_new_tokens": cap}
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), **asked)[:, PROMPT:]
+        ended = (output == 2).cumsum(dim=1)
+        return {"tokens": int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())}
+
+    take_round = ours if job["engine"] in ("ours", "first") else stock
+    return take_round, lambda: beside(take_round, model)
+
+
+def step(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
+    """Take two GRPO steps on `count` completions each; the first of them warms up."""
+    used, cap = engine(job), WORKLOADS[job["workload"]][1]
+
+    def correct_reward(completions: list[str], **columns: object) -> list[float]:
+        """Pay one completion in five, by its text: about what a base earns before RL."""
+        return [float(sum(map(ord, text)) % 5 == 0) for text in completions]
+
+    used.grpo.correct_reward = correct_reward
+    # A rate of nearly zero keeps the completions as long as they are.
+    values = {"run_dir": "unused", "arm": "bench", "seed": 0, "init_from": "unused", "learning_rate": 1e-9}
+    values |= {"num_generations": GROUP, "per_device_train_batch_size": job["count"], "num_steps": 2}
+    values |= {"max_completion_length": cap, "logging_steps": 1000}
+    sampler = "batched" if job["engine"] in ("ours", "first") else "generate"
+    parameters = used.params.GrpoParameters(**values, rollouts=sampler)
+    model, tokenizer = build(job)
+
     def take_round() -> dict[str, Any]:
-        model, tokenizer = build(job["workload"])
-        clock = StepClock(parameters)
         with tempfile.TemporaryDirectory() as folder:
-            grpo.build_trainer(parameters, model, tokenizer, clock, folder).train()
-        last = clock.dataframe().iloc[1]  # the first step warms up
+            if job["engine"] == "first":
+                table = import_module("extrabitter.grpo_steps").StepTable(parameters)
+                trainer = used.grpo.build_trainer(parameters, model, tokenizer, table, folder)
+            else:
+                trainer, table = used.grpo.build_trainer(parameters, model, tokenizer, {2}, folder)
+            begin, end, clock = table.on_step_begin, table.on_step_end, []
+            table.on_step_begin = lambda *a, **k: (clock.append(time.process_time()), begin(*a, **k))[1]
+            table.on_step_end = lambda *a, **k: (end(*a, **k), clock.append(time.process_time()))[0]
+            trainer.train()
+        model.__dict__.pop("forward", None)  # TRL's fused head
+        last = table.dataframe().iloc[1]
         parts = {"wall_s": last["step_s"], "rollout_s": last["rollout_s"], "train_s": last["train_s"]}
-        return {**parts, "cpu_s": clock.cpu_s, "tokens": last["mean_completion_tokens"] * job["count"]}
+        return {**parts, "cpu_s": clock[3] - clock[2], "tokens": last["mean_completion_tokens"] * job["count"]}
 
-    # A forward and a backward pass, and the sampling: eight operations for each weight and token.
-    return take_round, 8 * num_weights(build(job["workload"])[0])
+    return take_round, lambda: beside(take_round, model, 2)
 
 
-def pretraining(job: dict[str, Any]) -> tuple[Round, int]:
-    """Train a base model from scratch on about `count` tokens of the workload's documents."""
-    from extrabitter.params import BaseModelParameters
-    from extrabitter.models.tiny import build_model, build_tokenizer
-    from extrabitter.training.pretraining import pretrain
-    from extrabitter.tasks.countdown import VOCABULARY
+def pretraining(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
+    """Train a base model of the job's shape from scratch on about `count` tokens of Countdown's documents."""
+    used = engine(job)
+    layers, kv_heads = SHAPES[job["shape"]]
+    values = {"run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"], "drill_share": 0.35}
+    parameters = used.params.BaseModelParameters(**values)
+    from extrabitter.tasks.countdown import VOCABULARY as WORDS
 
-    set_up(job)
-    recipe = {**job["recipe"], "run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
-    parameters = BaseModelParameters(**recipe)
-    tokenizer = build_tokenizer(VOCABULARY)
-
-    def build() -> Any:
-        return build_model("llama", len(tokenizer), 128, 4, 4, 384, seed=0)
+    sizes: dict[str, Any] = {"seed": 0} | ({} if job["engine"] == "first" else {"num_key_value_heads": kv_heads})
 
     def take_round() -> dict[str, Any]:
-        model = build()
-        seconds, losses = timed(lambda: pretrain(parameters, model, tokenizer))
-        return {**seconds, "tokens": int(losses["num_tokens"].iloc[-1])}
+        model = used.tiny.build_model("llama", len(WORDS), 128, layers, 4, 384, **sizes)
+        losses = used.pretraining.pretrain(parameters, model, used.tiny.build_tokenizer(WORDS))
+        return {"tokens": int(losses["num_tokens"].iloc[-1])}
 
-    take_round()
-    return take_round, 6 * num_weights(build())
-
-
-def num_weights(model: Any) -> int:
-    """Count the weights of a model, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return take_round, dict
 
 
-KINDS = {
-    "rollouts": rollouts,
-    "rollouts_together": rollouts,
-    "pass_at_256": rollouts,
-    "step": step,
-    "step_together": step,
-    "pretraining": pretraining,
-    "import": importing,
-    "kernel": kernel_start,
-}
+def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
+    """Return the time of a round's matrix products and attention as bare operations, and a profile of the round."""
+    import torch
 
+    from extrabitter.models import decoder
+
+    decoded: Counter[tuple[int, int]] = Counter()  # rows, columns -> tokens decoded at once
+    trained: Counter[tuple[int, int]] = Counter()  # rows, columns -> passes with a gradient
+
+    def logits(self: Any, ids: Any, offset: Any, columns: int) -> Any:
+        decoded[len(ids), columns] += 1
+        return inner(self, ids, offset, columns)
+
+    def seen(module: Any, given: Any, named: dict[str, Any]) -> None:
+        ids = named.get("input_ids", given[0] if given else None)
+        if torch.is_grad_enabled() and ids is not None:
+            trained[tuple(ids.shape)] += 1
+
+    def products(*given: Any, **named: Any) -> Any:
+        with torch.profiler.record_function("attention to the cache"):  # NumPy's, which no profile of torch shows
+            return multiplied(*given, **named)
+
+    inner, decoder.Decoder.logits = decoder.Decoder.logits, logits  # type: ignore[method-assign]
+    multiplied, decoder.products = decoder.products, products
+    hook = model.model.register_forward_pre_hook(seen, with_kwargs=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        took = take_round()
+    hook.remove()
+    decoder.Decoder.logits, decoder.products = inner, multiplied  # type: ignore[method-assign]
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    shares = [f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:8]]
+    bare = sum(n * decoding_s(model.config, *shape) for shape, n in decoded.items())
+    bare += sum(n * training_s(model.config, *shape) for shape, n in trained.items())
+    return {"attainable_s": bare / num_steps, "attainable_tokens": took["tokens"], "profile": ", ".join(shares)}
+
+
+def matrices(config: Any) -> Iterator[tuple[int, int, int]]:
+    """Yield the fused matrices of a model: rows, columns, how many."""
+    dim = config.hidden_size // config.num_attention_heads
+    width, layers = config.hidden_size, config.num_hidden_layers
+    yield width, (config.num_attention_heads + 2 * config.num_key_value_heads) * dim, layers
+    yield width, width, layers
+    yield width, 2 * config.intermediate_size, layers
+    yield config.intermediate_size, width, layers
+    yield width, config.vocab_size, 1
+
+
+def decoding_s(config: Any, rows: int, columns: int) -> float:
+    """Return the seconds of a token's products and attention for `rows` rows of `columns` tokens, in bare torch."""
+    import torch
+
+    heads, dim = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+    per_head = config.num_attention_heads // heads
+    query, weights = torch.ones(rows * heads, per_head, dim), torch.ones(rows * heads, per_head, columns)
+    layers = range(config.num_hidden_layers)
+    keys, values = ([torch.ones(rows * heads, *shape) for _ in layers] for shape in ((dim, columns), (columns, dim)))
+    with torch.inference_mode():
+        spent = sum(n * fastest(torch.mm, torch.ones(rows, a), torch.ones(a, b)) for a, b, n in matrices(config))
+        # Layer by layer, as in a step: no cache is read twice in a row.
+        pairs = list(zip(keys, values, strict=True))
+        return spent + fastest(lambda: [(torch.bmm(query, k), torch.bmm(weights, v)) for k, v in pairs])
+
+
+def training_s(config: Any, rows: int, columns: int) -> float:
+    """Return the seconds of the products and attention of a forward and backward pass, in bare torch."""
+    import torch
+
+    spent, tokens = 0.0, rows * columns
+    for a, b, n in matrices(config):
+        x, weight, gradient = torch.ones(tokens, a), torch.ones(a, b), torch.ones(tokens, b)
+        spent += n * (fastest(torch.mm, x, weight) + fastest(torch.mm, gradient, weight.t()))
+        spent += n * fastest(torch.mm, x.t(), gradient)
+    dim = config.hidden_size // config.num_attention_heads
+    query = torch.ones(rows, config.num_attention_heads, columns, dim, requires_grad=True)
+
+    def attend() -> None:
+        torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()
+
+    return spent + config.num_hidden_layers * fastest(attend)
+
+
+def fastest(call: Callable[..., Any], *given: Any) -> float:
+    """Return the shortest processor time of three calls."""
+    times = []
+    for _ in range(3):
+        begun = time.process_time()
+        call(*given)
+        times.append(time.process_time() - begun)
+    return min(times)
+
+
+KINDS = {"rollouts": rollouts, "step": step, "pretraining": pretraining}
 
 if __name__ == "__main__":
     main()

@@ -32,7 +32,7 @@ class _Layer(NamedTuple):
     """One layer's weights as rows of inputs, the faster order for few rows; those of a norm are in what follows it."""
 
     qkv: Tensor  # (E, (H + 2 * Hkv) * D); columns of q and k in rotary pairs, q scaled by D ** -.5
-    qkv_bias: Tensor  # ((H + 2 * Hkv) * D,), zeros where there is none
+    qkv_bias: Tensor | None  # ((H + 2 * Hkv) * D,)
     out: Tensor  # (H * D, E)
     gate_up: Tensor  # (E, 2 * I)
     down: Tensor  # (I, E)
@@ -77,7 +77,7 @@ class Decoder:
         self.table: Tensor | None = None  # (V, (H + 2 * Hkv) * D): what the first layer makes of each word
         if len(self.embedding) <= TABLE_ROWS:
             first = self.layers[0]
-            self.table = torch.addmm(first.qkv_bias, self._normed(self.embedding), first.qkv)
+            self.table = _affine(self._normed(self.embedding), first.qkv, first.qkv_bias)
         cos, sin = model.model.rotary_emb(self.embedding, torch.arange(columns, device=device)[None])
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
@@ -114,10 +114,10 @@ class Decoder:
             if self.table is not None and not number:
                 torch.index_select(self.table, 0, ids, out=at.qkv)
             else:
-                torch.addmm(layer.qkv_bias, self._normed(hidden), layer.qkv, out=at.qkv)
+                _affine(self._normed(hidden), layer.qkv, layer.qkv_bias, out=at.qkv)
             torch.mul(at.query, rotation, out=at.rotated)
-            torch.mul(at.key, rotation, out=at.new_keys[number][..., last, :])
-            at.new_values[number][..., last, :] = at.value
+            torch.mul(at.key, rotation, out=at.new_keys[number].select(-2, last))
+            at.new_values[number].select(-2, last).copy_(at.value)
             scores = products(at.rotated_heads, at.keys[number][..., :columns])  # (N * Hkv, H / Hkv, T)
             if padded:
                 scores[..., :padded].masked_fill_(padding, -torch.inf)
@@ -126,7 +126,7 @@ class Decoder:
             torch.mm(self._normed(hidden), layer.gate_up, out=at.gate_up)
             hidden.addmm_(F.silu(at.gate).mul_(at.up), layer.down)
         hidden = self._normed(hidden) * self.norm
-        return hidden @ self.head if self.head_bias is None else torch.addmm(self.head_bias, hidden, self.head)
+        return _affine(hidden, self.head, self.head_bias)
 
     def _buffers(self, size: int) -> SimpleNamespace:
         """Return what a step of N = `size` rows writes and reads again; cached keys and values one entry a layer."""
@@ -144,14 +144,14 @@ class Decoder:
             key=_complex(key),
             value=value,
             rotated=_complex(rotated),
-            rotated_heads=rotated.view(by_head),
+            rotated_heads=_factor(rotated.view(by_head)),
             mixed=mixed,  # (N, H * D): values, weighted by attention
-            mixed_heads=mixed.view(by_head),
+            mixed_heads=_factor(mixed.view(by_head)),
             gate_up=gate_up,
             gate=gate,
             up=up,
-            keys=keys.view(grouped).transpose(2, 3).unbind(),  # (N * Hkv, D, columns)
-            values=values.view(grouped).unbind(),  # (N * Hkv, columns, D)
+            keys=_factor(keys.view(grouped).transpose(2, 3)),  # (N * Hkv, D, columns)
+            values=_factor(values.view(grouped)),  # (N * Hkv, columns, D)
             new_keys=_complex(keys).unbind(),  # (N, Hkv, columns, D / 2)
             new_values=values.unbind(),  # (N, Hkv, columns, D)
         )
@@ -162,34 +162,43 @@ class Decoder:
 
     def _fused(self, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
+        biases = attention.q_proj.bias is not None
         parts = []
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            weight, bias = projection.weight, projection.bias
-            bias = weight.new_zeros(len(weight)) if bias is None else bias
-            joined = torch.cat((weight, bias[:, None]), dim=1)  # (H * D, E + 1)
+            weight = projection.weight
+            joined = torch.cat((weight, projection.bias[:, None]), dim=1) if biases else weight  # (H * D, E [+ 1])
             if projection is not attention.v_proj:  # q . k does not see the order of dimensions
                 joined = _paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
-        fused = torch.cat(parts)  # (rows of q, k, v; E + 1)
+        fused, width = torch.cat(parts), self.embedding.shape[1]  # (rows of q, k, v; E [+ 1])
         gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
         return _Layer(
-            qkv=(fused[:, :-1] * layer.input_layernorm.weight).t().contiguous(),
-            qkv_bias=fused[:, -1].contiguous(),
+            qkv=(fused[:, :width] * layer.input_layernorm.weight).t().contiguous(),
+            qkv_bias=fused[:, width].contiguous() if biases else None,
             out=attention.o_proj.weight.t().contiguous(),
             gate_up=(gate_up * layer.post_attention_layernorm.weight).t().contiguous(),
             down=mlp.down_proj.weight.t().contiguous(),
         )
 
 
-def products(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the products of many small matrices, (N, H, D) by (N, D, T).
+def products(a: Any, b: Any, out: Any = None) -> Tensor:
+    """Return the products of many small matrices, (N, H, D) by (N, D, T), given as `_factor` makes them.
 
     On a CPU by NumPy, whose library has kernels for small ones: about twice as fast as `torch.bmm`, which takes the
     kernels of large ones.
     """
-    if a.device.type != "cpu":
+    if isinstance(b, Tensor):
         return torch.bmm(a, b, out=out)
-    return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=None if out is None else out.numpy()))
+    return torch.from_numpy(np.matmul(a.numpy() if isinstance(a, Tensor) else a, b, out=out))
+
+
+def _factor(x: Tensor) -> Any:
+    """Return `x` as `products` takes it, the same memory."""
+    return x.numpy() if x.device.type == "cpu" else x
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    return torch.mm(x, weight, out=out) if bias is None else torch.addmm(bias, x, weight, out=out)
 
 
 def _complex(x: Tensor) -> Tensor:
