@@ -190,14 +190,10 @@ class GrpoParameters(LanguageParameters):
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
     )
     per_device_train_batch_size: int = Field(
-        256, ge=1, description="completions that a process trains on at once; all of a step's on a CPU"
+        256, ge=1, description="completions trained on at once; all of a step's on a CPU"
     )
     gradient_accumulation_steps: int = Field(
         1, ge=1, le=4096, description="such batches in a step; memory against time"
-    )
-    num_processes: int = Field(1, ge=1, le=64, description="processes that share a step, one a GPU")
-    accelerate_config: str = Field(
-        "", description="accelerate's YAML, data parallel, e.g. on several machines; empty: on this one"
     )
     activation_checkpointing: bool = Field(
         False, description="compute activations twice instead of keeping them"
@@ -235,9 +231,6 @@ class GrpoParameters(LanguageParameters):
     vllm_gpu_memory_utilization: float = Field(
         0.3, gt=0, le=1, description="share of each training GPU's memory that vLLM may take"
     )
-    torch_compile: bool = Field(
-        False, description="compile the training forward; off, with one line said, without a C++ compiler"
-    )
     save_steps: str = Field(
         "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
     )
@@ -245,12 +238,11 @@ class GrpoParameters(LanguageParameters):
 
     @property
     def completions_per_step(self) -> int:
-        """Completions of an optimiser step over all processes."""
+        """Completions of an optimiser step."""
         return completions_per_step(self.model_dump())
 
     @model_validator(mode="after")
     def _consistent(self) -> GrpoParameters:
-        # Each process measures and rewards whole groups of its own.
         own = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if own % self.num_generations:
             raise ValueError(
@@ -258,22 +250,10 @@ class GrpoParameters(LanguageParameters):
                 f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must be a multiple of "
                 f"num_generations ({self.num_generations})"
             )
-        if self.num_processes > 1 and self.save_steps:
-            raise ValueError(
-                f"save_steps = {self.save_steps!r}: must be empty where num_processes is above 1"
-            )
-        if self.num_processes > 1 and self.forced_search_share:
-            raise ValueError(
-                f"forced_search_share = {self.forced_search_share}: must be 0 where num_processes is above 1"
-            )
         share = type(self).model_fields["vllm_gpu_memory_utilization"].default
         if self.rollouts != "vllm" and self.vllm_gpu_memory_utilization != share:
             raise ValueError(
                 f"vllm_gpu_memory_utilization = {self.vllm_gpu_memory_utilization}: only with rollouts 'vllm'"
-            )
-        if self.accelerate_config and self.num_processes == 1:
-            raise ValueError(
-                f"accelerate_config = {self.accelerate_config!r}: must be empty where num_processes is 1"
             )
         if self.vllm_server and self.rollouts != "vllm":
             raise ValueError(f"vllm_server = {self.vllm_server!r}: only with rollouts 'vllm'")
@@ -357,8 +337,8 @@ _ALLOWED = {
 
 
 def completions_per_step(parameters: Mapping[str, Any]) -> int:
-    """Return the completions of a GRPO step from its parameters, of a manifest too; old ones have a batch alone."""
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+    """Return the completions of a GRPO step from its parameters, of a manifest too."""
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
     return math.prod(int(parameters.get(name, 1)) for name in names)
 
 

@@ -97,7 +97,7 @@ def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.Dat
 
 
 def runs(*arms: str) -> pd.DataFrame:
-    parameters = json.dumps({"per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "num_processes": 2})
+    parameters = json.dumps({"per_device_train_batch_size": 32, "gradient_accumulation_steps": 4})
     return pd.DataFrame([(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -362,32 +361,6 @@ def test_the_vllm_profile_is_trls_own_switch_and_needs_no_vllm_to_be_read(
     assert config.use_vllm
     assert config.vllm_mode == "colocate"
     assert not grpo.build_config(tiny.parameters(), str(tmp_path)).use_vllm
-
-
-@pytest.mark.parametrize(
-    ("asked", "compiler", "compiled", "said"),
-    [
-        (False, sys.executable, False, ""),
-        (True, sys.executable, True, ""),
-        (True, "no-such-c++", False, "torch_compile: switched off, there is no C++ compiler (no-such-c++)\n"),
-    ],
-)
-def test_torch_compile_is_passed_on_where_there_is_a_compiler_and_else_switched_off_in_one_line(
-    asked: bool,
-    compiler: str,
-    compiled: bool,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tiny: Setting,
-) -> None:
-    monkeypatch.setenv("CXX", compiler)  # any program will do: nothing is compiled before the first step
-    trainer = tiny.trainer(tmp_path, tiny.model(), torch_compile=asked)
-    assert trainer.args.torch_compile is compiled
-    assert trainer.accelerator.state.dynamo_plugin.backend == ("INDUCTOR" if compiled else "NO")
-    assert trainer.args.tf32 is False
-    assert capsys.readouterr().out == said
 
 
 def test_micro_batches_hold_each_informative_row_once_and_one_row_where_none_is(tiny: Setting) -> None:

@@ -9,7 +9,6 @@ processes share a step.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Collection
 from functools import partial, update_wrapper, wraps
 from pathlib import Path
@@ -88,21 +87,11 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
         lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
         disable_dropout=True,
-        tf32=False,  # transformers would switch it on beside torch_compile
-        torch_compile=parameters.torch_compile and can_compile(),
+        tf32=False,
         activation_checkpointing=parameters.activation_checkpointing,
         log_completions=False,
         **common_arguments(parameters),
     )
-
-
-def can_compile() -> bool:
-    """Tell whether the C++ compiler that `torch.compile` calls is there; say so in one line if it is not."""
-    compiler = os.environ.get("CXX", "g++")  # as PyTorch's Inductor looks for it
-    if shutil.which(compiler):
-        return True
-    print(f"torch_compile: switched off, there is no C++ compiler ({compiler})", flush=True)
-    return False
 
 
 def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -162,9 +151,7 @@ def build_trainer(
     table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
     rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
     rewards = [permuted(reward, parameters) for reward in rewards] if parameters.permute_rewards else rewards
-    # Trimmed processes would come to TRL's gathers with rows of unlike number.
-    stock = parameters.rollouts == "generate" or parameters.num_processes > 1
-    trainer_class = ExactGRPOTrainer if stock else TrimmedGRPOTrainer
+    trainer_class = ExactGRPOTrainer if parameters.rollouts == "generate" else TrimmedGRPOTrainer
     if parameters.forced_search_share and parameters.forced_search_weighted:
         trainer_class = WeightedGRPOTrainer
     trainer = trainer_class(
@@ -188,9 +175,7 @@ def batched_rollouts(
 
     TRL passes each prompt once per generation, repeated (its docstring says without duplicates).
     """
-    rank = PartialState().process_index
-    # Processes draw apart; the first of them draws as a single one does.
-    seed = derive_seed(parameters.seed, "grpo", "rollouts", *((rank,) if rank else ()))
+    seed = derive_seed(parameters.seed, "grpo", "rollouts")
     sampling = SamplingParameters(parameters.max_completion_length, temperature=parameters.temperature)
     generators: dict[torch.device, torch.Generator] = {}
 
