@@ -129,8 +129,14 @@ def _keep_worked(ended: list[_Ended], folder: Path) -> None:
     for one in ended:
         notebook, kept = one.path.with_name(f"{one.path.name}.ipynb"), folder / f"{one.stage}.ipynb"
         if one.manifest is not None and notebook.is_file() and not kept.exists():
+            content = json.loads(notebook.read_text(encoding="utf-8"))
+            # Paths of the machine that ran it, in the metadata and in what libraries say.
+            content["metadata"].pop("papermill", None)
+            for cell in content["cells"]:
+                if "outputs" in cell:
+                    cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
             write_json(kept.with_suffix(".json"), one.manifest)
-            shutil.copyfile(notebook, kept)
+            write_json(kept, content)
 
 
 def _ended(runs_dir: Path, task: str) -> list[_Ended]:

@@ -50,7 +50,7 @@ def write_run(runs: Path, key: str, tables: dict[str, pd.DataFrame], **status: o
             "files": {path.name: file_sha256(path) for path in run_dir.iterdir()},
         }
         write_json(run_dir / "manifest.json", manifest)
-        run_dir.with_name(f"{run_dir.name}.ipynb").write_text(json.dumps({"cells": []}))
+        run_dir.with_name(f"{run_dir.name}.ipynb").write_text('{"cells": [], "metadata": {"papermill": {}}}')
     write_status(run_dir, Status(**{"state": "ok", "wall_s": 2.5, **status}))
 
 
@@ -82,7 +82,8 @@ def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(ru
     assert set(counts["arm"]) == {"after_searcher", "before_mine", "after_mine"}
     assert (counts["num_samples"] == 8).all() and counts["num_correct"].between(0, 8).all()
     assert set(read(results, "countdown", "completions")["arm"]) == {"after_searcher"}
-    assert (results / "worked" / "behaviour_evaluation.ipynb").is_file()
+    kept = results / "worked" / "behaviour_evaluation.ipynb"
+    assert json.loads(kept.read_text(encoding="utf-8")) == {"cells": [], "metadata": {}}
 
 
 def test_runs_hold_what_manifests_held_and_why_a_run_failed(runs: Path, tmp_path: Path) -> None:
