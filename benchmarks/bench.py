@@ -53,12 +53,9 @@ def jobs(quick: bool, first: bool) -> list[Row]:
         listed += [("step", w, "countdown", 256, 7, 3, 3) for w in ("direct", "search")]
         listed += [("step", "islands", "knights", 256, 5, 1, 1)]
         listed += [("pretraining", "", shape, 100_000, 5, 0, 0) for shape in ("countdown", "knights")]
-    rows = []
-    for kind, workload, shape, count, ours, stock, kept in listed:
-        row = {"kind": kind, "workload": workload, "shape": shape, "count": count, "rounds": ours}
-        row |= {"stock_rounds": stock, "kept_rounds": kept}
-        rows.append(row | dict.fromkeys(("first_rounds", "first_own_rounds"), ours if first else 0))
-    return rows
+    names = ("kind", "workload", "shape", "count", "rounds", "stock_rounds", "kept_rounds")
+    rows = [dict(zip(names, job, strict=True)) for job in listed]
+    return [row | dict.fromkeys(("first_rounds", "first_own_rounds"), row["rounds"] * first) for row in rows]
 
 
 class Measuring:
@@ -84,15 +81,12 @@ class Measuring:
         """Return what holds for all rounds; the process ends."""
         assert self.process.stdin
         self.process.stdin.close()
-        answer = self._answer()
-        self.process.wait()
-        return answer
+        return self._answer()
 
     def _answer(self) -> Row:
         assert self.process.stdout
         if line := self.process.stdout.readline():
-            answer: Row = json.loads(line)
-            return answer
+            return dict(json.loads(line))
         self.log.seek(0)
         raise SystemExit(f"{self.job} failed with status {self.process.wait()}:\n{self.log.read()}")
 
@@ -139,18 +133,15 @@ def main() -> None:
     output = REPOSITORY / "_build" / "bench_quick.csv" if arguments.quick else arguments.output
     state, versions, here = git_state(), package_versions(), machine()
     names = ("python", "torch", "transformers", "trl", "numpy")
-    origin = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": state["commit"][:10] + "-dirty" * state["dirty"],
-        "versions": ", ".join(f"{name} {versions[name]}" for name in names),
-        "machine": f"{here['cpu']}, {here['num_cores']} cores",
-    }
+    origin = {"date": datetime.now(UTC).date().isoformat(), "commit": state["commit"][:10] + "-dirty" * state["dirty"]}
+    origin["versions"] = ", ".join(f"{name} {versions[name]}" for name in names)
+    origin["machine"] = f"{here['cpu']}, {here['num_cores']} cores"
     rows = []
     for job in jobs(arguments.quick, arguments.first is not None):
         if arguments.only and arguments.only not in (job["kind"], job["workload"], job["shape"]):
             continue
         rows.append(measure(job, arguments.threads, str(arguments.first or "")) | origin)
-        print(json.dumps({key: value for key, value in rows[-1].items() if key not in origin}), flush=True)
+        print({key: value for key, value in rows[-1].items() if key not in origin}, flush=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         writing = output.with_name(f"writing.{output.name}")
         pd.DataFrame(rows).to_csv(writing, index=False)

@@ -15,13 +15,15 @@ import resource
 import sys
 import tempfile
 import time
+import timeit
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-SHAPES = {  # layers, heads of keys and values
+KNOBS = ("num_hidden_layers", "num_key_value_heads")
+SHAPES = {
     "countdown": (2, 1),
     "knights": (4, 1),
     "first": (4, 4),  # the bases of the first edition
@@ -47,8 +49,7 @@ def main() -> None:
     if job["engine"] != "stock":
         engine(job).tiny.keep_freed_memory()
     take_round, about = KINDS[job["kind"]](job)
-    take_round()  # warms up
-    print("{}", file=answers, flush=True)
+    print(json.dumps(take_round()), file=answers, flush=True)  # warms up
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         found = take_round()
@@ -60,15 +61,12 @@ def main() -> None:
 
 def engine(job: dict[str, Any]) -> SimpleNamespace:
     """Return the modules of a checkout's engine under today's names."""
+    names = ["params", "models.tiny", "models.rollouts", "training.grpo", "training.pretraining"]
     if job["engine"] == "first":
         names = ["config", "models", "rollouts", "grpo", "pretraining"]
-    else:
-        names = ["params", "models.tiny", "models.rollouts", "training.grpo", "training.pretraining"]
-    params, tiny, rollouts, grpo, pretraining = (import_module(f"extrabitter.{name}") for name in names)
+    found = zip(("params", "tiny", "rollouts", "grpo", "pretraining"), names, strict=True)
     ends = {"eos_token_id": 2} if job["engine"] == "first" else {"end_ids": [2]}
-    return SimpleNamespace(
-        params=params, tiny=tiny, rollouts=rollouts, grpo=grpo, pretraining=pretraining, ends=ends
-    )
+    return SimpleNamespace(ends=ends, **{key: import_module(f"extrabitter.{name}") for key, name in found})
 
 
 def build(job: dict[str, Any]) -> tuple[Any, Any]:
@@ -76,12 +74,12 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    layers, kv_heads = SHAPES[job["shape"]]
     sizes = {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 384, "vocab_size": VOCABULARY}
-    sizes |= {"num_hidden_layers": layers, "num_key_value_heads": kv_heads, "max_position_embeddings": 1024}
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    sizes |= job.get("sizes") or dict(zip(KNOBS, SHAPES[job["shape"]], strict=True))  # the grid gives its own
+    sizes["max_position_embeddings"] = 1024
+    sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**sizes, **ids, tie_word_embeddings=True)).eval()
+    model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)).eval()
     probability, head = 1 / WORKLOADS[job["workload"]][0], model.get_output_embeddings()
     bias = torch.zeros(VOCABULARY)
     bias[2] = math.log(probability * (VOCABULARY - 1) / (1 - probability))
@@ -89,8 +87,8 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     head.register_buffer("bias", bias, persistent=False)
     from extrabitter.tasks.countdown import VOCABULARY as WORDS
 
-    words = [*WORDS, *(f"word{number}" for number in range(VOCABULARY))][:VOCABULARY]
-    return model, engine(job).tiny.build_tokenizer(words)
+    fillers = (f"word{number}" for number in range(VOCABULARY))
+    return model, engine(job).tiny.build_tokenizer([*WORDS, *fillers][:VOCABULARY])
 
 
 def rollouts(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
@@ -158,7 +156,7 @@ def pretraining(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]
     """Train a base model of the job's shape from scratch on about `count` tokens of Countdown's documents."""
     used = engine(job)
     layers, kv_heads = SHAPES[job["shape"]]
-    values = {"run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"], "drill_share": 0.35}
+    values = {"run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
     parameters = used.params.BaseModelParameters(**values)
     from extrabitter.tasks.countdown import VOCABULARY as WORDS
 
@@ -204,8 +202,8 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     shares = [f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:8]]
-    bare = sum(n * decoding_s(model.config, *shape) for shape, n in decoded.items())
-    bare += sum(n * training_s(model.config, *shape) for shape, n in trained.items())
+    pairs = ((decoding_s, decoded), (training_s, trained))
+    bare = sum(n * bare_s(model.config, *shape) for bare_s, counted in pairs for shape, n in counted.items())
     return {"attainable_s": bare / num_steps, "attainable_tokens": took["tokens"], "profile": ", ".join(shares)}
 
 
@@ -256,12 +254,7 @@ def training_s(config: Any, rows: int, columns: int) -> float:
 
 def fastest(call: Callable[..., Any], *given: Any) -> float:
     """Return the shortest processor time of three calls."""
-    times = []
-    for _ in range(3):
-        begun = time.process_time()
-        call(*given)
-        times.append(time.process_time() - begun)
-    return min(times)
+    return min(timeit.repeat(lambda: call(*given), timer=time.process_time, number=1, repeat=3))
 
 
 KINDS = {"rollouts": rollouts, "step": step, "pretraining": pretraining}
