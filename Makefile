@@ -72,7 +72,7 @@ published: setup
 
 # Collected are only folders whose tests need no PyTorch: importing it takes longer than they do.
 check: lint budgets
-	@$(BIN)/pytest -m 'not slow and not browser' tests/ground tests/tasks tests/behaviours tests/experiments tests/*.py
+	@$(BIN)/pytest -m 'not slow and not browser' tests/ground tests/tasks tests/behaviours tests/experiments tests/test_*.py
 
 test: setup
 	@$(MAKE) --no-print-directory book PROFILE=smoke

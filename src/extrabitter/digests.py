@@ -141,15 +141,17 @@ def import_closure(trees: Iterable[ast.Module], follow: bool = True, tasks: Iter
     load tasks by name, the modules that the registry has for `tasks` count as imported.
     """
     found: set[Path] = set()
-    waiting = [path for tree in trees for path in _imported_files(tree)]
+    waiting = [path for tree in trees for name in _imports(tree) for path in _files_of(name)]
     while waiting:
         path = waiting.pop()
         if path in found:
             continue
         found.add(path)
         if follow and path.suffix == ".py":
-            tree = _parsed(path.read_text(encoding="utf-8"))
-            waiting += [*_imported_files(tree), *_data_files(path, tree)]
+            imported, data = _named(path.read_text(encoding="utf-8"))
+            waiting += [file for name in imported for file in _files_of(name)]
+            beside = [file for name in data for file in (path.parent / name, *path.parent.glob(f"*/{name}"))]
+            waiting += [file for file in beside if file.is_file()]
             if path == _TASKS:
                 known = registered_tasks()
                 waiting += [file for task in tasks for file in _files_of(known.get(task, "").partition(":")[0])]
@@ -170,14 +172,18 @@ def _parsed(source: str) -> ast.Module:
 
 
 @functools.cache
+def _dumped(source: str) -> str:
+    return ast.dump(_parsed(source))
+
+
 def _code(path: Path, source: str, stage: str) -> str:
     """Dump a module's syntax, without what of it no run of this stage can reach."""
-    tree = _parsed(source)
-    body = tree.body
     if path == _PARAMS:
-        body = [part for part in body if not isinstance(part, ast.ClassDef) or _stage_of(part) in ("", stage)]
+        body = [part for part in _parsed(source).body if _stage_of(part) in ("", stage)]
     elif path == _TASKS:
-        body = [part for part in body if not _assigns(part, "REGISTRY")]
+        body = [part for part in _parsed(source).body if not _assigns(part, "REGISTRY")]
+    else:
+        return _dumped(source)
     return ast.dump(ast.Module(body, []))
 
 
@@ -190,28 +196,35 @@ def _assigns(node: ast.stmt, name: str) -> bool:
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
-def _stage_of(node: ast.ClassDef) -> str:
-    """Return the stage whose parameters a class holds; empty for all other classes."""
-    values = [part.value for part in node.body if isinstance(part, ast.AnnAssign) and _assigns(part, "stage")]
+def _stage_of(node: ast.stmt) -> str:
+    """Return the stage whose parameters a class holds; empty for all else."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    values = [part.value for part in body if isinstance(part, ast.AnnAssign) and _assigns(part, "stage")]
     return str(values[0].value) if values and isinstance(values[0], ast.Constant) else ""
 
 
-def _imported_files(tree: ast.Module) -> Iterator[Path]:
-    """Files that code imports, wherever it does; what is imported for types alone runs nothing."""
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Names that code imports, wherever it does; what is imported for types alone runs nothing."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            yield from _files_of(name)
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)
+
+
+@functools.cache
+def _named(source: str) -> tuple[list[str], list[str]]:
+    """Return what a module's code imports, and the files of data that it names."""
+    tree = _parsed(source)
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    data = [text for text in texts if text.endswith(_DATA) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", text)]
+    return [name for name in _imports(tree) if name.partition(".")[0] == PACKAGE.name], data
 
 
 def _files_of(name: str) -> Iterator[Path]:
@@ -223,11 +236,3 @@ def _files_of(name: str) -> Iterator[Path]:
         path = PACKAGE.joinpath(*rest[:depth])
         candidates = (path / "__init__.py", path.with_suffix(".py"))
         yield from (candidate for candidate in candidates if candidate.is_file())
-
-
-def _data_files(module: Path, tree: ast.Module) -> Iterator[Path]:
-    """Files of data that a module names in its code and that lie beside it, or in a folder beside it."""
-    for node in ast.walk(tree):
-        name = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(name, str) and name.endswith(_DATA) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name):
-            yield from (path for path in (module.parent / name, *module.parent.glob(f"*/{name}")) if path.is_file())

@@ -125,10 +125,7 @@ class BaseModelParameters(StageParameters):
     solution_probability: float = Field(
         0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
     )
-    optimizer: Literal["muon", "adamw"] = Field(
-        "muon", description="optimiser of the matrices inside the blocks"
-    )
-    learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of the optimizer of the matrices")
+    learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of Muon, for matrices inside the blocks")
     adamw_learning_rate: float = Field(
         3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"
     )
@@ -200,18 +197,11 @@ class GrpoParameters(LanguageParameters):
     )
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
-    learning_rate: float = Field(1.5e-4, gt=0, le=1, description="peak rate of AdamW")
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="rate over steps"
-    )
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
-        "dr_grpo", description="normalisation of the loss"
-    )
+    learning_rate: float = Field(1.5e-4, gt=0, le=1, description="rate of AdamW")
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "none", description="what advantages are divided by"
     )
     beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
-    epsilon: float = Field(0.2, gt=0, lt=1, description="clip range of the importance ratio")
     format_weight: float = Field(0.0, ge=0, le=1, description="weight of the format reward; 0: not used")
     masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
     permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
@@ -332,7 +322,6 @@ _ALLOWED = {
     r"^[a-z0-9_]+$": "lower-case letters, digits and _",
     r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
     r"^(\d+( \d+)*)?$": "whole numbers with a space between them",
-    r"^https?://\S+$": "an address that begins with http:// or https://",
 }
 
 

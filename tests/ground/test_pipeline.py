@@ -23,6 +23,8 @@ from extrabitter import plan as pipeline
 from extrabitter import runs, schedule
 from miniature import BASE, BROKEN, CHAPTER, GRPO, JOBS, READERS, edited, to_run
 
+pytestmark = pytest.mark.slow
+
 BUILD = ("build", "--profile", "mini", "--cores", "2")
 PROGRAMS = ("bash", "sh", "env", "git", "uname", "test", "ls", "rm", "mkdir", "cat")
 

@@ -269,7 +269,6 @@ def test_wrong_input_is_one_line_and_nothing_runs(
         ("probe {tmp} --prompt loud", "probe: prompt = 'loud': must be 'grammar', 'plain' or 'chat'"),
         ("probe {tmp} --task chess", "task = 'chess': unknown"),
         ("probe {tmp} --problems 0", "probe: num_problems = 0: must be greater than or equal to 2"),
-        ("probe {tmp} --judge-url http://x", "probe: judge_model: missing; it must be given with judge_url"),
         ("probe {tmp} --few-shot 2", "few_shot = 2: only with prompt 'plain' or 'chat'"),
     ],
 )
