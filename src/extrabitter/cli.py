@@ -161,9 +161,9 @@ def ship(
     folder: Annotated[Path, typer.Argument(help="Where the model goes, e.g. models/countdown/searcher.")],
 ) -> None:
     """Copy a base model's checkpoint, with model card, record of training and hashes."""
-    from extrabitter.models import bank
+    from extrabitter.models import export
 
-    print(f"shipped as {bank.ship(run.resolve(), folder.resolve())}")
+    print(f"shipped as {export.ship(run.resolve(), folder.resolve())}")
 
 
 # A paragraph a line: the terminal wraps them.

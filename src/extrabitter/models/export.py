@@ -3,6 +3,9 @@
 The card holds recipe, lineage, bars, results with intervals, data and limits, and is made of the folder alone, so that
 it can be made again. Results are those of evaluations that read the very weights exported: they are found by hash,
 not by name. Nothing is uploaded here.
+
+The bank, `models/<task>/<arm>`, holds exports of bases that cleared every bar. A base *is* its float16-rounded
+checkpoint, rounded before it was measured: what is trained from a clone is bit for bit what was measured.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file
 
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
@@ -21,6 +26,7 @@ CARD = "README.md"
 PROVENANCE = "provenance.json"  # the run's manifest: parameters, commit, machine, versions; and its lineage
 WEIGHTS = "model.safetensors"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
+MAX_BYTES = 3_000_000  # of a base in the bank: every clone pays for it
 STAGES = ("base_model", "sft_priming", "grpo")
 # What a card shows of an evaluation; all measures lie beside it as parquet.
 MEASURES = (
@@ -66,6 +72,27 @@ def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", ma
             raise ArtifactError(f"run {run_dir}: has {size} bytes to ship; must be at most {max_bytes}")
 
     return write_folder(folder, fill)
+
+
+def ship(run_dir: Path, folder: Path) -> Path:
+    """Copy the base of a finished run to `folder`, in the bank `models/<task>/<arm>`, with card, tables and hashes.
+
+    Raises ArtifactError when the run is not complete, missed a bar, is not rounded to float16, or is too large; then
+    `folder` stays as it was.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest is None or manifest["stage"] != "base_model":
+        raise ArtifactError(f"run {run_dir}: must be a finished run of stage base_model")
+    bars = records.read_table(run_dir / "bars.parquet", "bars")
+    if bars.empty or not bars["passed"].all():
+        missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
+        raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
+    dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
+    if other := sorted(dtypes - {"torch.float16"}):
+        raise ArtifactError(f"run {run_dir}: has weights of {', '.join(other)}; a base is rounded to float16 first")
+    task = manifest["parameters"]["task"]
+    path = f"models/{task}/{folder.name}"
+    return export_model(run_dir, folder, name=f"{task}-{folder.name}", path=path, max_bytes=MAX_BYTES)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:

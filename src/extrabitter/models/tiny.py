@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 from extrabitter.tasks import SPECIAL_WORDS
@@ -101,21 +102,17 @@ def build_model(
     num_key_value_heads: int = 1,
 ) -> PreTrainedModel:
     """Build a random float32 causal LM with tied embeddings; `architecture` is "llama" or "qwen2"."""
-    from transformers.models.llama import LlamaConfig, LlamaForCausalLM
-    from transformers.models.qwen2 import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    families = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
-    if architecture not in families:
-        raise ValueError(f"architecture: must be one of {sorted(families)}, got {architecture!r}")
-    if hidden_size % (2 * num_attention_heads):
-        divisor = 2 * num_attention_heads
-        raise ValueError(
-            f"hidden_size: must be a multiple of 2 * num_attention_heads = {divisor}, got {hidden_size}"
-        )
+    if architecture not in ("llama", "qwen2"):
+        raise ValueError(f"architecture: must be one of llama, qwen2, got {architecture!r}")
+    if hidden_size % (divisor := 2 * num_attention_heads):
+        said = f"must be a multiple of 2 * num_attention_heads = {divisor}, got {hidden_size}"
+        raise ValueError(f"hidden_size: {said}")
     if num_attention_heads % num_key_value_heads:
         raise ValueError(f"num_key_value_heads: must divide num_attention_heads, got {num_key_value_heads}")
-    config_class, model_class = families[architecture]
-    config = config_class(
+    config = AutoConfig.for_model(
+        architecture,
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=num_hidden_layers,
@@ -131,8 +128,7 @@ def build_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = model_class(config)
-    return model.eval()
+        return AutoModelForCausalLM.from_config(config).eval()
 
 
 def mask_tokens(model: PreTrainedModel, token_ids: Iterable[int]) -> None:
@@ -188,16 +184,10 @@ def save_checkpoint(
     _hide_progress_bars()
     if float16:
         round_to_float16(model)
-    try:
-        for parameter in model.parameters() if float16 else ():
-            parameter.data = parameter.data.half()
-        model.save_pretrained(folder)
-    finally:
-        for parameter in model.parameters() if float16 else ():
-            parameter.data = parameter.data.float()
+    model.save_pretrained(folder)
     if float16:
-        model.config.dtype = torch.float32
-        model.config.save_pretrained(folder)
+        path = folder / "model.safetensors"
+        save_file({name: values.half() for name, values in load_file(path).items()}, path, {"format": "pt"})
     tokenizer.save_pretrained(folder)
     write_checksums(folder)
 

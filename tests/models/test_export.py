@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from extrabitter import tables
 from extrabitter.digests import REPOSITORY
-from extrabitter.models import bank, export
+from extrabitter.models import export
 from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
 from extrabitter.params import stage_parameters
 from extrabitter.runs import CHECKSUMS, ArtifactError, RunFolder
@@ -132,7 +133,7 @@ def test_what_is_no_finished_run_of_a_model_is_not_exported(make_run, tmp_path: 
         with pytest.raises(ArtifactError, match="must be a finished run"):
             export.export_model(run, tmp_path / "out")
         with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
-            bank.ship(run, tmp_path / "out")
+            export.ship(run, tmp_path / "out")
     (base / "checkpoint" / export.WEIGHTS).unlink()
     with pytest.raises(ArtifactError, match=r"must be a finished run|nothing to export"):
         export.export_model(base, tmp_path / "out")
@@ -142,8 +143,8 @@ def test_what_is_no_finished_run_of_a_model_is_not_exported(make_run, tmp_path: 
 def test_a_base_is_shipped_with_its_bars_and_is_a_parent_then(make_run, tmp_path: Path) -> None:
     base = make_run("base_model", "searcher")
     make_run("behaviour_evaluation", "before_searcher", checkpoint=str(base / "checkpoint"), num_problems=10)
-    folder = bank.ship(base, tmp_path / "models" / "countdown" / "searcher")
-    assert bank.weight_dtypes(folder / export.WEIGHTS).keys() == {"F16"}
+    folder = export.ship(base, tmp_path / "models" / "countdown" / "searcher")
+    assert {weights.dtype for weights in load_file(folder / export.WEIGHTS).values()} == {torch.float16}
     measured, _ = load_checkpoint(base / "checkpoint")
     loaded, _ = load_checkpoint(folder)
     assert loaded.dtype == torch.float32 and torch.equal(loaded.lm_head.weight, measured.lm_head.weight)
@@ -159,22 +160,22 @@ def test_a_base_is_shipped_with_its_bars_and_is_a_parent_then(make_run, tmp_path
 @pytest.mark.parametrize(
     ("changes", "max_bytes", "message"),
     [
-        ({"passed": False}, bank.MAX_BYTES, "missed well-formed"),
-        ({"float16": False}, bank.MAX_BYTES, "has weights of F32; a base is rounded to float16 first"),
+        ({"passed": False}, export.MAX_BYTES, "missed well-formed"),
+        ({"float16": False}, export.MAX_BYTES, "has weights of torch.float32; a base is rounded to float16 first"),
         ({}, 1_000, "bytes to ship; must be at most 1000"),
     ],
 )
 def test_a_base_below_a_bar_not_rounded_or_too_large_is_not_shipped(
     make_run, tmp_path: Path, monkeypatch, changes: dict[str, bool], max_bytes: int, message: str
 ) -> None:
-    monkeypatch.setattr(bank, "MAX_BYTES", max_bytes)
+    monkeypatch.setattr(export, "MAX_BYTES", max_bytes)
     with pytest.raises(ArtifactError, match=message):
-        bank.ship(make_run("base_model", "searcher", **changes), tmp_path / "out")
+        export.ship(make_run("base_model", "searcher", **changes), tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
 def test_every_flipped_byte_of_a_shipped_file_is_noticed(make_run, tmp_path: Path) -> None:
-    folder = bank.ship(make_run("base_model", "searcher"), tmp_path / "searcher")
+    folder = export.ship(make_run("base_model", "searcher"), tmp_path / "searcher")
     for name in (export.WEIGHTS, "tokenizer.json", "config.json", "losses.parquet"):
         path = folder / name
         content = path.read_bytes()
@@ -211,8 +212,8 @@ def test_a_model_answers_by_the_lines_of_its_card(
 @pytest.mark.parametrize("folder", BANK, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_each_base_of_the_bank_is_whole_above_its_bars_and_what_its_card_says(folder: Path) -> None:
     assert_hashes_hold(folder)
-    assert sum(path.stat().st_size for path in folder.rglob("*")) <= bank.MAX_BYTES
-    assert bank.weight_dtypes(folder / export.WEIGHTS).keys() == {"F16"}
+    assert sum(path.stat().st_size for path in folder.rglob("*")) <= export.MAX_BYTES
+    assert {weights.dtype for weights in load_file(folder / export.WEIGHTS).values()} == {torch.float16}
     assert tables.read_table(folder / "bars.parquet", "bars")["passed"].all()
     name, path = f"{folder.parent.name}-{folder.name}", folder.relative_to(REPOSITORY).as_posix()
     assert (folder / export.CARD).read_text(encoding="utf-8") == export.card(folder, name, path)
