@@ -1,16 +1,150 @@
-"""Verdicts: what is measured, what Holm's method leaves of it, and how it is drawn."""
+"""Predictions are data, strict, those of the first series unchanged; and one rule judges every interval."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extrabitter.digests import REPOSITORY
-from extrabitter.experiments.predictions import Prediction, read_predictions
-from extrabitter.experiments.verdict import forest, judge, measure
+from extrabitter.experiments.verdict import (
+    FILE,
+    MAX_PRIMARY,
+    Prediction,
+    Region,
+    forest,
+    judge,
+    measure,
+    read_predictions,
+)
+from extrabitter.params import ParameterError
+from extrabitter.statistics import MISSING, Estimate
 from extrabitter.store import read
+
+ENTRY = """
+- key: a
+  series: first
+  primary: true
+  claim: X beats y.
+  effect: x minus y
+  measure: pass@1
+  arm: after_x
+  minus: after_y
+  predicted: {low: 0.15}
+  falsifier: [{high: 0.05}]
+  seeds: 5
+"""
+# Of key, primary, regions and seeds of the first series, as they were committed before its first run.
+FIRST_SERIES = "291c11069984d26cfb4fff44abc3640bc7444651a77f0f6d5e541f6a3d47110d"
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "predictions.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> None:
+    entries = yaml.safe_load((REPOSITORY / FILE).read_text(encoding="utf-8"))
+    regions = sorted(
+        (
+            entry["key"],
+            entry["primary"],
+            sorted(entry["predicted"].items()),
+            [sorted(region.items()) for region in entry["falsifier"]],
+            entry["seeds"],
+        )
+        for entry in entries
+        if entry["series"] == "first"
+    )
+    assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
+
+
+def test_no_value_is_both_predicted_and_overturned() -> None:
+    for entry in read_predictions().values():
+        for region in entry.falsifier:
+            for value in (entry.predicted.low, entry.predicted.high):
+                inside = value is not None and region.holds(Estimate(value, value, value, 5))
+                assert not inside or value in (region.low, region.high), entry.key  # a bound may be shared
+
+
+def test_primaries_are_few_and_all_that_is_computed_names_its_arms() -> None:
+    first = read_predictions(series="first")
+    assert 1 <= sum(entry.primary for entry in first.values()) <= MAX_PRIMARY
+    computed = [entry for entry in first.values() if entry.measure]
+    assert len(computed) >= 10
+    assert all(entry.arm.startswith("after_") for entry in computed)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low: 0.15", "lo: 0.15", "predicted.lo = 0.15: unknown name"),
+        ("primary: true", "primary: maybe", "primary = 'maybe'"),
+        ("[{high: 0.05}]", "[{}]", "must give low, high or both"),
+        ("  seeds: 5\n", "", "seeds: missing"),
+        ("  measure: pass@1\n", "", "measure and arm must be given together"),
+        ("  claim: X beats y.\n", "  claim: ''\n", "claim"),
+    ],
+)
+def test_a_wrong_entry_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        read_predictions(written(tmp_path, ENTRY.replace(old, new)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_and_a_primary_too_many_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="key = 'a': must be given once"):
+        read_predictions(written(tmp_path, ENTRY + ENTRY))
+    many = "".join(ENTRY.replace("key: a", f"key: a{number}") for number in range(MAX_PRIMARY + 1))
+    with pytest.raises(ParameterError, match="9 primaries; at most 8"):
+        read_predictions(written(tmp_path, many))
+    assert len(read_predictions(written(tmp_path, many.replace("primary: true", "primary: false")))) == MAX_PRIMARY + 1
+
+
+def prediction(**changes: object) -> Prediction:
+    return Prediction.model_validate(yaml.safe_load(ENTRY)[0] | changes)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.3, 0.2, 0.4), "held"),
+        ((0.25, 0.15, 0.35), "held"),
+        ((0.22, 0.13, 0.31), "undecided"),
+        ((0.1, 0.06, 0.14), "undecided"),
+        ((0.0, -0.1, 0.05), "failed"),
+        ((0.0, -0.1, 0.06), "undecided"),
+        ((0.2, -np.inf, np.inf), "undecided"),
+    ],
+)
+def test_the_verdict_is_where_the_whole_interval_lies(interval: tuple[float, float, float], verdict: str) -> None:
+    assert prediction().verdict(Estimate(*interval, 5)) == verdict
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.integers(2, 10))
+def test_every_interval_has_one_verdict_and_a_p_value_that_agrees(value: float, half: float, seeds: int) -> None:
+    entry = prediction(falsifier=[{"low": -0.3, "high": 0.05}, {"high": -0.5}])
+    estimate = Estimate(value, value - half, value + half, seeds)
+    verdict = entry.verdict(estimate)
+    assert verdict in ("held", "failed", "undecided")
+    p = entry.p_value(estimate)
+    assert p <= 0.025 + 1e-9 if verdict != "undecided" else p >= 0.025 - 1e-6
+
+
+def test_what_was_not_measured_has_no_verdict_and_an_open_region_no_bound() -> None:
+    assert prediction().verdict(MISSING) == "not measured"
+    assert Region(low=0.0).holds(Estimate(5.0, 0.0, np.inf, 3))
+    assert not Region(low=0.0, high=1.0).holds(Estimate(0.5, 0.2, 1.1, 3))
+
 
 SPREAD = (-0.02, -0.01, 0.0, 0.01, 0.02)
 
@@ -24,15 +158,6 @@ def summary(**means: float) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["seed", "arm", "measure", "value"])
     return table.assign(lower=float("nan"), upper=float("nan"))
-
-
-def prediction(key: str = "a", **changes: Any) -> Prediction:
-    values = {
-        "key": key, "series": "first", "primary": True, "claim": f"{key} pays.", "effect": "x minus y",
-        "measure": "pass@1", "arm": "after_x", "minus": "after_y", "predicted": {"low": 0.15},
-        "falsifier": [{"high": 0.05}], "seeds": 5,
-    }  # fmt: skip
-    return Prediction.model_validate(values | changes)
 
 
 @pytest.mark.parametrize(("y", "verdict"), [(0.5, "held"), (0.79, "failed"), (0.65, "undecided"), (0.72, "undecided")])
@@ -49,9 +174,9 @@ def test_one_arm_alone_is_its_own_measure() -> None:
 
 
 def test_a_primary_that_would_decide_alone_is_withdrawn_where_many_are_asked() -> None:
-    entries = {key: prediction(key) for key in "abcdefgh"}
+    entries = {key: prediction(key=key) for key in "abcdefgh"}
     for entry in list(entries)[1:]:
-        entries[entry] = prediction(entry, measure="", arm="", minus="")  # asked, and not run here
+        entries[entry] = prediction(key=entry, measure="", arm="", minus="")  # asked, and not run here
     # Just above the bound: p is a little under .025, times eight it is not.
     table = summary(x=0.672, y=0.5)
     alone = judge(table, {"a": entries["a"]})
@@ -68,9 +193,10 @@ def test_what_was_not_run_is_not_measured() -> None:
 
 
 def test_the_forest_says_each_claim_with_its_verdict() -> None:
-    judged = judge(summary(x=0.8, y=0.5, z=0.79), {"a": prediction(), "b": prediction("b", minus="after_z")})
+    entries = {"a": prediction(), "b": prediction(key="b", claim="b pays.", minus="after_z")}
+    judged = judge(summary(x=0.8, y=0.5, z=0.79), entries)
     written = [text.get_text() for text in forest(judged, "Two effects").axes[0].texts]
-    assert written == ["a pays.", "held", "b pays.", "failed"]
+    assert written == ["X beats y.", "held", "b pays.", "failed"]
 
 
 def test_the_published_series_agrees_with_what_the_first_edition_wrote_down() -> None:

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from extrabitter.pages import plots
 from extrabitter.seeding import derive_seed
+from extrabitter.statistics import pass_at_k
 from extrabitter.tasks import Task
 
 Array = NDArray[np.float64]
@@ -29,6 +30,8 @@ Array = NDArray[np.float64]
 # Colours of arms.yaml, so that dark pages know them.
 BLUE, PURPLE, GREEN, RED = "#0072b2", "#7a3e9d", "#00735a", "#b84e00"
 STD_OFFSET = 1e-4  # added to a group's standard deviation. Source: TRL 1.16.0, `GRPOTrainer`
+
+
 class SearchProblem(NamedTuple):
     """A search problem as tables: which (x, y) are right, and how near each comes; both of shape (X, Y)."""
 
@@ -148,30 +151,6 @@ def policy_steps(shares: Array, pay: Array, learner: Learner, seed: int = 0) -> 
         logits = logits + learner.learning_rate * gradient
 
 
-def chance_of_a_hit(probability: ArrayLike, num_draws: ArrayLike) -> Array:
-    """Return the chance that independent draws, each right with `probability`, hold a right one; shapes broadcast.
-
-    Source: complement rule; pass@k of a problem whose success chance is known.
-
-    >>> chance_of_a_hit(0.1, 8).round(4)
-    np.float64(0.5695)
-    """
-    return np.asarray(1 - (1 - np.asarray(probability, dtype=float)) ** np.asarray(num_draws))[()]
-
-
-def listing_chance(num_candidates: int, num_right: int, num_draws: int) -> float:
-    """Return the chance that a list in random order, which repeats nothing, has met a right candidate.
-
-    Source: hypergeometric distribution; the formula of pass@k, Chen et al., arXiv 2107.03374, equation 1.
-
-    >>> listing_chance(10, 1, 5), listing_chance(10, 3, 8)
-    (0.5, 1.0)
-    """
-    wrong = num_candidates - num_right
-    tried = np.arange(min(num_draws, wrong + 1))
-    return float(round(1 - np.prod((wrong - tried) / (num_candidates - tried)), 12))
-
-
 def tries_table(task: Task, bands: Sequence[str], max_tries: int, num_problems: int, seed: int = 0) -> pd.DataFrame:
     """Return by band and number of tries the chance that as many different legal answers hold a right one.
 
@@ -182,7 +161,7 @@ def tries_table(task: Task, bands: Sequence[str], max_tries: int, num_problems: 
         problems = task.problems("test", num_problems, seed, band)
         sizes = [(task.count_answers(problem), len(task.solve(problem))) for problem in problems]
         for tries in range(1, max_tries + 1):
-            found = [listing_chance(total, right, min(tries, total)) for total, right in sizes]
+            found = [pass_at_k(total, right, min(tries, total)) for total, right in sizes]
             rows.append((band, tries, float(np.mean(found))))
     return pd.DataFrame(rows, columns=["band", "num_tries", "value"])
 
@@ -201,8 +180,9 @@ def race_table(
     for start in starts:
         shares = np.where(right, start / right.sum(), (1 - start) / (~right).sum())[None, :]
         for budget in budgets:
-            listed = listing_chance(right.size, int(right.sum()), budget)
-            blind = float(chance_of_a_hit(start, budget))
+            # A list in random order repeats nothing: it is pass@k of all candidates.
+            listed = pass_at_k(right.size, int(right.sum()), min(budget, right.size))
+            blind = 1 - (1 - start) ** budget
             rows += [(start, way, budget, p, p, p) for way, p in (("a list", listed), ("blind draws", blind))]
         for way, sampled, runs in (("exact policy gradient", False, 1), ("sampled GRPO", True, num_runs)):
             learner = Learner(learning_rate=2.0, sampled=sampled, divide_by_std=True)

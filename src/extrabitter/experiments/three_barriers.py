@@ -26,7 +26,6 @@ from extrabitter.experiments.search_as_optimisation import (
     Learner,
     draw_runs,
     name_line,
-    policy_gradient,
     policy_steps,
 )
 from extrabitter.pages import plots
@@ -46,18 +45,6 @@ def informative_chance(probability: ArrayLike, num_generations: ArrayLike) -> Ar
     """
     p, size = np.asarray(probability, dtype=float), np.asarray(num_generations)
     return np.asarray(1 - (1 - p) ** size - p**size)[()]
-
-
-def softmax_growth(shares: Array, pay: Array) -> Array:
-    """Return d log(share) / dt under ascent on softmax logits: pi_b A_b - sum over j of pi_j² A_j.
-
-    The advantage is weighted by the share, so that a rare best type can shrink. Source: chain rule.
-
-    >>> softmax_growth(THREE_SHARES, THREE_PAY).round(3)
-    array([-0.032,  0.06 , -0.143])
-    """
-    gradient = policy_gradient(shares, pay)
-    return np.asarray(gradient - (shares * gradient).sum(axis=-1, keepdims=True))
 
 
 def escape_steps(
