@@ -50,8 +50,8 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
-    """Hash all files below a folder, by path relative to it, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Hash all files below a folder, by path relative to it, sorted; but for what Python keeps there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
@@ -121,17 +121,12 @@ def code_digest(notebook: Path, *tasks: str) -> str:
     A module's data files count as it does. Of `params`, only the class of the notebook's own stage counts, and of the
     tasks' registry nothing: a new task makes no run stale.
     """
-    cells = [_parsed(source) for source in notebook_code(notebook)]
-    digest = hashlib.sha256()
-    for cell in cells:
-        digest.update(ast.dump(cell).encode())
-    for path in import_closure(cells, tasks=tasks):
-        digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
-        if path.suffix != ".py":
-            digest.update(path.read_bytes())
-        else:
-            digest.update(_code(path, path.read_text(encoding="utf-8"), notebook.stem).encode())
-    return digest.hexdigest()
+    return _digest([_parsed(source) for source in notebook_code(notebook)], notebook.stem, tasks)
+
+
+def module_digest(module: str) -> str:
+    """Hash the code that `import module` runs, as that of a notebook."""
+    return _digest([_parsed(f"import {module}")])
 
 
 def import_closure(trees: Iterable[ast.Module], follow: bool = True, tasks: Iterable[str] = ()) -> list[Path]:
@@ -174,6 +169,19 @@ def _parsed(source: str) -> ast.Module:
 @functools.cache
 def _dumped(source: str) -> str:
     return ast.dump(_parsed(source))
+
+
+def _digest(trees: list[ast.Module], stage: str = "", tasks: Iterable[str] = ()) -> str:
+    digest = hashlib.sha256()
+    for tree in trees:
+        digest.update(ast.dump(tree).encode())
+    for path in import_closure(trees, tasks=tasks):
+        digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
+        if path.suffix == ".py":
+            digest.update(_code(path, path.read_text(encoding="utf-8"), stage).encode())
+        else:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _code(path: Path, source: str, stage: str) -> str:

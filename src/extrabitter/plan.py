@@ -16,12 +16,12 @@ from typing import Any
 
 from extrabitter import runs
 from extrabitter.digests import (
-    PACKAGE,
     REPOSITORY,
     STAGE_NOTEBOOKS,
     code_digest,
     file_sha256,
     files_sha256,
+    module_digest,
     package_versions,
     registered_tasks,
 )
@@ -32,6 +32,7 @@ from extrabitter.runs import CHECKSUMS, read_status, status_path
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
 # What chapters read: committed results, of the edition where they are there, else those that stand in for it.
 _RESULTS = (Path("results/edition"), Path("results/interim"))
+_READ = ("results", "profiles", "benchmarks")  # and the predictions
 _CHAPTER_RUNS = Path("_build/chapters")
 _HTML = Path("_build/html")
 # What the pipeline says of an arm, and no stage is told.
@@ -175,28 +176,17 @@ class Book:
         """Names of the chapter notebooks; every book has all of them."""
         return sorted(path.stem for path in (self.root / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
 
-    def reads_runs(self, chapter: str) -> bool:
-        """Whether a chapter reads runs and results; its notebook's metadata say so where it does not."""
-        return bool(self._metadata(chapter).get("reads_runs", True))
-
-    def chapter_inputs(self, chapter: str) -> list[str]:
-        """Keys of the jobs a chapter waits for: all of them, or none if it reads no runs."""
-        return list(self.plan.jobs) if self.reads_runs(chapter) else []
-
     def chapter_made_from(self, chapter: str) -> dict[str, str]:
-        """Return hashes of a chapter's source, prose too, of its code, and of the files and results that it reads."""
+        """Return hashes of a chapter's source, prose too, of its code, and of all that chapters may read."""
         notebook = self.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        given = {}
-        for pattern in self._metadata(chapter).get("reads_files", []):
-            files = sorted(path for path in self.root.glob(pattern) if path.is_file())
-            given[pattern] = [file_sha256(path) for path in files]
-        made_from = {"notebook": file_sha256(notebook), "code": _code_once(notebook, *registered_tasks())}
-        made_from |= {"files": _sha256(json.dumps(given)), "packages": _sha256(json.dumps(package_versions()))}
-        if self.reads_runs(chapter):
-            ended = [read_status(self.root / job.run_dir) for job in self.plan.jobs.values()]
-            made_from["runs"] = _sha256(json.dumps([one and [one.reason, *one.files.values()] for one in ended]))
-            made_from["results"] = _sha256(json.dumps(_results_sha256(self.root / self.results_dir)))
-        return made_from
+        ended = [read_status(self.root / job.run_dir) for job in self.plan.jobs.values()]
+        return {
+            "notebook": file_sha256(notebook),
+            "code": _code_once(notebook, *registered_tasks()),
+            "packages": _sha256(json.dumps(package_versions())),
+            "files": _read_by_chapters(self.root),
+            "runs": _sha256(json.dumps([one and [one.reason, *one.files.values()] for one in ended])),
+        }
 
     def made_from(self) -> dict[str, str]:
         """Return hashes of what the built book is made from: pages, settings, executed chapters, the code of pages."""
@@ -206,26 +196,19 @@ class Book:
             "pages": _sha256(json.dumps(files_sha256(root / "book"))),
             "settings": _sha256(json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])),
             "chapters": _sha256(json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})),
-            "code": _sha256(json.dumps(files_sha256(PACKAGE / "pages"))),
+            "code": module_digest("extrabitter.pages.build"),
         }
 
     def states(self, jobs: Mapping[str, str]) -> dict[str, str]:
         """Say of each chapter, and of "book", why it has to be made; `jobs` says so of the runs."""
-        found = {}
+        found, waits = {}, any(jobs.values())
         for chapter in self.chapters:
             base = self.root / self.output_dir / chapter
-            waits = any(jobs[key] for key in self.chapter_inputs(chapter))
             made_from = functools.partial(self.chapter_made_from, chapter)
             found[f"chapter {chapter}"] = "runs are made again" if waits else _page_state(base, made_from)
         again = any(found.values())
         found["book"] = "chapters are made again" if again else _page_state(self.index.parent, self.made_from)
         return found
-
-    def _metadata(self, chapter: str) -> dict[str, Any]:
-        """Return what a chapter says of itself: `reads_runs` (default true), `reads_files`, patterns below the root."""
-        notebook = self.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
-        metadata: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
-        return metadata.get("extrabitter", {})
 
 
 def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
@@ -373,8 +356,9 @@ def _code_once(notebook: Path, *tasks: str) -> str:
 
 
 @functools.cache
-def _results_sha256(results: Path) -> dict[str, str]:
-    return files_sha256(results)
+def _read_by_chapters(root: Path) -> str:
+    hashes = [files_sha256(root / name) for name in _READ]
+    return _sha256(json.dumps([*hashes, _text(root / "book" / "predictions.yaml")]))
 
 
 def _text(path: Path) -> str:

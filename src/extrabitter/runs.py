@@ -28,7 +28,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
-WEIGHTS = "checkpoint/model.safetensors"
 
 
 class ArtifactError(OneLineError, RuntimeError):
@@ -210,11 +209,6 @@ def result_sha256(run_dir: Path, files: Collection[str]) -> str:
     return digest.hexdigest()
 
 
-def model_sha256(manifest: Mapping[str, Any]) -> str:
-    """Hash of the weights that a run made; empty if it made none."""
-    return str(manifest["files"].get(WEIGHTS) or "")
-
-
 def status_path(run_dir: Path) -> Path:
     """Path of a run's status file, which lies beside its folder."""
     return run_dir.with_name(f"{run_dir.name}.status.json")
@@ -256,10 +250,9 @@ def find_checkpoint(name: str, text: str) -> Path:
     candidates = [Path(text), digests.REPOSITORY / text]
     folder = next((path for path in candidates if (path / "config.json").is_file()), None)
     if folder is None:
-        fetch = "; `make smollm2` fetches it" if "smollm2" in text else ""
-        raise ArtifactError(
-            f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{fetch}"
-        )
+        hint = "; `make smollm2` fetches it" if "smollm2" in text else ""
+        hint = "; one of a hub is asked in English: give prompt plain or chat" if names_hub_model(text) else hint
+        raise ArtifactError(f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{hint}")
     sums = folder / CHECKSUMS
     if sums.is_file():
         lines = (line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines())

@@ -134,25 +134,18 @@ def test_the_edition_is_read_where_it_is_and_else_what_stands_in_for_it(tree: Pa
         assert pipeline.make_book("", tree).results_dir == Path("results") / name
 
 
-def test_a_chapter_hangs_on_its_source_its_files_and_the_committed_results(tree: Path) -> None:
+def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: Path) -> None:
     chapter = tree / "notebooks" / "chapters" / f"{miniature.CHAPTER}.ipynb"
-    notebook = json.loads(chapter.read_text())
-    notebook["metadata"]["extrabitter"] = {"reads_files": ["measured/*.csv"]}
-    chapter.write_text(json.dumps(notebook))
-    given, result = tree / "measured" / "a.csv", tree / "results" / "interim" / "a.parquet"
     states = []
-    for path, text in ((given, "a"), (given, "b"), (result, "a"), (result, "b")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        pipeline._results_sha256.cache_clear()
+    read = ("results/interim/a.parquet", "benchmarks/a.csv", "book/predictions.yaml", "profiles/other.yaml")
+    for path in (None, *(tree / name for name in read), chapter):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{path.read_text()} " if path.exists() else "a")
+        pipeline._read_by_chapters.cache_clear()
         states.append(pipeline.make_book("mini", tree).chapter_made_from(miniature.CHAPTER))
     changed = [[name for name in a if a[name] != b[name]] for a, b in itertools.pairwise(states)]
-    assert changed == [["files"], ["results"], ["results"]]
-    notebook["metadata"]["extrabitter"] = {"reads_runs": False}
-    chapter.write_text(json.dumps(notebook))
-    book = pipeline.make_book("mini", tree)
-    assert book.chapter_inputs(miniature.CHAPTER) == []
-    assert not {"runs", "results"} & book.chapter_made_from(miniature.CHAPTER).keys()
+    assert changed == [["files"]] * 4 + [["notebook"]]
 
 
 # --- Notebooks ---------------------------------------------------------------------------------------------------
