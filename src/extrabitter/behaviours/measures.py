@@ -24,27 +24,15 @@ def measure_trace(trace: Trace, truncated: bool = False) -> dict[str, bool | int
 
     `truncated`: the text was cut at the length cap. It then has reason "truncated" where it would be "unfinished".
     """
-    num_attempts = num_hits = num_repeated = num_steps = num_right_steps = 0
-    # [others, hits] x [says no, says yes]
-    given, true = [[0, 0], [0, 0]], [[0, 0], [0, 0]]
-    for _, _, outcome, finished, repeated, said, verdict_true, steps, right_steps in trace.attempts:
-        num_steps += steps
-        num_right_steps += right_steps
-        is_hit = outcome == "hit"
-        if finished:
-            num_attempts += 1
-            num_hits += is_hit
-            num_repeated += repeated
-        if said:
-            given[is_hit][said == "yes"] += 1
-            true[is_hit][said == "yes"] += verdict_true
-    counts = dict.fromkeys(BEHAVIOURS, 0)
-    functional = dict.fromkeys(BEHAVIOURS, 0)
-    for behaviour, _, _, works in trace.uses:
-        counts[behaviour] += 1
-        functional[behaviour] += works
+    attempts = [attempt for attempt in trace.attempts if attempt.finished]
+    judged = [attempt for attempt in trace.attempts if attempt.said]
+    verdicts = {
+        "": judged,
+        "yes_": [attempt for attempt in judged if attempt.said == "yes"],
+        "hit_": [attempt for attempt in judged if attempt.outcome == "hit"],
+        "miss_": [attempt for attempt in judged if attempt.outcome != "hit"],
+    }
     correct, reason, value = trace.verdict
-    first = trace.attempts[0] if trace.attempts else None
     columns: dict[str, bool | int | str] = {
         "correct": correct,
         "reason": "truncated" if truncated and reason == "unfinished" else reason,
@@ -52,24 +40,19 @@ def measure_trace(trace: Trace, truncated: bool = False) -> dict[str, bool | int
         "well_formed": trace.well_formed,
         "answered": trace.answered,
         "num_filler": trace.num_filler,
-        "num_attempts": num_attempts,
-        "num_hits": num_hits,
-        "first_attempt_hit": first is not None and first.finished and first.outcome == "hit",
-        "num_repeated_attempts": num_repeated,
-        "num_steps": num_steps,
-        "num_right_steps": num_right_steps,
-        "num_verdicts": sum(map(sum, given)),
-        "num_true_verdicts": sum(map(sum, true)),
-        "num_yes_verdicts": given[0][1] + given[1][1],
-        "num_true_yes_verdicts": true[0][1] + true[1][1],
-        "num_hit_verdicts": sum(given[1]),
-        "num_true_hit_verdicts": sum(true[1]),
-        "num_miss_verdicts": sum(given[0]),
-        "num_true_miss_verdicts": sum(true[0]),
+        "num_attempts": len(attempts),
+        "num_hits": sum([attempt.outcome == "hit" for attempt in attempts]),
+        "first_attempt_hit": bool(attempts) and attempts[0] is trace.attempts[0] and attempts[0].outcome == "hit",
+        "num_repeated_attempts": sum([attempt.repeated for attempt in attempts]),
+        "num_steps": sum([attempt.num_steps for attempt in trace.attempts]),
+        "num_right_steps": sum([attempt.num_right_steps for attempt in trace.attempts]),
     }
+    for kind, found in verdicts.items():
+        columns[f"num_{kind}verdicts"] = len(found)
+        columns[f"num_true_{kind}verdicts"] = sum([attempt.verdict_true for attempt in found])
     for behaviour in BEHAVIOURS:
-        columns[f"{behaviour}_count"] = counts[behaviour]
-        columns[f"{behaviour}_functional_count"] = functional[behaviour]
+        uses = [use.functional for use in trace.uses if use.behaviour == behaviour]
+        columns[f"{behaviour}_count"], columns[f"{behaviour}_functional_count"] = len(uses), sum(uses)
     return columns
 
 
@@ -107,9 +90,10 @@ MEASURES: dict[str, Measure] = {
     "hit_rate": Measure(column("num_hits"), column("num_attempts")),
     "repeated_attempt_rate": Measure(column("num_repeated_attempts"), column("num_attempts")),
     "verdict_accuracy": Measure(column("num_true_verdicts"), column("num_verdicts")),
-    "yes_verdict_accuracy": Measure(column("num_true_yes_verdicts"), column("num_yes_verdicts")),
-    "hit_verdict_accuracy": Measure(column("num_true_hit_verdicts"), column("num_hit_verdicts")),
-    "miss_verdict_accuracy": Measure(column("num_true_miss_verdicts"), column("num_miss_verdicts")),
+    **{
+        f"{kind}_verdict_accuracy": Measure(column(f"num_true_{kind}_verdicts"), column(f"num_{kind}_verdicts"))
+        for kind in ("yes", "hit", "miss")
+    },
     "frac_right_steps": Measure(column("num_right_steps"), column("num_steps")),
     "frac_searches": Measure(_searches, constant),
     # Which completions search is the model's own choice, so their difference is no effect of searching.
@@ -132,8 +116,5 @@ for _behaviour in BEHAVIOURS:
 
 def summarise(completions: pd.DataFrame, measures: Mapping[str, Measure] = MEASURES) -> dict[str, float]:
     """Return each measure over all rows of a table of completions; NaN where nothing is to be divided by."""
-    summary = {}
-    for name, measure in measures.items():
-        count = float(measure.denominator(completions).sum())
-        summary[name] = float(measure.numerator(completions).sum()) / count if count else np.nan
-    return summary
+    sums = {name: [float(part(completions).sum()) for part in measure] for name, measure in measures.items()}
+    return {name: total / count if count else np.nan for name, (total, count) in sums.items()}

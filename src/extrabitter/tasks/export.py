@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import DatasetCard, DatasetCardData
@@ -18,7 +19,8 @@ from extrabitter.digests import git_state
 from extrabitter.params import ParameterError
 from extrabitter.runs import write_json
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import Prompt, Task
+from extrabitter.tasks import Task
+from extrabitter.tasks.wording import spoken
 
 RECORD = "provenance.json"
 TEMPLATE = Path(__file__).parent / "templates" / "data_card.md.jinja"
@@ -65,29 +67,18 @@ def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_tr
         pretty_name=f"{task.name}: problems and traces",
         configs=configs,
     )
-    path = str(TEMPLATE)
-    card = DatasetCard.from_template(
-        data, path, name=name, task=task, tables=tables, asked=asked, fields=FIELDS, record=RECORD
-    )
+    said: dict[str, Any] = {"name": name, "task": task, "tables": tables, "asked": asked}
+    card = DatasetCard.from_template(data, str(TEMPLATE), **said, fields=FIELDS, record=RECORD)
     (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")
 
 
 def _problems(task: Task, split: str, bands: Sequence[str], seed: int) -> pd.DataFrame:
-    english = task.english("plain")
     rows = []
     for band in bands:
         drawn = task.problems(split, NUM_PROBLEMS[split], derive_seed(seed, "export problems"), band)
         for problem in dict.fromkeys(drawn):
-            rows.append(
-                {
-                    "problem": problem.identifier,
-                    "band": band,
-                    "num_answers": task.count_answers(problem),
-                    "num_solutions": len(task.solve(problem)),
-                    "prompt": task.prompt(problem),
-                    "prompt_in_english": _text(english.prompt(problem)) if english else "",
-                }
-            )
+            counts = {"num_answers": task.count_answers(problem), "num_solutions": len(task.solve(problem))}
+            rows.append({**_said(task, problem, band), **counts})
     return pd.DataFrame(rows)
 
 
@@ -97,15 +88,15 @@ def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.
     for place, problem in enumerate(task.problems("train", count, derive_seed(seed, "export"), band)):
         # The same numbers for every condition, so that all begin alike.
         script = task.write_trace(problem, condition, random.Random(derive_seed(seed, "export trace", place)))
-        row = {"problem": problem.identifier, "band": band, "prompt": task.prompt(problem)}
-        row |= {"completion": task.render(script, problem), "prompt_in_english": "", "completion_in_english": ""}
+        row = {**_said(task, problem, band), "completion": task.render(script, problem), "completion_in_english": ""}
         if english is not None:
-            row["prompt_in_english"] = _text(english.prompt(problem))
             with contextlib.suppress(ParameterError):  # filler has no words
-                row["completion_in_english"] = _text(english.demonstration(script, problem))
+                row["completion_in_english"] = spoken(english.demonstration(script, problem))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _text(said: Prompt) -> str:
-    return said if isinstance(said, str) else "\n".join(turn["content"] for turn in said)
+def _said(task: Task, problem: Any, band: str) -> dict[str, Any]:
+    english = task.english("plain")
+    asked = spoken(english.prompt(problem)) if english else ""
+    return {"problem": problem.identifier, "band": band, "prompt": task.prompt(problem), "prompt_in_english": asked}

@@ -122,10 +122,8 @@ def hand_in(text: object, stops: Sequence[str] = ()) -> HandedIn:
         text, plain = text[:end], plain[:end]
     if _is_cut(plain):
         return HandedIn("", "open_answer", text)
-    for kind in _answers(plain):
-        if kind:
-            return HandedIn(kind[-1].text, "ok", text)
-    return HandedIn("", "no_answer", text)
+    answer = next((kind[-1] for kind in _answers(plain) if kind), None)
+    return HandedIn(answer.text, "ok", text) if answer else HandedIn("", "no_answer", text)
 
 
 def _without_thoughts(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import islice
 from typing import Any
 
 from extrabitter.params import LanguageParameters, ParameterError
@@ -67,12 +68,12 @@ def worked_examples(task: Task, count: int, condition: str, seed: int, band: str
         raise ParameterError(f"shots_show = {condition!r}: must be one of {', '.join(task.conditions)}")
     rng = random.Random(derive_seed(seed, "examples"))
     shots = []
+    chance = 1.0 if condition == "direct" else 0.0
     for problem in task.problems("train", count, derive_seed(seed, "examples"), band):
-        for _ in range(MAX_DRAWS):
-            script = task.write_trace(problem, condition, rng, 1.0 if condition == "direct" else 0.0)
-            if task.verify(task.render(script, problem), problem).correct:
-                break
-        else:
+        scripts = (task.write_trace(problem, condition, rng, chance) for _ in range(MAX_DRAWS))
+        right = (script for script in scripts if task.verify(task.render(script, problem), problem).correct)
+        script = next(right, None)
+        if script is None:
             raise ParameterError(f"shots_show = {condition!r}: its traces hand in no right answer")
         shots.append((problem, script))
     return shots
@@ -99,19 +100,12 @@ def read_completion(
     `prompt` is the one that the model read. A completion goes on where one of the wording's stops stands behind an
     answer; before one, say in a problem that is said again or in a thought, the same text stops nothing.
     """
-    for place in sorted({place for stop in wording.stops for place in _places(text, stop)})[:MAX_STOPS]:
+    found = re.finditer("|".join(map(re.escape, wording.stops)) or "(?!)", text)
+    for place in (match.start() for match in islice(found, MAX_STOPS)):
         trace = wording.parse(behind_prompt(prompt, text[:place]), problem)
         if trace.answered:
             return text[:place], trace, False
     return text, wording.parse(behind_prompt(prompt, text), problem, truncated), truncated
-
-
-def _places(text: str, stop: str) -> list[int]:
-    """Return where a stop stands in a text, the first few places."""
-    places: list[int] = []
-    while len(places) < MAX_STOPS and (place := text.find(stop, places[-1] + 1 if places else 0)) >= 0:
-        places.append(place)
-    return places
 
 
 def spoken(completion: Prompt) -> str:

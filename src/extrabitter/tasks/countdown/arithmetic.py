@@ -19,9 +19,12 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
 
 MAX_LENGTH = 256  # characters; the longest expression on six numbers of three digits has about 40
 MAX_DEPTH = 16  # open parentheses
@@ -41,9 +44,9 @@ REASONS = {
 
 _FOREIGN = re.compile(r"[^0-9+\-*/() ]")
 _NUMBER = re.compile(r"[0-9]+")
-_CARRY_OUT: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-}
+_Operation = Callable[[Fraction, Fraction], Fraction]
+_CARRY_OUT: dict[type[ast.operator], _Operation] = {ast.Add: operator.add, ast.Sub: operator.sub}
+_CARRY_OUT |= {ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
 class Evaluation(NamedTuple):
@@ -111,11 +114,27 @@ SIGNS = {
 }
 _TO_TEN = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _ROUND = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-SMALL_NUMBERS = {word: value for value, word in enumerate(_TO_TEN, 1)}
-UNITS = {word: value for word, value in SMALL_NUMBERS.items() if value < 10}
-TEENS = {"eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15, "eighteen": 18}
-TEENS |= {f"{word}teen": UNITS[word] + 10 for word in ("four", "six", "seven", "nine")}
-TENS = {word: 10 * value for value, word in enumerate(_ROUND, 2)}
+_SMALL = {word: value for value, word in enumerate(_TO_TEN, 1)}
+_TEENS = {"eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15, "eighteen": 18}
+_TEENS |= {f"{word}teen": _SMALL[word] + 10 for word in ("four", "six", "seven", "nine")}
+_TENS = {word: 10 * value for value, word in enumerate(_ROUND, 2)}
+NUMBER_WORDS = {**_SMALL, **_TEENS, **_TENS}
+
+PHRASES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
+_WORDS_OF = {"small": _SMALL, "units": _TO_TEN[:-1], "teens": _TEENS, "tens": _TENS}
+KNOWN = {name: "|".join(words) for name, words in _WORDS_OF.items()}
+
+
+def compile_phrase(lines: str, known: Mapping[str, str] = KNOWN, flags: int = 0) -> re.Pattern[str]:
+    """Compile a pattern of `phrases.yaml`: its lines joined, and each @name@ replaced by what is known under it."""
+    joined = "".join(lines.splitlines())
+    return re.compile(re.sub(r"@(\w+)@", lambda match: known[match[1]], joined), flags)
+
+
+def number_in_words(text: str) -> int:
+    """Return the number that words such as "twenty-one" name."""
+    return sum(NUMBER_WORDS[word] for word in re.split("[- ]", text))
+
 
 MAX_SIDES = 8
 MAX_GROUPS = 16  # levels of LaTeX groups
@@ -138,37 +157,14 @@ _GROUP = re.compile(
     r"\\[dt]?frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}"
     r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|(?<![}c])\{(?P<number>\s*\d+\s*)\}(?!\{)"
 )
-_NUMBER_WORD = re.compile(
-    rf"\b(?:({'|'.join(TENS)})(?:[- ]({'|'.join(UNITS)}))?|({'|'.join([*TEENS, *SMALL_NUMBERS])}))\b"
-)
+_NUMBER_WORD = compile_phrase(r"\b(?:(?:@tens@)(?:[- ](?:@units@))?|@teens@|@small@)\b")
 _BEFORE_GROUPS = (
     (re.compile(r"\\\{"), "("),
     (re.compile(r"\\\}"), ")"),
     (re.compile(r"(?<=\d)\s*\\[dt]?frac"), _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
 )
-_BEHIND_GROUPS = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\(?:times|cdot|ast)(?![a-z])", "*"),
-        (r"\\div(?![a-z])", "/"),
-        (r"\\(?:rightarrow|implies|to)(?![a-z])", "="),
-        (r"\\(?:left|right|q?quad|displaystyle)(?![a-z])|\\[()\[\],;:! ]|&(?==)|(?<==)&", " "),
-        (r"\[", "("),
-        (r"\]", ")"),
-        (r"\s*[✓✔✅☑]\s*$|\s*\\checkmark\s*$", ""),
-        (r"\b(?:plus)\b", "+"),
-        (r"\bminus\b", "-"),
-        (r"\btimes\b|\bmultiplied by\b", "*"),
-        (r"\bdivided by\b|\bover\b", "/"),
-        (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
-        (r"\bequals\b|\bis equal to\b|,? which (?:is|makes|gives|equals)\b", "="),
-        (r"[-=]>|={2,3}", "="),
-        (r"^\s*(?:[*•>]|\d{1,2}[.)])\s+(?=\S)", ""),  # mark of a list; a minus is a sign
-        (r"/\s*(?:\d+|\([^()]*\))\s*\(", _ILLEGAL),  # 6 / 2 (3): one, or nine
-        (r"(?<=[\d)])\s*(?=\()", "*"),  # 3(8)
-    )
-)
+_BEHIND_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["answer"]]
 _QUOTES = " \"'“”‘’"
 
 
@@ -207,7 +203,7 @@ def _plain(text: str) -> str:
         text, count = _GROUP.subn(_open_group, text)
         if not count:
             break
-    text = _NUMBER_WORD.sub(_as_number, text)
+    text = _NUMBER_WORD.sub(lambda match: str(number_in_words(match[0])), text)
     for pattern, replacement in _BEHIND_GROUPS:
         text = pattern.sub(replacement, text)
     return text
@@ -217,11 +213,6 @@ def _open_group(match: re.Match[str]) -> str:
     if match["top"] is not None:
         return f"(({match['top']})/({match['bottom']}))"
     return f" {match['inner'] if match['inner'] is not None else match['number']} "
-
-
-def _as_number(match: re.Match[str]) -> str:
-    tens, unit, single = match.groups()
-    return str(TENS[tens] + UNITS.get(unit or "", 0) if tens else TEENS.get(single) or SMALL_NUMBERS[single])
 
 
 def _bare(text: str, full_stop: bool = False) -> str:

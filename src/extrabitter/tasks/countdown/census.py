@@ -24,8 +24,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from extrabitter.tasks import BEHAVIOURS
-from extrabitter.tasks.countdown import phrases as words
-from extrabitter.tasks.countdown.arithmetic import SMALL_NUMBERS
+from extrabitter.tasks.countdown.arithmetic import KNOWN, NUMBER_WORDS, PHRASES, compile_phrase
 from extrabitter.tasks.countdown.equations import Equation, Mention, Statements, read_statements
 
 # What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
@@ -34,6 +33,15 @@ Role = Literal["forward", "backward", "repeat", "gap", "aside"]
 Numbers = Counter[Fraction]
 MAX_STATES = 64  # that a new attempt may go back to
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+
+words: dict[str, re.Pattern[str]] = {}  # each for one place in the structure of a text
+for _name, _lines in PHRASES["census"].items():
+    words[_name] = compile_phrase(_lines, {**KNOWN, **{name: known.pattern for name, known in words.items()}})
+
+
+def _alone(number: int) -> str:
+    """Return a pattern of a number that stands alone."""
+    return rf"(?<![\d.])0*{number}(?![\d.]*\d)"
 
 
 class Finding(NamedTuple):
@@ -79,10 +87,6 @@ class Census(NamedTuple):
     findings: tuple[Finding, ...]
     attempts: tuple[FoundAttempt, ...]
 
-    def shows(self, behaviour: str) -> bool:
-        """Return whether any place shows a behaviour."""
-        return any(finding.behaviour == behaviour for finding in self.findings)
-
 
 @dataclass
 class _Replay:
@@ -122,7 +126,7 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
     def as_number(match: re.Match[str]) -> str:
         return str(target).ljust(len(match[0])) if len(str(target)) <= len(match[0]) else match[0]
 
-    statements, slips = _put_right(read_statements(words.TARGET_IN_SUM.sub(as_number, text)))
+    statements, slips = _put_right(read_statements(words["target_in_sum"].sub(as_number, text)))
     replay = _carry_out(statements, numbers, target)
     findings = [*slips, *_verifications(replay), *_backtracks(replay), *_subgoals(replay), *_backward_steps(replay)]
     for equation, number in zip(replay.equations, replay.attempt_of, strict=True):
@@ -138,7 +142,7 @@ def _put_right(statements: Statements) -> tuple[Statements, list[Finding]]:
     """Let results that are put right at once ("4 * 12 = 46, no, 48") stand as corrected; return these places too."""
     equations, findings = [], []
     for equation in statements.equations:
-        slip = words.CORRECTED.match(statements.text, equation.end, equation.end + 60)
+        slip = words["corrected"].match(statements.text, equation.end, equation.end + 60)
         if slip and equation.value != equation.stated and int(slip[1]) == equation.value:
             findings.append(Finding("verification", equation.end, slip.end(), "slip"))
             equation = equation._replace(stated=equation.value)
@@ -194,10 +198,10 @@ def _leads_back(replay: _Replay, equation: Equation, reached: set[Fraction]) -> 
     # "40 = 28 + 12", or "if we had 28, 28 + 12 = 40"
     supposes = target in (equation.value, equation.result) and not operands & reached
     # "98 = 90 + 8" behind a 90 that was made: the 8 is worked out from the target
-    splits = equation.result_first and target == equation.stated and not words.ANSWERS.search(before)
+    splits = equation.result_first and target == equation.stated and not words["answers"].search(before)
     return (
         target in operands
-        or (supposes and (equation.result_first or words.SUPPOSED.search(before) is not None))
+        or (supposes and (equation.result_first or words["supposed"].search(before) is not None))
         or (splits and 0 < len(operands - reached - set(replay.numbers)) < len(operands))
     )
 
@@ -216,7 +220,7 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
         for attempt in replay.attempts
         if attempt.value is not None and attempt.value != replay.target
     }
-    compared = re.compile(f"{words.number_pattern(replay.target)}|{words.TARGET_IN_WORDS}")
+    compared = re.compile(f"{_alone(replay.target)}|{words['target_in_words'].pattern}")
     first: dict[object, Equation] = {}
     previous_end = 0
     for index, (equation, role) in enumerate(zip(equations, replay.roles, strict=True)):
@@ -234,11 +238,11 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
         is_again = role == "repeat" or (role == "aside" and index > 0)
         if role == "forward" and number >= 1:  # the attempt before, in another spelling
             is_again = replay.attempts[number].identity == replay.attempts[number - 1].identity
-        if is_again and equation.stated is not None and words.CHECKING.search(lead):
+        if is_again and equation.stated is not None and words["checking"].search(lead):
             yield Finding("verification", equation.start, equation.end, "recheck")
         if role == "backward":
             continue
-        if mark := words.MARK.match(behind):
+        if mark := words["mark"].match(behind):
             yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
         elif found := _find_verdict(behind, compared, equation.start in misses):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
@@ -250,20 +254,20 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
     """Return where the text behind a computation judges what was reached, looking three sentences on."""
     for number, (start, end) in enumerate(_sentences(behind)[:3]):
         sentence = behind[start:end]
-        for match in words.VERDICT.finditer(sentence):
+        for match in words["verdict"].finditer(sentence):
             lead = sentence[: match.start()]
-            is_noun = words.ARTICLE.search(lead) or words.OF_AN_ANSWER.match(sentence, match.end())
-            if not is_noun and not words.HOPED.search(lead):
+            is_noun = words["article"].search(lead) or words["of_an_answer"].match(sentence, match.end())
+            if not is_noun and not words["hoped"].search(lead):
                 return start + match.start(), start + match.end()
         for match in compared.finditer(sentence):
             lead = sentence[: match.start()]
-            if words.HOPED.search(lead) or words.ANSWERS.search(lead) or words.RESULT_OF.search(lead):
+            if words["hoped"].search(lead) or words["answers"].search(lead) or words["result_of"].search(lead):
                 continue
             # "24 + 17 = 41. We need 42 first": the next sentence looks forward, not back.
-            if number and words.NAMES_A_GOAL.search(lead) and not words.LOOKING_BACK.search(lead):
+            if number and words["names_a_goal"].search(lead) and not words["looking_back"].search(lead):
                 continue
-            in_apposition = not match[0].isdigit() and words.IN_APPOSITION.fullmatch(lead)
-            if is_miss or in_apposition or words.RELATION.search(lead):
+            in_apposition = not match[0].isdigit() and words["in_apposition"].fullmatch(lead)
+            if is_miss or in_apposition or words["relation"].search(lead):
                 return start, end
     return None
 
@@ -272,12 +276,12 @@ def _find_distance(behind: str, distance: Fraction) -> tuple[int, int] | None:
     """Return where the text behind an attempt that missed says by how much, looking three sentences on."""
     for start, end in _sentences(behind)[:3]:
         sentence = behind[start:end]
-        for match in words.SMALL_NUMBER.finditer(sentence):
-            if (SMALL_NUMBERS.get(match[0]) or int(match[0])) != distance:
+        for match in words["small_number"].finditer(sentence):
+            if (NUMBER_WORDS.get(match[0]) or int(match[0])) != distance:
                 continue
             lead = sentence[max(0, match.start() - 24) : match.start()]
             rest = sentence[match.end() : match.end() + 24]
-            if words.APART.search(lead) or words.APART.search(rest):
+            if words["apart"].search(lead) or words["apart"].search(rest):
                 return start + match.start(), start + match.end()
     return None
 
@@ -308,7 +312,7 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
             between = replay.text[max(last_end, start - 400) : start]
             if previous is not None and previous.value is not None:
                 yield Finding("backtracking", start, end, "missed")
-            elif words.GIVEN_UP.search(between) or words.INSTEAD.match(replay.text, end, end + 40):
+            elif words["given_up"].search(between) or words["instead"].match(replay.text, end, end + 40):
                 yield Finding("backtracking", start, end, "given up")
             # Nothing uses what two steps or more came to, and as many follow.
             elif previous and len(attempt.equations) > 1 and previous.is_unused(used):
@@ -318,7 +322,7 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
     for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
         if role == "backward" and index:
             between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
-            if words.GIVEN_UP.search(between):
+            if words["given_up"].search(between):
                 yield Finding("backtracking", equation.start, equation.end, "given up")
 
 
@@ -338,20 +342,21 @@ def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
 def _subgoals(replay: _Replay) -> Iterable[Finding]:
     """Find values named as something to make before they are made."""
     for mention, before, behind in _open_mentions(replay):
-        if words.OPERATING.search(re.split(r"[,;:]", before)[-1]) or words.COUNTED.match(behind):
+        if words["operating"].search(re.split(r"[,;:]", before)[-1]) or words["counted"].match(behind):
             continue
         lead = replay.text[max(0, mention.start - 60) : mention.start]
-        if words.NAMES_A_GOAL.search(before) or words.NAMED_A_GOAL.search(lead) or words.IS_A_GOAL.match(behind):
+        is_named = words["names_a_goal"].search(before) or words["named_a_goal"].search(lead)
+        if is_named or words["is_a_goal"].match(behind):
             yield Finding("subgoal_setting", mention.start, mention.end, "named")
-        elif words.ARTICLE_BEFORE.search(lead):
+        elif words["article_before"].search(lead):
             yield Finding("subgoal_setting", mention.start, mention.end, "wished for")
-        elif words.ROUGHLY.search(lead) or words.OR_SO.match(behind):
+        elif words["roughly"].search(lead) or words["or_so"].match(behind):
             yield Finding("subgoal_setting", mention.start, mention.end, "roughly")
     first = replay.equations[0].start if replay.equations else len(replay.text)
-    for match in words.DECADE.finditer(replay.text, 0, first):
+    for match in words["decade"].finditer(replay.text, 0, first):
         yield Finding("subgoal_setting", match.start(), match.end(), "decade")
     for mention in replay.mentions:
-        if mention.value == replay.target and words.NEAR.search(replay.sentence_before(mention.start)):
+        if mention.value == replay.target and words["near"].search(replay.sentence_before(mention.start)):
             yield Finding("subgoal_setting", mention.start, mention.end, "near the target")
 
 
@@ -363,15 +368,15 @@ def _backward_steps(replay: _Replay) -> Iterable[Finding]:
     target, operands = replay.target, {*replay.numbers, 2}  # 2: halves and doubles are said without a number
     one_before = {value for n in operands for value in (target - n, target + n, n - target, target * n)}
     one_before |= {target // n for n in operands if n and target % n == 0}
-    target_number = words.number_pattern(target)
+    target_number = _alone(target)
     is_split = re.compile(rf"{target_number}[^.\d\n]{{0,12}}\b(?:is|are|equals|as|means)\b")
-    stands_there = re.compile(f"{target_number}|{words.THE_END}")
+    stands_there = re.compile(f"{target_number}|{words['the_end'].pattern}")
     for mention, before, behind in _open_mentions(replay):
-        if mention.value not in one_before or words.DISTANCE.match(behind):
+        if mention.value not in one_before or words["distance"].match(behind):
             continue
         lead = replay.text[max(0, mention.start - 160) : mention.start]
         question = lead[: len(lead) - len(before)].rstrip()
         asked = question[slice(*_sentences(question)[-1])] if question.endswith("?") else ""
-        has_cue = words.WORKS_BACK.search(asked + before + behind) or is_split.search(before)
+        has_cue = words["works_back"].search(asked + before + behind) or is_split.search(before)
         if has_cue and stands_there.search(lead + behind):
             yield Finding("backward_chaining", mention.start, mention.end, "one step before the target")

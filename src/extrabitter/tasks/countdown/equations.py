@@ -12,15 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 from extrabitter.tasks.countdown.arithmetic import (
+    KNOWN,
+    NUMBER_WORDS,
+    PHRASES,
     SIGNS,
-    SMALL_NUMBERS,
-    TEENS,
-    TENS,
-    UNITS,
+    compile_phrase,
     evaluate_expression,
+    number_in_words,
 )
 from extrabitter.tasks.free_text import MAX_CHARACTERS
 
@@ -54,6 +56,9 @@ class Equation(NamedTuple):
         return tuple(sorted(self.numbers)), "".join(sorted(self.operations)), self.value
 
 
+_NOTHING = Equation(0, 0, (), "", None, None)
+
+
 class Mention(NamedTuple):
     """A number that stands outside equations."""
 
@@ -77,76 +82,25 @@ _INFIX = {
 }
 # "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
 _PLURALS = {
-    **{f"{word}s": value for word, value in {**SMALL_NUMBERS, **TEENS}.items() if word != "six"},
+    **{f"{word}s": value for word, value in NUMBER_WORDS.items() if value < 20 and value != 6},
     **{"sixes": 6, "twenties": 20, "thirties": 30, "forties": 40, "fifties": 50},
 }
 
 
-def _number_word(match: re.Match[str]) -> str:
-    return str(TEENS.get(match[0]) or TENS[match[1]] + UNITS.get(match[2] or "", 0))
-
-
-def _hundred(match: re.Match[str]) -> str:
-    tens, unit = [*re.split("[- ]", match[1] or ""), ""][:2]
-    return str(100 + ({**TENS, **TEENS, **SMALL_NUMBERS}.get(tens, 0)) + UNITS.get(unit, 0))
-
-
-def _product(match: re.Match[str]) -> str:
-    factor = match[1] if match[1].isdigit() else str({**SMALL_NUMBERS, **TEENS}[match[1]])
-    return f"{factor} * {_PLURALS[match[2]]}"
-
-
-def _small_operand(match: re.Match[str]) -> str:
-    return f"{match[1]}{SMALL_NUMBERS[match[2]]}"
-
-
-_ANY_TENS, _ANY_TEENS, _ANY_UNIT, _ANY_SMALL = map("|".join, (TENS, TEENS, UNITS, SMALL_NUMBERS))
+_REPLACEMENTS: dict[str, Callable[[re.Match[str]], str]] = {
+    "product": lambda match: f"{NUMBER_WORDS.get(match[1], match[1])} * {_PLURALS[match[2]]}",
+    "hundred": lambda match: str(100 + (number_in_words(match[1]) if match[1] else 0)),
+    "operand": lambda match: f"{match[1]}{NUMBER_WORDS[match[2]]}",
+    "number": lambda match: str(number_in_words(match[0])),
+    "infix": lambda match: f" {_INFIX[match[1]]} ",
+    "arrow": lambda match: match[1] + match[2].replace("x", "*"),
+}
+_ALL_KNOWN = {**KNOWN, "plurals": "|".join(_PLURALS), "infix": "|".join(_INFIX)}
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
-_REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
-    (re.compile(pattern, re.MULTILINE), replacement)
-    for pattern, replacement in (
-        (r"\\frac\{([^{}]{1,40})\}\{([^{}]{1,40})\}", r"(\1)/(\2)"),
-        (r"\\(?:times|cdot)(?![a-z])", "*"),
-        (r"\\div(?![a-z])", "/"),
-        (r"\\neq?(?![a-z])", "≠"),
-        (r"\\checkmark(?![a-z])", "✓"),
-        (r"&(?==)|(?<==)&|\\(?:left|right)(?![a-z])", ""),  # columns of aligned equations
-        (r"\\(?:boxed|text|textbf|emph|mathbf)\{|\\[()\[\],;! ]|[{}`]", ""),
-        (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold; between digits it is a power, which no equation has
-        (r"^ *(?:[-*•>]|\d{1,2}[.)]) (?=.{2})", ""),  # marks of a list
-        (r"(?<=[\d)]) ?x ?(?=[\d(])", "*"),
-        (rf"\b(\d{{1,3}}|{_ANY_SMALL}|{_ANY_TEENS}) ({'|'.join(_PLURALS)})\b", _product),
-        (  # "two hundred" is no hundred
-            r"(?<!\d )(?<!two )(?<!three )(?<!four )(?<!five )(?<!six )(?<!seven )(?<!eight )(?<!nine )"
-            rf"\b(?:(?:an?|one) )?hundred(?: and)?"
-            rf"(?: ((?:{_ANY_TENS})(?:[- ](?:{_ANY_UNIT}))?|{_ANY_TEENS}|{_ANY_SMALL}))?\b",
-            _hundred,
-        ),
-        (rf"\b((?:plus|minus|less|times|add|subtract|by) )({_ANY_SMALL})\b", _small_operand),
-        (rf"\b(?:{_ANY_TEENS})\b", _number_word),
-        (rf"\b({_ANY_TENS})(?:[- ]({_ANY_UNIT}))?\b", _number_word),
-        (rf"(?<=[\d)]) ({'|'.join(_INFIX)}) (?:the |my )?(?=[\d(])", lambda match: f" {_INFIX[match[1]]} "),
-        (
-            r"(?<![\d.])(?<!is )(?<!are )(?<!make )(?<!makes )(?<!= )(\d{1,6}) and "
-            r"(?=\d{1,6}(?: and \d{1,6}){0,4} (?:make|is|are|give|equal|come|total|add))",
-            r"\1 + ",
-        ),
-        # "multiply 4 and 9", "the sum of 3 and 8", "subtracting 15 from 50"
-        (r"\b(?:multipl(?:y|ying)|(?:the )?product of) (\d{1,6}) {1,16}(?:and|by|with|times) {1,16}(?=\d)", r"\1 * "),
-        (r"\b(?:add(?:ing)?|(?:the )?sum of) (\d{1,6}) {1,16}(?:and|to|with|plus) {1,16}(?=\d)", r"\1 + "),
-        (r"\bdivid(?:e|ing) (\d{1,6}) {1,16}by {1,16}(?=\d)", r"\1 / "),
-        (r"\b(?:the )?difference (?:of|between) (\d{1,6}) {1,16}and {1,16}(?=\d)", r"\1 - "),
-        (
-            r"\b(?:subtract(?:ing)?|take|taking)(?: away| off)?(?: the)? (\d{1,6}) (?:away )?(?:from|off)(?: the)? "
-            r"(\d{1,6})\b",
-            r"\2 - \1",
-        ),
-        (  # "15 * 6 -> 90 -> -24 -> 66" goes on from its result
-            r"((?:->|=>|→|⇒|>>) {0,3}\d{1,6}) {0,3}(?:->|=>|→|⇒|>>) {0,3}([-+*/x]) {0,3}(?=\d)",
-            lambda match: match[1] + match[2].replace("x", "*"),
-        ),
-    )
-)
+_REWRITES = [
+    (compile_phrase(pattern, _ALL_KNOWN, re.MULTILINE), _REPLACEMENTS.get(replacement, replacement))
+    for pattern, replacement in PHRASES["statements"]
+]
 
 # Rewriting leaves runs of spaces, hence the generous bounds.
 _OPERAND = r"(?:\( {0,8}){0,8}\d{1,6}(?![\d.]*\d)(?: {0,8}\)){0,8}"
@@ -201,103 +155,98 @@ def read_statements(text: object) -> Statements:
     if not isinstance(text, str):
         return Statements("", (), ())
     plain = normalise(text)
-    found = [(match.start(), match.end()) for match in _EXPRESSION.finditer(plain)]
     equations: list[Equation] = []
-    position = 0
-    while position < len(found) and len(equations) < MAX_EQUATIONS:
-        position = _read_chain(plain, found, position, equations)
-    _add_running(plain, equations)
-    taken = sorted((equation.start, equation.end) for equation in equations)
-    mentions = []
-    index = 0
-    for match in _NUMBER.finditer(plain):
-        while index < len(taken) and taken[index][1] <= match.start():
-            index += 1
-        if index == len(taken) or match.start() < taken[index][0]:
-            mentions.append(Mention(match.start(), match.end(), int(match[0])))
-            if len(mentions) == MAX_MENTIONS:
+    chain: list[_Side] = []
+    for match in _EXPRESSION.finditer(plain):
+        side = _read_side(match)
+        if chain and not _joins(plain, chain[-1], side):
+            equations += _read_chain(plain, chain)
+            chain = []
+            if len(equations) >= MAX_EQUATIONS:
                 break
-    return Statements(plain, tuple(equations), tuple(mentions))
+        chain.append(side)
+    equations += _read_chain(plain, chain)
+    _add_running(plain, equations)
+    covered = bytearray(len(plain))
+    for equation in equations:
+        covered[equation.start : equation.end] = bytes([1]) * (equation.end - equation.start)
+    numbers = (match for match in _NUMBER.finditer(plain) if not covered[match.start()])
+    mentions = tuple(Mention(*match.span(), int(match[0])) for match in islice(numbers, MAX_MENTIONS))
+    return Statements(plain, tuple(equations), mentions)
 
 
-def _read_chain(plain: str, found: list[tuple[int, int]], position: int, equations: list[Equation]) -> int:
-    """Read sides that equality signs or words join, from `position` on; return where the next chain begins."""
-    sides = [found[position]]
-    position += 1
-    while position < len(found):
-        gap = plain[sides[-1][1] : found[position][0]]
-        if not _joins(plain, sides[-1], gap, found[position]):
-            break
-        sides.append(found[position])
-        position += 1
-    parsed = [(*side, *_parse(plain[slice(*side)])) for side in sides]
-    for number, (start, end, numbers, operations, value) in enumerate(parsed):
-        last = number == len(parsed) - 1
-        if not operations:
+class _Side(NamedTuple):
+    """An expression, perhaps one number alone, as one side of an equation."""
+
+    start: int
+    end: int
+    numbers: tuple[int, ...]
+    operations: str
+    value: Fraction | None
+
+
+def _read_chain(plain: str, sides: list[_Side]) -> list[Equation]:
+    """Read sides that equality signs or words join."""
+    found: list[Equation] = []
+    for number, side in enumerate(sides):
+        before = sides[number - 1] if number else None
+        behind = sides[number + 1] if number + 1 < len(sides) else None
+        if not side.operations:
             # "24 = 3 * 8": the side without operations stands in front.
-            if not last and number == 0 and parsed[1][3]:
-                next_start, next_end, next_numbers, next_operations, next_value = parsed[1]
+            if before is None and behind and behind.operations:
                 # "42, that's 3 times 14" names 42 before it computes it: a mention, and an equation.
-                begin = start if _EQUALS.fullmatch(plain[end:next_start]) else next_start
-                read = (next_numbers, next_operations, next_value, value, True)
-                equations.append(Equation(begin, next_end, *read))
-                if len(parsed) == 2:
-                    break
+                is_signed = _EQUALS.fullmatch(plain, side.end, behind.start)
+                begin = side.start if is_signed else behind.start
+                found.append(Equation(begin, behind.end, *behind[2:], side.value, True))
+        elif number == 1 and behind is None and found and found[0].result_first:
             continue
-        if number == 1 and not parsed[0][3] and last:
-            continue
-        if number and parsed[number - 1][3] and parsed[number - 1][4] == value and value is not None:
+        elif before and before.operations and before.value == side.value is not None:
             # "6 * 6 + 10 = 36 + 10 = 46" is one computation, written out.
-            equations[-1] = equations[-1]._replace(end=end if last else parsed[number + 1][1])
-            continue
-        stated = None
-        if not last:
-            next_start, next_end, next_numbers, next_operations, next_value = parsed[number + 1]
-            end, stated = next_end, next_value
+            found[-1] = found[-1]._replace(end=(behind or side).end)
+        else:
+            end, stated = (behind.end, behind.value) if behind else (side.end, None)
             # A run-on line, "3 * 15 = 45 + 18 = 63", goes on from the result.
-            if next_operations and next_value != value:
-                end, stated = next_start + len(str(next_numbers[0])), Fraction(next_numbers[0])
-        equations.append(Equation(start, end, numbers, operations, value, stated))
-    return position
+            if behind and behind.operations and behind.value != side.value:
+                end, stated = behind.start + len(str(behind.numbers[0])), Fraction(behind.numbers[0])
+            found.append(Equation(side.start, end, *side[2:], stated))
+    return found
 
 
-def _joins(plain: str, left: tuple[int, int], gap: str, right: tuple[int, int]) -> bool:
+def _joins(plain: str, left: _Side, right: _Side) -> bool:
+    gap = plain[left.end : right.start]
     if _EQUALS.fullmatch(gap):
         return True
-    left_parts, right_parts = _parse(plain[slice(*left)]), _parse(plain[slice(*right)])
-    if bool(left_parts[1]) == bool(right_parts[1]) and not left_parts[1]:
+    if not left.operations and not right.operations:
         return False  # "6 is 7": no computation
     if _LINK.fullmatch(gap):
         return True
-    matches = left_parts[1] and not right_parts[1] and left_parts[2] == right_parts[2]
+    matches = left.operations and not right.operations and left.value == right.value
     return bool(matches and _NO_WORDS.fullmatch(gap) and "." not in gap.strip(" ."))
 
 
-def _parse(side: str) -> tuple[tuple[int, ...], str, Fraction | None]:
-    """Return a side's numbers, operations and value; parentheses that do not close are dropped."""
-    balanced = side if side.count("(") == side.count(")") else re.sub(r"[()]", " ", side)
-    evaluation = evaluate_expression(balanced)
-    numbers = evaluation.numbers or tuple(int(number) for number in re.findall(r"\d+", side))
-    return numbers, re.sub(r"[^-+*/]", "", side), evaluation.value
+def _read_side(match: re.Match[str]) -> _Side:
+    """Read an expression; parentheses that do not close are dropped."""
+    text = match[0] if match[0].count("(") == match[0].count(")") else re.sub(r"[()]", " ", match[0])
+    evaluation = evaluate_expression(text)
+    numbers = evaluation.numbers or tuple(int(number) for number in re.findall(r"\d+", text))
+    return _Side(*match.span(), numbers, re.sub(r"[^-+*/]", "", text), evaluation.value)
 
 
 def _add_running(plain: str, equations: list[Equation]) -> None:
     """Add steps that go on from the value reached last: "adding the 17 yields 38", "minus 9, 39"."""
-    starts = [equation.start for equation in equations]
     added: list[Equation] = []
     for match in _RUNNING.finditer(plain):
-        before = [e for e in (*equations, *added) if e.end <= match.start() + 4]
         inside = any(e.start <= match.start() < e.end for e in equations)
-        if not before or inside or len(added) + len(starts) >= MAX_EQUATIONS:
+        if inside or len(added) + len(equations) >= MAX_EQUATIONS:
             continue
-        latest = max(before, key=lambda equation: equation.end)
+        before = (e for e in (*equations, *added) if e.end <= match.start() + 4)
+        reached = max(before, key=lambda equation: equation.end, default=_NOTHING).result
         result = _NUMBER.search(plain, match.end(), match.end() + 40)
-        if latest.result is None or result is None or latest.result.denominator != 1 or latest.result < 0:
+        if reached is None or result is None or reached.denominator != 1 or reached < 0:
             continue
-        operand = int(match[2] or match[3])
+        numbers = (int(reached), int(match[2] or match[3]))
         sign = "*" if match[0].startswith(("times", "mult")) else _RUNNING_SIGN[match[0][0]]
-        numbers = (int(latest.result), operand)
-        value = evaluate_expression(f"{numbers[0]}{sign}{operand}").value
+        value = evaluate_expression(f"{numbers[0]}{sign}{numbers[1]}").value
         gap = plain[match.end() : result.start()]
         stated = Fraction(int(result[0]))
         is_right = value == stated

@@ -186,14 +186,9 @@ class _Reader:
 
     def equation(self) -> Step:
         left, operation, right, equals, result = self.words[self.position : self.position + 5]
-        if operation in _SIGNS and equals == "=":
-            try:
-                step = Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
-            except KeyError:
-                pass
-            else:
-                self.position += 5
-                return step
+        if operation in _SIGNS and equals == "=" and left in _NUMBERS and right in _NUMBERS and result in _NUMBERS:
+            self.position += 5
+            return Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
         for fitting in _EQUATION:  # move to the first word that does not belong into an equation
             if self.words[self.position] not in fitting:
                 break

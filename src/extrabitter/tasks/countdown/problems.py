@@ -18,7 +18,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
 
 from extrabitter.seeding import derive_seed
@@ -121,12 +121,8 @@ _EQUATION_NUMBER = {equation: number for number, equation in enumerate(EQUATIONS
 @lru_cache(maxsize=4096)
 def _moves(larger: int, smaller: int) -> tuple[tuple[int, int], ...]:
     """Return (number of the equation, result) of each step on two values."""
-    results = [(operation, combine(larger, operation, smaller)) for operation in OPERATIONS]
-    return tuple(
-        (_EQUATION_NUMBER[Step(larger, operation, smaller, result)], result)
-        for operation, result in results
-        if result is not None
-    )
+    results = ((sign, result) for sign in OPERATIONS if (result := combine(larger, sign, smaller)) is not None)
+    return tuple((_EQUATION_NUMBER[Step(larger, sign, smaller, result)], result) for sign, result in results)
 
 
 @lru_cache(maxsize=8192)
@@ -135,20 +131,16 @@ def _continuations(state: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], int],
     if len(state) == 1:
         return (((), state[0]),)
     first_order: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
-    tried = set()
-    for j in range(1, len(state)):
-        for i in range(j):
-            pair = (state[j], state[i])
-            if pair in tried:
-                continue
-            tried.add(pair)
-            rest = state[:i] + state[i + 1 : j] + state[j + 1 :]
-            for equation, result in _moves(*pair):
-                for tail, value in _continuations(tuple(sorted((*rest, result)))):
-                    steps = (equation, *tail)
-                    key = tuple(sorted(steps))
-                    if key not in first_order or steps < first_order[key][0]:
-                        first_order[key] = (steps, value)
+    for smaller, larger in set(combinations(state, 2)):
+        rest = [*state]
+        rest.remove(smaller)
+        rest.remove(larger)
+        for equation, result in _moves(larger, smaller):
+            for tail, value in _continuations(tuple(sorted((*rest, result)))):
+                steps = (equation, *tail)
+                key = tuple(sorted(steps))
+                if key not in first_order or steps < first_order[key][0]:
+                    first_order[key] = (steps, value)
     return tuple(first_order.values())
 
 
@@ -255,11 +247,9 @@ def generate_problems(split: str, count: int, seed: int, band: Band, distinct: b
         raise ValueError(f"count = {count}: must be at most {available}, the {split} problems with {band.meaning}")
     rare = ["rare"] if band == BANDS["rare"] else []
     rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *rare))
-    drawn: dict[Problem, None] = {}
-    problems: list[Problem] = []
-    while len(problems) < count:
-        problem = draw_problem(split, band, rng)
-        if not distinct or problem not in drawn:
-            problems.append(problem)
-            drawn[problem] = None
-    return problems
+    if not distinct:
+        return [draw_problem(split, band, rng) for _ in range(count)]
+    drawn: dict[Problem, None] = {}  # in order
+    while len(drawn) < count:
+        drawn[draw_problem(split, band, rng)] = None
+    return list(drawn)

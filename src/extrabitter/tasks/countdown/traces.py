@@ -185,19 +185,11 @@ def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Ste
     given = last.right if last.left == steps[-2].result else last.left
     if given not in numbers:
         return None
-    if last.operation == "*":
-        left, operation, right = target, "/", given
-    elif last.operation == "+":
-        left, operation, right = target, "-", given
-    elif given == last.left:
-        left, operation, right = given, "-", target
-    else:
-        left, operation, right = max(target, given), "+", min(target, given)
-    result = combine(left, operation, right)
-    if result is None:
-        left, operation, right = max(target, given), "-", min(target, given)
-        result = left - right
-    return Step(left, operation, right, result)
+    more, less = max(target, given), min(target, given)
+    backwards = {"*": (target, "/", given), "+": (target, "-", given), "-": (more, "+", less)}
+    step = (given, "-", target) if last.operation == "-" and given == last.left else backwards[last.operation]
+    result = combine(*step)
+    return Step(more, "-", less, more - less) if result is None else Step(*step, result)
 
 
 def render_script(script: Script, problem: Problem) -> str:
