@@ -55,15 +55,12 @@ def test_completions_have_the_promised_form(subject: Subject) -> None:
     assert counts["num_tokens"].sum() == completions["num_completion_tokens"].sum()
 
 
-def test_each_band_can_be_evaluated(subject: Subject) -> None:
+def test_each_band_can_be_evaluated_and_arms_of_a_seed_answer_the_same_problems(subject: Subject) -> None:
+    name = subject.task.name
     for band in subject.task.bands:
-        asked = parameters(subject.task.name, band=band, num_problems=2)
+        asked = parameters(name, band=band, num_problems=2)
         completions = evaluate.evaluate(asked, subject.model, subject.tokenizer)["completions"]
         assert set(completions["band"]) == {band} and completions["problem"].nunique() == 2
-
-
-def test_arms_of_a_seed_answer_the_same_problems(subject: Subject) -> None:
-    name = subject.task.name
     first, second, other = (
         [problem.identifier for problem in evaluate.evaluation_problems(parameters(name, **changes))]
         for changes in ({"arm": "before_searcher"}, {"arm": "after_guesser"}, {"seed": 1})
@@ -132,15 +129,14 @@ def test_pass_at_k_is_that_of_counting_by_hand() -> None:
 
 def test_the_probability_of_search_is_that_of_counting(countdown: Subject) -> None:
     problems, task = countdown.task.problems("validation", 3, 1) * 400, countdown.task
-    model, tokenizer, search = countdown.model, countdown.tokenizer, task.search_opening.words
+    search = task.search_opening.words
     attempts = [" ".join(task.render(task.write_trace(p, "direct", np.random.default_rng(0)), p).split()[:-1])
                 for p in problems]  # fmt: skip
     sampled = evaluate.sample_completions(countdown, problems, 1, SamplingParameters(1), 0, prefixes=attempts)
     counted = np.mean([text.split()[-1] in search for text in sampled["completion"]])
-    texts = [f"{task.prompt(p)} {attempt}" for p, attempt in zip(problems, attempts, strict=True)]
-    chances = evaluate.next_word_probabilities(model, tokenizer, texts)
-    expected = chances[:, tiny.word_ids(tokenizer, search)].sum(axis=1).mean()
-    assert counted == pytest.approx(expected, abs=4 * np.sqrt(expected / len(texts)))
+    chances = evaluate.next_words(countdown, problems, attempts)
+    expected = chances[:, tiny.word_ids(countdown.tokenizer, search)].sum(axis=1).mean()
+    assert counted == pytest.approx(expected, abs=4 * np.sqrt(expected / len(problems)))
 
 
 def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
@@ -151,8 +147,7 @@ def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
     said = {"prompt": [task.prompt(problem)], "completion": [f"{attempt} answer"]}
     monkeypatch.setattr(evaluate, "sample_completions", lambda *_, **__: pd.DataFrame(said))
     ids = tiny.word_ids(tokenizer, task.search_words)
-    text = f"{task.prompt(problem)} {attempt}"
-    expected = evaluate.next_word_probabilities(model, tokenizer, [text])[0, ids].sum()
+    expected = evaluate.next_words(countdown, [problem], [attempt])[0, ids].sum()
     assert evaluate.search_probability(countdown, [problem], 0, 16) == pytest.approx([expected], rel=1e-9)
     with evaluate.masked(model, ids):
         assert evaluate.search_probability(countdown, [problem], 0, 16).tolist() == [0.0]
@@ -163,13 +158,12 @@ def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
 
 
 def test_next_word_probabilities_do_not_depend_on_what_else_is_in_the_batch(subject: Subject) -> None:
-    prompts = [subject.task.prompt(problem) for problem in subject.task.problems("validation", 2, 3)]
-    texts = [prompts[0], f"{prompts[1]} {prompts[0]}"]
-    together = evaluate.next_word_probabilities(subject.model, subject.tokenizer, texts)
-    alone = [evaluate.next_word_probabilities(subject.model, subject.tokenizer, [text])[0] for text in texts]
+    problems = subject.task.problems("validation", 2, 3)
+    prefixes = ["", subject.task.prompt(problems[0])]
+    together = evaluate.next_words(subject, problems, prefixes)
+    alone = [evaluate.next_words(subject, [p], [text])[0] for p, text in zip(problems, prefixes, strict=True)]
     np.testing.assert_allclose(together, alone, atol=1e-6)
-    empty = evaluate.next_word_probabilities(subject.model, subject.tokenizer, [])
-    assert empty.shape == (0, len(subject.tokenizer))
+    assert evaluate.next_words(subject, [], []).shape == (0, len(subject.tokenizer))
 
 
 # What people report of models from a hub, each with its right value.

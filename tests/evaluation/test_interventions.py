@@ -53,11 +53,10 @@ def test_first_attempts_are_whole_legal_and_told_hit_from_miss() -> None:
 
 def test_drawn_words_follow_the_distribution_within_what_is_allowed() -> None:
     distribution, rng = np.tile([0.5, 0.3, 0.2, 0.0], (20_000, 1)), np.random.default_rng(0)
-    kept = interventions.draw_words(distribution, rng, keep=[1, 2])
-    assert set(kept) == {1, 2} and abs((kept == 1).mean() - 0.6) < 0.02
-    dropped = interventions.draw_words(distribution, rng, drop=[0])
-    assert set(dropped) == {1, 2} and abs((dropped == 1).mean() - 0.6) < 0.02
-    assert set(interventions.draw_words(distribution, rng, keep=[3])) == {-1}
+    for words in ([1, 2], [1, 2, 3]):
+        drawn = interventions.draw_words(distribution, rng, words)
+        assert set(drawn) == {1, 2} and abs((drawn == 1).mean() - 0.6) < 0.02
+    assert set(interventions.draw_words(distribution, rng, [3])) == {-1}
 
 
 def test_both_arms_go_on_from_one_text_and_differ_in_the_forced_word(subject: Subject) -> None:
@@ -91,23 +90,18 @@ def test_the_model_says_whether_a_verdict_stands_before_it_goes_back(subject: Su
     written = interventions.with_verdicts(subject, problems, prefixes, words)
     for problem, prefix, text in zip(problems, prefixes, written, strict=True):
         verdict = task.true_verdict(problem, prefix)
-        asked = [f"{task.prompt(problem)} {prefix}"]
-        row = evaluate.next_word_probabilities(subject.model, subject.tokenizer, asked)[0]
+        row = evaluate.next_words(subject, [problem], [prefix])[0]
         check, back = row[tiny.word_ids(subject.tokenizer, (verdict.split()[0], *words))]
         assert text == (f"{prefix} {verdict}" if check > back else prefix)
         assert verdict.split()[-1] == "no"
 
 
-def test_what_is_never_said_is_not_forced(subject: Subject) -> None:
+def test_what_is_never_said_is_not_forced_and_without_an_attempt_all_is_missing(subject: Subject) -> None:
     attempts = written_attempts(subject.task)
     result = intervene(subject, SEARCH, attempts, SAMPLING, seed=1, least_probability=1.1)
     row = summarise_intervention(result, seed=0)
     assert row["num_pairs"] == 0 and np.isnan(row["advantage"]) and row["p0_forced"] > 0
-
-
-def test_no_attempt_at_all_is_missing_not_zero(subject: Subject) -> None:
-    attempts = written_attempts(subject.task).iloc[:0]
-    row = summarise_intervention(intervene(subject, SEARCH, attempts, SAMPLING, seed=1), seed=0)
+    row = summarise_intervention(intervene(subject, SEARCH, attempts.iloc[:0], SAMPLING, seed=1), seed=0)
     assert np.isnan(row["p0_forced"]) and np.isnan(row["advantage"]) and row["num_problems"] == 0
     assert str(row) == str(summarise_intervention(interventions.NOT_MADE, seed=0))
 
@@ -128,8 +122,7 @@ def test_advantage_is_averaged_within_problems_first() -> None:
 
 def test_problems_that_all_agree_leave_room_for_some_that_do_not() -> None:
     names = [str(number) for number in range(30)]
-    row = summarise_intervention(arms(names, [False] * 30, [False] * 30, [0.1] * 30), seed=0)
     room = wilson_interval(0, 30).upper
-    assert (row["advantage_lower"], row["advantage"], row["advantage_upper"]) == pytest.approx((-room, 0, room))
-    row = summarise_intervention(arms(names, [True] * 30, [False] * 30, [0.1] * 30), seed=0)
-    assert row["advantage_upper"] == 1.0 and row["advantage_lower"] == pytest.approx(1 - room)
+    for forced, expected in ((False, (-room, 0, room)), (True, (1 - room, 1, 1))):
+        row = summarise_intervention(arms(names, [forced] * 30, [False] * 30, [0.1] * 30), seed=0)
+        assert (row["advantage_lower"], row["advantage"], row["advantage_upper"]) == pytest.approx(expected)

@@ -117,10 +117,11 @@ def able(found: Probe, **measures: float) -> Probe:
     """Return a probe of a model that is good at everything but what is given."""
     good = dict.fromkeys(("frac_right_steps", "frac_well_formed", "frac_answered"), 1.0)
     good |= {"hit_verdict_accuracy": 1.0, "miss_verdict_accuracy": 1.0} | measures
-    summary = found.summary.set_index("measure")
+    summary = found.tables["summary"].set_index("measure")
     for name, value in good.items():
         summary.loc[name, "value"] = value
-    return replace(found, summary=summary.reset_index(), groups=MANY, searches=MANY, gain=GAIN)
+    tables = found.tables | {"summary": summary.reset_index()}
+    return replace(found, tables=tables, groups=MANY, searches=MANY, gain=GAIN)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_band_is_easier_where_a_blind_answer_is_right_more_often(name: str, ba
 
 def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
     found = probed(subject)
-    for name, table in found.tables().items():
+    for name, table in found.tables.items():
         validate_table(name, table)
     value = json.loads(json.dumps(report.as_json(found), allow_nan=False))
     assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
@@ -180,7 +181,7 @@ def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
 
 
 def test_chances_of_search_are_of_the_model_and_not_of_its_samples(found: Probe, countdown: Subject) -> None:
-    problems = [countdown.task.read_problem(name) for name in found.completions["problem"].unique()]
+    problems = [countdown.task.read_problem(name) for name in found.tables["completions"]["problem"].unique()]
     own = probe.derive_seed(0, "p0")
     each = evaluate.search_probability(countdown, problems, own, 20)
     assert found.searches.value == pytest.approx(256 * each.mean())
@@ -194,7 +195,7 @@ def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Callable[..., P
     assert report.foresee(found.groups, found.searches, found.gain).verdict == "cannot be told"
     advice = report.advise(found)
     assert advice[0].what.startswith("give 4 worked examples in the prompt")
-    again = int(found.completions["num_completion_tokens"].sum())
+    again = int(found.tables["completions"]["num_completion_tokens"].sum())
     assert advice[0].num_tokens > again == advice[1].num_tokens
     assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith("probe an easier")
 
@@ -208,8 +209,8 @@ def test_text_without_an_answer_is_told_to_learn_the_form_first(reciter: Callabl
 @pytest.mark.parametrize("piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."])
 def test_text_that_states_no_steps_shows_no_behaviour(reciter: Callable[..., Path], piece: str) -> None:
     found = recited(reciter(piece))
-    assert (found.probe_behaviours["p0_sampled"] == 0).all() and found.measured("frac_sound").value == 0
-    assert found.probe_behaviours["advantage"].isna().all(), "in English nothing is forced"
+    assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all() and found.measured("frac_sound").value == 0
+    assert found.tables["probe_behaviours"]["advantage"].isna().all(), "in English nothing is forced"
 
 
 # The command and the stage.
@@ -297,7 +298,7 @@ def test_a_model_with_other_words_is_refused(countdown: Subject) -> None:
         run_probe(parameters(), loaded)
 
 
-def test_the_stage_writes_what_the_command_says(folder: Path, tmp_path: Path) -> None:
+def test_the_stage_writes_what_the_command_says(found: Probe, folder: Path, tmp_path: Path) -> None:
     import papermill
 
     given = {"num_problems": 4, "num_samples": 8, "num_attempts": 1, "max_completion_length": 20}
@@ -312,4 +313,4 @@ def test_the_stage_writes_what_the_command_says(folder: Path, tmp_path: Path) ->
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     value = json.loads((tmp_path / "seed=0" / "probe.json").read_text())
     assert f"verdict: {value['verdict']['verdict']}" in printed
-    assert {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")} == set(Probe.TABLES)
+    assert {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")} == set(found.tables)

@@ -57,26 +57,19 @@ def both(searcher: str, guesser: str, tokens: int) -> pd.DataFrame:
 
 
 def test_rivals_get_the_searchers_tokens() -> None:
-    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
+    table = pd.concat([both("1111", "1000", 20), samples("after_searcher", "11", 20, seed=9)])
+    costs = equal_cost(table, TASK, "after_searcher", ["after_guesser"])
     # Two draws without repetition of four, one of which is right.
     assert solved(costs, "after_guesser", CHECKED).value == pytest.approx(0.5, abs=0.06)
     assert solved(costs, "after_guesser", VOTED).value == pytest.approx(0.25, abs=0.06)
     assert lead(costs, "after_guesser", CHECKED).value == pytest.approx(0.5, abs=0.06)
     # A direct answer of thirteen words and an end: twenty tokens pay one answer, and a second in part.
     assert 3 / 18 < solved(costs, ENUMERATOR, CHECKED).value < 2 * 3 / 18
-    assert set(costs["seed"]) == {0, 1, 2}
-
-
-def test_with_a_single_answer_to_pay_every_way_is_the_same() -> None:
+    assert set(costs["seed"]) == {0, 1, 2}, "a seed without one of the arms is left out"
+    # With a single answer to pay every way is the same.
     costs = equal_cost(both("1100", "1100", 10), TASK, "after_searcher", ["after_guesser"])
-    assert lead(costs, "after_guesser", CHECKED).value == pytest.approx(0, abs=0.06)
-    assert lead(costs, "after_guesser", VOTED).value == pytest.approx(0, abs=0.06)
-
-
-def test_a_seed_without_one_of_the_arms_is_left_out() -> None:
-    table = pd.concat([both("11", "10", 20), samples("after_searcher", "11", 20, seed=9)])
-    costs = equal_cost(table, TASK, "after_searcher", ["after_guesser"])
-    assert 9 not in set(costs["seed"])
+    for method in (CHECKED, VOTED):
+        assert lead(costs, "after_guesser", method).value == pytest.approx(0, abs=0.06)
 
 
 def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
@@ -101,16 +94,14 @@ def runs(*arms: str) -> pd.DataFrame:
     return pd.DataFrame([(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"])
 
 
-def test_training_is_compared_where_as_many_tokens_were_generated() -> None:
+def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
     table = pd.concat([steps("long", 40, [0.1 * k for k in range(1, 9)]), steps("short", 10, [0.1] * 8)])
     curves = training_curves(table, runs("long", "short"), window=1)
     assert curves[curves["arm"] == "short"]["num_tokens"].iloc[-1] == 8 * 10 * 128
     ahead, step = lead_in_training(curves, "long", "short")
     assert step.value == 2, "two long steps cost eight short ones"
     assert ahead.value == pytest.approx(0.2 - 0.1)
-
-
-def test_the_late_slope_is_that_of_the_last_quarter() -> None:
+    # The late slope is that of the last quarter.
     table = steps("short", 10, [0.0] * 12 + [0.1, 0.2, 0.3, 0.4])
     assert late_slope(training_curves(table, runs("short")), "short").value == pytest.approx(0.1)
 
@@ -140,12 +131,8 @@ def test_findings_are_paired_by_seed_and_named() -> None:
     )
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     found = findings(table, curve, costs)
-    assert found["gap"].value == pytest.approx(0.3)
-    assert found["knock_out"].value == pytest.approx(0.4)
-    assert found["gain_guesser"].value == pytest.approx(0.3)
-    assert found["habit"].value == pytest.approx(0.5)
-    assert found["in_training"].value == pytest.approx(0.4)
-    assert found["climb"].value == pytest.approx(0, abs=1e-9)
+    expected = {"gap": 0.3, "knock_out": 0.4, "gain_guesser": 0.3, "habit": 0.5, "in_training": 0.4, "climb": 0.0}
+    assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_traced_problem_is_one_on_which_the_searcher_went_back_once() -> None:

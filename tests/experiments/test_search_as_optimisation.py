@@ -55,11 +55,10 @@ def test_groups_estimate_the_exact_gradient_up_to_a_factor(divide_by_std: bool) 
     assert ratio.mean() == pytest.approx(7 / 8, rel=0.02) if not divide_by_std else ratio.mean() > 1.5
 
 
-def test_a_group_that_is_all_right_or_all_wrong_moves_nothing() -> None:
-    shares, rng = np.array([[0.4, 0.6]]), np.random.default_rng(0)
-    for pay in (0.0, 1.0):
-        gradient = group_gradient(shares, np.full((1, 2), pay), Learner(divide_by_std=True), rng)
-        assert (gradient == 0).all()
+@pytest.mark.parametrize("pay", [0.0, 1.0])
+def test_a_group_that_is_all_right_or_all_wrong_moves_nothing(pay: float) -> None:
+    learner, rng = Learner(divide_by_std=True), np.random.default_rng(0)
+    assert (group_gradient(np.array([[0.4, 0.6]]), np.full((1, 2), pay), learner, rng) == 0).all()
 
 
 @pytest.mark.parametrize("learner", [Learner(), Learner("adam", 0.1), Learner(sampled=True), Learner("replicator")])

@@ -19,6 +19,7 @@ import pandas as pd
 from extrabitter.evaluation.evaluate import (
     Subject,
     mean_interval,
+    ratio_of_sums,
     sample_completions,
     search_probability,
     summary_table,
@@ -111,7 +112,7 @@ def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> 
         rows += _measured(FORM_BARS + VERDICT_BARS, shows, band, where)
         rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
         pairs = made.successes()[["with", "without"]].to_numpy()
-        rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, _ratio), band))
+        rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, ratio_of_sums), band))
     if shown not in ("", *HABITS_OF_SEARCH_WORDS):
         return rows
     each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
@@ -137,12 +138,6 @@ def _measured(
     return [
         bar.row(Interval(*summary.loc[bar.measure, ["value", "lower", "upper"]]), band, where) for bar in bars
     ]
-
-
-def _ratio(successes: np.ndarray) -> float:
-    """Return the ratio of the means of two columns, (B, 2); NaN where the second is 0."""
-    searching, direct = successes.mean(axis=0)
-    return float(searching / direct) if direct else float("nan")
 
 
 def enforce_bars(bars: pd.DataFrame) -> None:

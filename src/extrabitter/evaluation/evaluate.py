@@ -151,14 +151,15 @@ def summary_table(
         sums = parts.groupby(problems, sort=True).sum().to_numpy(float)  # (B, 2)
         sums = sums[sums[:, 1] > 0]
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", name))
-        found = clustered_share(*sums.T) if is_share else bootstrap_interval(sums, rng, _ratio)
+        found = clustered_share(*sums.T) if is_share else bootstrap_interval(sums, rng, ratio_of_sums)
         rows.append({"measure": name, **found._asdict(), "count": int(parts["all"].sum())})
     return pd.DataFrame(rows)
 
 
-def _ratio(sums: NDArray[np.float64]) -> float:
-    top, bottom = sums.sum(axis=0)
-    return float(top / bottom)
+def ratio_of_sums(pairs: NDArray[np.float64]) -> float:
+    """Return the ratio of the sums of two columns, (B, 2); NaN where the second is 0."""
+    top, bottom = pairs.sum(axis=0)
+    return float(top / bottom) if bottom else float("nan")
 
 
 def counts_table(completions: pd.DataFrame) -> pd.DataFrame:
@@ -201,22 +202,20 @@ def search_probability(
     base that never searches. Behind attempts these are those of a completion that is drawn with the words masked; with
     s_t the unmasked model's chance behind each, 1 - prod(1 - s_t) is without bias.
     """
-    model, tokenizer, task, wording = subject
-    words, place = task.search_opening
-    ids, sampling = word_ids(tokenizer, words), SamplingParameters(max_completion_length)
-    texts = [str(wording.prompt(problem, cue)) for problem in problems]
-    rows = list(range(len(texts)))
+    words, place = subject.task.search_opening
+    ids, sampling = word_ids(subject.tokenizer, words), SamplingParameters(max_completion_length)
+    begun = [(row, "") for row in range(len(problems))]
     if place != "start":
-        with masked(model, ids):
+        with masked(subject.model, ids):
             plain = sample_completions(subject, problems, 1, sampling, seed, cue=cue)
-        behind = [
-            (row, " ".join([texts[row], *text.split()[: attempt.end]]))
+        begun = [
+            (row, " ".join(text.split()[: attempt.end]))
             for row, text in enumerate(plain["completion"])
-            for attempt in task.parse(text, problems[row]).attempts
+            for attempt in subject.task.parse(text, problems[row]).attempts
             if attempt.finished
         ]
-        rows, texts = [row for row, _ in behind], [text for _, text in behind]
-    chance = next_word_probabilities(model, tokenizer, texts)[:, ids].sum(axis=1)
+    rows, prefixes = [row for row, _ in begun], [prefix for _, prefix in begun]
+    chance = next_words(subject, [problems[row] for row in rows], prefixes, cue)[:, ids].sum(axis=1)
     stays = np.zeros(len(problems))
     np.add.at(stays, rows, np.log1p(-np.minimum(chance, 1 - 1e-12)))
     return -np.expm1(stays)
@@ -233,9 +232,11 @@ def masked(model: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[None]:
         mask_tokens(model, before)
 
 
-def next_word_probabilities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+def next_words(
+    subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], cue: bool = False
 ) -> NDArray[np.float64]:
-    """Return the distribution of the word behind each text; shape (N, V)."""
-    sequences = [tokenizer(text)["input_ids"] for text in texts]
-    return next_token_probabilities(model, sequences, tokenizer.pad_token_id).cpu().numpy()
+    """Return the distribution of the word behind each problem's prompt and the beginning of a completion, (N, V)."""
+    pairs = zip(problems, prefixes, strict=True)
+    texts = [f"{subject.wording.prompt(problem, cue)} {prefix}".strip() for problem, prefix in pairs]
+    sequences = [subject.tokenizer(text)["input_ids"] for text in texts]
+    return next_token_probabilities(subject.model, sequences, subject.tokenizer.pad_token_id).cpu().numpy()

@@ -17,12 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extrabitter.evaluation.evaluate import (
-    Subject,
-    mean_interval,
-    next_word_probabilities,
-    sample_completions,
-)
+from extrabitter.evaluation.evaluate import Subject, mean_interval, next_words, sample_completions
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
@@ -93,7 +88,7 @@ def intervene(
     `attempts` are `first_attempts`. Texts at which the model knows no other word are left out, and all of them
     where the words' mean probability is below `least_probability`.
     """
-    model, tokenizer, task, _ = subject
+    tokenizer, task = subject.tokenizer, subject.task
     words, place = openings(task)[behaviour]
     ids = word_ids(tokenizer, words)
     if place == "after_miss":
@@ -102,15 +97,12 @@ def intervene(
     prefixes = [""] * len(problems) if place == "start" else attempts["prefix"].tolist()
     if place == "after_miss":
         prefixes = with_verdicts(subject, problems, prefixes, words)
-    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
-    distribution = next_word_probabilities(model, tokenizer, texts)  # (N, V)
+    distribution = next_words(subject, problems, prefixes)  # (N, V)
     probability = distribution[:, ids].sum(axis=1)
     rng = np.random.default_rng(derive_seed(seed, "words", behaviour))
     special = [tokenizer.convert_tokens_to_ids(word) for word in tokenizer.all_special_tokens]
-    drawn = {
-        "forced": draw_words(distribution, rng, keep=ids),
-        "other": draw_words(distribution, rng, drop=[*ids, *special]),
-    }
+    others = np.setdiff1d(np.arange(distribution.shape[1]), [*ids, *special])
+    drawn = {"forced": draw_words(distribution, rng, ids), "other": draw_words(distribution, rng, others)}
     rows = np.flatnonzero((drawn["forced"] >= 0) & (drawn["other"] >= 0))
     if len(rows) and probability.mean() < least_probability:
         rows = rows[:0]
@@ -123,22 +115,15 @@ def intervene(
     return Intervention(pd.Series(probability, index=index, dtype=float), *arms)
 
 
-def after_prompt(task: Task, problem: Any, prefix: str) -> str:
-    """Return a problem's prompt with the beginning of a completion behind it."""
-    return f"{task.prompt(problem)} {prefix}".strip()
-
-
 def with_verdicts(
     subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], words: Sequence[str]
 ) -> list[str]:
     """Put the true verdict behind attempts that missed, if the model rather begins one there than says `words`."""
-    model, tokenizer, task, _ = subject
-    verdicts = [task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
-    begins = word_ids(tokenizer, [verdict.split()[0] for verdict in verdicts])
-    texts = [after_prompt(task, problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
-    distribution = next_word_probabilities(model, tokenizer, texts)
-    checks = distribution[np.arange(len(texts)), begins]
-    restarts = distribution[:, word_ids(tokenizer, words)].sum(axis=1)
+    verdicts = [subject.task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    begins = word_ids(subject.tokenizer, [verdict.split()[0] for verdict in verdicts])
+    distribution = next_words(subject, problems, prefixes)
+    checks = distribution[np.arange(len(problems)), begins]
+    restarts = distribution[:, word_ids(subject.tokenizer, words)].sum(axis=1)
     return [
         f"{prefix} {verdict}" if checked else prefix
         for prefix, verdict, checked in zip(prefixes, verdicts, checks > restarts, strict=True)
@@ -146,18 +131,11 @@ def with_verdicts(
 
 
 def draw_words(
-    distribution: NDArray[np.float64],
-    rng: np.random.Generator,
-    keep: Sequence[int] = (),
-    drop: Sequence[int] = (),
+    distribution: NDArray[np.float64], rng: np.random.Generator, words: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Draw a word of each row among those to keep, or without those to drop; -1 where none has probability."""
-    weights = distribution.copy()
-    weights[:, list(drop)] = 0.0
-    if keep:
-        others = np.ones(weights.shape[1], dtype=bool)
-        others[list(keep)] = False
-        weights[:, others] = 0.0
+    """Draw one of `words` in each row, in the row's own proportions; -1 where none has probability."""
+    weights = np.zeros_like(distribution)
+    weights[:, words] = distribution[:, words]
     totals = weights.sum(axis=1)
     points = rng.random(len(weights)) * totals
     drawn = (weights.cumsum(axis=1) <= points[:, None]).sum(axis=1)

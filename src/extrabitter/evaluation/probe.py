@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,6 @@ COMPLETIONS_PER_STEP: int = GrpoParameters.model_fields["per_device_train_batch_
 NUM_STEPS: int = GrpoParameters.model_fields["num_steps"].default
 # What is drawn of a model in English, unless told otherwise: those are a hundred times as large as ours.
 ENGLISH_SIZES = {"num_problems": 20, "num_samples": 8, "max_completion_length": 512}
-SEARCH_BEHAVIOURS = ("verification", "backtracking")
 
 
 def _is_sound(completions: pd.DataFrame) -> pd.Series:
@@ -68,16 +67,16 @@ def _works(*behaviours: str) -> Measure:
     return Measure(lambda completions: shows(completions) * _is_sound(completions), constant)
 
 
-WORKS = {SEARCH: _works(*SEARCH_BEHAVIOURS), **{behaviour: _works(behaviour) for behaviour in BEHAVIOURS}}
 SOUND = {
     "frac_sound": Measure(lambda completions: _is_sound(completions).astype(float), constant),
-    **{f"frac_works_{behaviour}": measure for behaviour, measure in WORKS.items()},
+    f"frac_works_{SEARCH}": _works("verification", "backtracking"),
+    **{f"frac_works_{behaviour}": _works(behaviour) for behaviour in BEHAVIOURS},
 }
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found, as tables, and what a step of GRPO at its defaults is expected to hold, with intervals.
+    """What was found, as the tables of stage `will_it_choke`, and what a step of GRPO at its defaults holds.
 
     `groups` are informative groups a step, `searches` completions a step that search, `gain` the success of searching
     on minus that of not doing so (NaN where it was not measured). `demonstration_tokens` is the mean length of a
@@ -86,25 +85,15 @@ class Probe:
 
     parameters: WillItChokeParameters
     model: dict[str, Any]
-    completions: pd.DataFrame
-    summary: pd.DataFrame
-    pass_at_k: pd.DataFrame
-    informative_groups: pd.DataFrame
-    probe_behaviours: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
     groups: Interval
     searches: Interval
     gain: Interval
     demonstration_tokens: float
 
-    TABLES: ClassVar = ("completions", "summary", "pass_at_k", "informative_groups", "probe_behaviours")
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Return what a run of stage `will_it_choke` writes, by the tables' names."""
-        return {name: getattr(self, name) for name in self.TABLES}
-
     def measured(self, name: str) -> Interval:
         """Return a measure of the summary; NaN where nothing was to be divided by."""
-        return interval_of(self.summary, name)
+        return interval_of(self.tables["summary"], name)
 
 
 def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Probe:
@@ -137,14 +126,17 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     behaviours = behaviour_table(summary, task, made, seed)
     groups = informative_groups(counts)
     size = int(groups["num_generations"].min())
+    tables = {
+        "completions": completions,
+        "summary": summary,
+        "pass_at_k": pass_at_k_table(counts, parameters.num_samples),
+        "informative_groups": groups,
+        "probe_behaviours": behaviours,
+    }
     return Probe(
         parameters,
         record,
-        completions,
-        summary,
-        pass_at_k_table(counts, parameters.num_samples),
-        groups,
-        behaviours,
+        tables,
         times(interval_of(groups, size), COMPLETIONS_PER_STEP // size),
         times(searches, COMPLETIONS_PER_STEP),
         interval_of(behaviours, SEARCH, "advantage"),

@@ -90,7 +90,7 @@ def advise(probe: Probe) -> list[Advice]:
     """
     parameters, cap = probe.parameters, probe.parameters.max_completion_length
     in_grammar = parameters.prompt == "grammar"
-    again = int(probe.completions["num_completion_tokens"].sum())
+    again = int(probe.tables["completions"]["num_completion_tokens"].sum())
     priming = int(NUM_DOCUMENTS * NUM_EPOCHS * probe.demonstration_tokens)
     prime = f"prime with {NUM_DOCUMENTS:,} documents of condition search, {NUM_EPOCHS} times each"
     form = probe.measured("frac_well_formed" if in_grammar else "frac_answered").value
@@ -106,7 +106,7 @@ def advise(probe: Probe) -> list[Advice]:
     if probe.groups.value < 1:
         why = f"a step holds {_count(probe.groups)} groups that carry a signal"
         if not in_grammar and not parameters.few_shot:
-            more = again + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.completions))
+            more = again + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.tables["completions"]))
             found.append(Advice(f"give {NUM_SHOTS} worked examples in the prompt, and probe again", why, more))
         if easier := easier_bands(load_task(parameters.task), parameters.band):
             found.append(Advice(f"probe an easier band ({', '.join(easier[:3])})", why, again))
@@ -139,7 +139,7 @@ def easier_bands(task: Task, band: str, count: int = 20) -> list[str]:
 def as_json(probe: Probe) -> dict[str, Any]:
     """Return all but the completions as plain values; what is missing or infinite is None."""
     a_step = {"groups_a_step": probe.groups, "searches_a_step": probe.searches, "gain_of_search": probe.gain}
-    tables = {name: table for name, table in probe.tables().items() if name != "completions"}
+    tables = {name: table for name, table in probe.tables.items() if name != "completions"}
     return {
         "model": probe.model,
         "parameters": probe.parameters.model_dump(exclude={"run_dir", "arm", "overwrite"}),
@@ -154,7 +154,7 @@ def describe(probe: Probe) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
     asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
     examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
-    length, summary = probe.measured("mean_completion_tokens").value, probe.summary.set_index("measure")
+    length, summary = probe.measured("mean_completion_tokens").value, probe.tables["summary"].set_index("measure")
     read, verdicts = (summary.loc[list(of)].assign(measure=list(of.values())) for of in (READ, VERDICTS))
     blocks = {
         f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
@@ -165,12 +165,12 @@ def describe(probe: Probe) -> str:
         f"verdict: {outlook.verdict}": [*_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
         "advice": [line for advice in advise(probe) for line in _advice_lines(advice)],
         "completions that": _table(_rows(read, "measure", "", "count")),
-        "pass@k": [*_table(_rows(probe.pass_at_k, "k")), *_rule_of_three(probe)],
+        "pass@k": [*_table(_rows(probe.tables["pass_at_k"], "k")), *_rule_of_three(probe)],
         "groups of G completions with signal (neither all right nor all wrong), first expected at step": _table(
-            _rows(probe.informative_groups, "num_generations", "", "first_step")
+            _rows(probe.tables["informative_groups"], "num_generations", "", "first_step")
         ),
         "behaviours at work: share of completions; chance of the first word at its place; points it changes": _table(
-            [BEHAVIOUR_TITLES, *_rows(probe.probe_behaviours, "behaviour", "p0_sampled", *BEHAVIOUR_COLUMNS)]
+            [BEHAVIOUR_TITLES, *_rows(probe.tables["probe_behaviours"], "behaviour", "p0_sampled", *BEHAVIOUR_COLUMNS)]
         ),
         "verdicts that are true": _table(_rows(verdicts, "measure", "", "count")),
     }
@@ -179,8 +179,8 @@ def describe(probe: Probe) -> str:
 
 def _rule_of_three(probe: Probe) -> list[str]:
     """Say in words what none, or all, of so many allows; nothing where some are right and some are not."""
-    count, problems = len(probe.completions), probe.parameters.num_problems
-    num_right = int(probe.completions["correct"].sum())
+    count, problems = len(probe.tables["completions"]), probe.parameters.num_problems
+    num_right = int(probe.tables["completions"]["correct"].sum())
     if num_right not in (0, count):
         return []
     kind, other = ("none", "right") if num_right == 0 else ("all", "wrong")
