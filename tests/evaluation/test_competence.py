@@ -65,9 +65,7 @@ def test_a_missed_bar_is_named_with_value_and_threshold(countdown: Subject) -> N
     with pytest.raises(CompetenceError, match=r"common: well-formed is 0, must be >= 0\.98"):
         enforce_bars(table)
     enforce_bars(table.assign(passed=True))
-
-
-def test_a_bar_without_a_value_is_missed(countdown: Subject) -> None:
+    # A bar without a value is missed.
     asked = parameters(countdown, cued_share=0.25)
     table = measure_bars(asked, countdown.model, countdown.tokenizer).set_index("bar")
     for name in ("common: cued: 'yes' verdicts true", "common: success, search forced over direct"):

@@ -182,8 +182,7 @@ def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
 
 def test_chances_of_search_are_of_the_model_and_not_of_its_samples(found: Probe, countdown: Subject) -> None:
     problems = [countdown.task.read_problem(name) for name in found.tables["completions"]["problem"].unique()]
-    own = probe.derive_seed(0, "p0")
-    each = evaluate.search_probability(countdown, problems, own, 20)
+    each = evaluate.search_probability(countdown, problems, probe.derive_seed(0, "p0"), 20)
     assert found.searches.value == pytest.approx(256 * each.mean())
 
 
@@ -200,15 +199,13 @@ def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Callable[..., P
     assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith("probe an easier")
 
 
-def test_text_without_an_answer_is_told_to_learn_the_form_first(reciter: Callable[..., Path]) -> None:
-    found = recited(reciter("hello"))
+@pytest.mark.parametrize("piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."])
+def test_text_without_steps_or_an_answer_shows_no_behaviour_and_is_told_to_learn_the_form_first(
+    reciter: Callable[..., Path], piece: str
+) -> None:
+    found = recited(reciter(piece))
     assert report.advise(found)[0].what.startswith("teach the form first")
     assert "0.0 % of its completions hand in an answer" in report.describe(found)
-
-
-@pytest.mark.parametrize("piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."])
-def test_text_that_states_no_steps_shows_no_behaviour(reciter: Callable[..., Path], piece: str) -> None:
-    found = recited(reciter(piece))
     assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all() and found.measured("frac_sound").value == 0
     assert found.tables["probe_behaviours"]["advantage"].isna().all(), "in English nothing is forced"
 

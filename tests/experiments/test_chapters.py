@@ -31,15 +31,11 @@ def test_every_page_is_in_the_order_and_every_entry_has_its_page() -> None:
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_asks_and_answers_in_its_first_screen(path: Path) -> None:
+def test_a_chapter_asks_and_answers_in_its_first_screen_is_short_and_types_no_result(path: Path) -> None:
     first = nbformat.read(path, as_version=4).cells[0].source
     title, subtitle, question, answer = [part for part in first.split("\n\n") if part][:4]
     assert title.startswith("# ") and re.fullmatch(r"\*[^*]+\*", subtitle)
     assert question.startswith("**The question.** ") and answer.startswith("**The answer.** ")
-
-
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_is_short_and_types_no_result(path: Path) -> None:
     text = prose(path)
     without_formulae = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
     assert len(_GLUE.sub("N", without_formulae).split()) <= MAX_WORDS

@@ -68,9 +68,7 @@ def test_no_value_is_both_predicted_and_overturned() -> None:
             for value in (entry.predicted.low, entry.predicted.high):
                 inside = value is not None and region.holds(Estimate(value, value, value, 5))
                 assert not inside or value in (region.low, region.high), entry.key  # a bound may be shared
-
-
-def test_primaries_are_few_and_all_that_is_computed_names_its_arms() -> None:
+    # Primaries are few, and all that is computed names its arms.
     first = read_predictions(series="first")
     assert 1 <= sum(entry.primary for entry in first.values()) <= MAX_PRIMARY
     computed = [entry for entry in first.values() if entry.measure]
