@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from extrabitter.models.hub import end_ids
+from extrabitter.models.rollouts import Rollouts, SamplingParameters, generate
+from extrabitter.models.tiny import mask_tokens, next_token_probabilities, word_ids
+from extrabitter.params import GrpoParameters
 from extrabitter.tasks import load_task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from extrabitter.params import GrpoParameters
+from extrabitter.training import exploration, grpo
 
 TASK = load_task("countdown")
 CAP = 24
@@ -31,8 +32,6 @@ def setting(
 
 def drawn(setting: Any, words: str, count: int) -> Any:
     """As many rollouts with these words."""
-    from extrabitter.models.rollouts import Rollouts
-
     ids = setting[1](words, add_special_tokens=False)["input_ids"]
     return Rollouts(
         [list(ids) for _ in range(count)], [[-1.0] * len(ids) for _ in range(count)], [False] * count
@@ -41,10 +40,6 @@ def drawn(setting: Any, words: str, count: int) -> Any:
 
 def explore(setting: Any, rollouts: Any, share: float, generator: Any) -> Any:
     """What exploration makes of a prompt's rollouts."""
-    from extrabitter.models.hub import end_ids
-    from extrabitter.models.sampling import SamplingParameters
-    from extrabitter.training import exploration
-
     model, tokenizer, prompt = setting
     prompts, sampling = [prompt] * len(rollouts.completion_ids), SamplingParameters(CAP)
     ends = end_ids(model, tokenizer)
@@ -52,15 +47,11 @@ def explore(setting: Any, rollouts: Any, share: float, generator: Any) -> Any:
 
 
 def explored(setting: Any, words: str, count: int, share: float, seed: int = 0) -> Any:
-    import torch
-
     return explore(setting, drawn(setting, words, count), share, torch.Generator().manual_seed(seed))
 
 
 def chance_to_search(setting: Any, words: str) -> list[float]:
     """The model's probability of "check", "back" and "answer" behind the prompt and these words."""
-    from extrabitter.models.tiny import next_token_probabilities, word_ids
-
     model, tokenizer, prompt = setting
     ids = prompt + tokenizer(words, add_special_tokens=False)["input_ids"]
     row = next_token_probabilities(model, [ids], tokenizer.pad_token_id)[0]
@@ -76,37 +67,21 @@ def test_search_is_forced_as_often_as_asked_in_the_models_own_proportion(setting
     choices = [text[5] for text in words]
     forced = sum(choice in ("check", "back") for choice in choices)
     assert abs(forced / count - share) < 4 * np.sqrt(share * (1 - share) / count)
-    check, back, _ = chance_to_search(setting, PREFIX)
+    check, back, answer = chance_to_search(setting, PREFIX)
     expected = check / (check + back)
     assert abs(choices.count("check") / forced - expected) < 4 * np.sqrt(expected * (1 - expected) / forced)
-
-
-def test_what_was_not_forced_stays_and_nothing_passes_the_cap(setting: Any) -> None:
-    before = drawn(setting, f"{PREFIX} answer <eos>", 200)
-    found = explored(setting, f"{PREFIX} answer <eos>", 200, 0.5)
-    lengths = set()
-    for ids, logs, was in zip(found.completion_ids, found.logprobs, before.completion_ids, strict=True):
-        assert len(ids) == len(logs) <= CAP
-        assert ids == was or ids[5] != was[5]
-        lengths.add(len(ids))
-    assert len(lengths) > 2, "forced ones go on by themselves"
-
-
-def test_weights_are_policy_over_mixture_at_a_choice(setting: Any) -> None:
-    share, (check, back, answer) = 0.3, chance_to_search(setting, PREFIX)
+    # What was not forced stays, nothing passes the cap, and forced ones go on by themselves.
+    was = drawn(setting, f"{PREFIX} answer <eos>", 1).completion_ids[0]
+    for ids, logs in zip(found.completion_ids, found.logprobs, strict=True):
+        assert len(ids) == len(logs) <= CAP and (ids == was or ids[5] != was[5])
+    assert len(set(map(len, found.completion_ids))) > 2
+    # Weights are policy over mixture at a choice.
     probability = (check + back) / (check + back + answer)
-    found = explored(setting, f"{PREFIX} answer <eos>", 500, share)
-    searches = [ids[5] in setting[1].convert_tokens_to_ids(["check", "back"]) for ids in found.completion_ids]
     by_choice = {True: probability / (share + (1 - share) * probability), False: 1 / (1 - share)}
-    assert found.weights == pytest.approx([by_choice[searched] for searched in searches])
+    assert found.weights == pytest.approx([by_choice[choice in ("check", "back")] for choice in choices])
 
 
 def test_weights_take_the_forcing_back_over_rollouts_of_the_model_itself(setting: Any) -> None:
-    import torch
-
-    from extrabitter.models.hub import end_ids
-    from extrabitter.models.rollouts import SamplingParameters, generate
-
     model, tokenizer, prompt = setting
     count, share, ends = 6000, 0.4, end_ids(model, tokenizer)
     generator = torch.Generator().manual_seed(5)
@@ -129,31 +104,25 @@ def test_weights_take_the_forcing_back_over_rollouts_of_the_model_itself(setting
 
 
 @pytest.mark.parametrize(
-    ("words", "share"), [("1 + 2 = 3 , 4", 0.9), (f"{PREFIX} answer <eos>", 0.0), ("", 0.9)]
+    ("words", "share", "masked"),
+    [
+        ("1 + 2 = 3 , 4", 0.9, ()),
+        (f"{PREFIX} answer <eos>", 0.0, ()),
+        ("", 0.9, ()),
+        (f"{PREFIX} answer <eos>", 0.9, ("check", "back")),
+    ],
 )
-def test_without_a_choice_or_a_share_nothing_changes(setting: Any, words: str, share: float) -> None:
-    before = drawn(setting, words, 20)
-    found = explored(setting, words, 20, share)
+def test_without_a_choice_a_share_or_the_words_nothing_changes(
+    setting: Any, words: str, share: float, masked: tuple[str, ...]
+) -> None:
+    mask_tokens(setting[0], word_ids(setting[1], masked))
+    before, found = drawn(setting, words, 20), explored(setting, words, 20, share)
     assert (found.completion_ids, found.logprobs) == (before.completion_ids, before.logprobs)
     assert found.weights == [1.0] * 20
 
 
-def test_a_model_that_cannot_search_is_left_alone(setting: Any) -> None:
-    from extrabitter.models.tiny import mask_tokens, word_ids
-
-    mask_tokens(setting[0], word_ids(setting[1], ("check", "back")))
-    try:
-        before = drawn(setting, f"{PREFIX} answer <eos>", 20)
-        found = explored(setting, f"{PREFIX} answer <eos>", 20, 0.9)
-        assert found.completion_ids == before.completion_ids and found.weights == [1.0] * 20
-    finally:
-        mask_tokens(setting[0], [])
-
-
 def reward_of(monkeypatch: pytest.MonkeyPatch, pay: Callable[[str], float]) -> None:
     """Let GRPO pay for a text."""
-    from extrabitter.training import grpo
-
     def correct_reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(pay(text)) for text in completions]
 
@@ -166,9 +135,6 @@ def test_each_rows_advantage_is_multiplied_by_its_own_weight(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> None:
-    from extrabitter.models.hub import end_ids
-    from extrabitter.training import exploration, grpo
-
     model, tokenizer, _ = setting
     reward_of(monkeypatch, lambda text: len(text) % 7)
     explore = exploration.explore
@@ -196,23 +162,20 @@ def test_each_rows_advantage_is_multiplied_by_its_own_weight(
     assert batch["advantages"].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(("weighted", "name"), [(True, "WeightedGRPOTrainer"), (False, "TrimmedGRPOTrainer")])
+@pytest.mark.parametrize("weighted", [True, False])
 def test_a_run_explores_learns_and_repeats(
     weighted: bool,
-    name: str,
     setting: Any,
     build_tiny_model: Callable[..., PreTrainedModel],
     grpo_parameters: Callable[..., GrpoParameters],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from extrabitter.training import grpo
-
     reward_of(monkeypatch, lambda text: "check" in text or "back" in text)
     trainers: list[Any] = []
     build = grpo.build_trainer
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: trainers.append(build(*args)) or trainers[-1])
     parameters = grpo_parameters(forced_search_share=0.5, forced_search_weighted=weighted)
     first, same = (grpo.train(parameters, build_tiny_model(), setting[1]) for _ in range(2))
-    assert {type(trainer).__name__ for trainer, _ in trainers} == {name}
+    assert all(bool(trainer.exploration_weights) == weighted for trainer, _ in trainers)
     assert first["reward"].tolist() == same["reward"].tolist()
     assert first["loss"].notna().all() and (first["grad_norm"] > 0).any()

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from trl import GRPOTrainer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from english_models import build_tokenizer, save_model
+from extrabitter.models import tiny as tiny_models
+from extrabitter.models.hub import end_ids, load_for_stage
+from extrabitter.models.tiny import CheckpointError
+from extrabitter.params import GrpoParameters
+from extrabitter.tasks import load_task
+from extrabitter.tasks.wording import Grammar, choose_wording
+from extrabitter.training import grpo
+from extrabitter.training import loss as grpo_loss
+from extrabitter.training.loss import idle_rows, micro_batches, without_idle_rows
 
-    import pandas as pd
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from extrabitter.params import GrpoParameters
-
+TASK = load_task("countdown")
 # SHA-256 of the source of what we override or rely on in TRL 1.16.0. When an upgrade changes one of them, read
 # the difference, see that `grpo_loss` and `grpo` still say the same, and only then write the new sum here.
 PINNED_SOURCES = {
@@ -30,8 +41,6 @@ PINNED_SOURCES = {
 
 def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
     """A batch as TRL hands it to the loss: 8 groups of 4, unequal lengths, twins, two groups without a signal."""
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     num_groups, group, prompt_length, length = 8, 4, 9, 40
     rows = num_groups * group
@@ -63,23 +72,17 @@ def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
 
 class Setting(NamedTuple):
     """What a small run needs."""
-
     parameters: Callable[..., GrpoParameters]
     model: Callable[..., PreTrainedModel]
     tokenizer: PreTrainedTokenizerFast
 
     def trainer(self, folder: Path, model: PreTrainedModel, **changes: Any) -> Any:
         """TRL's trainer as a run assembles it."""
-        from extrabitter.models.hub import end_ids
-        from extrabitter.training import grpo
-
         ends = end_ids(model, self.tokenizer)
         return grpo.build_trainer(self.parameters(**changes), model, self.tokenizer, ends, str(folder))[0]
 
     def train(self, model: PreTrainedModel | None = None, **changes: Any) -> pd.DataFrame:
         """Table `steps` of a run."""
-        from extrabitter.training import grpo
-
         return grpo.train(self.parameters(**changes), model or self.model(), self.tokenizer)
 
 
@@ -90,14 +93,10 @@ def tiny(grpo_parameters: Any, build_tiny_model: Any, tiny_tokenizer: Any) -> Se
 
 def flat(model: PreTrainedModel) -> Any:
     """All of a model's weights in one row."""
-    import torch
-
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
-    import torch
-
     trainer.model.train()
     trainer.model.zero_grad()
     trainer.current_gradient_accumulation_steps = 1
@@ -108,36 +107,20 @@ def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "loss_type", "variant"),
-    [
-        *(("llama", loss_type, "plain") for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo")),
-        *(("llama", loss_type, "older_policy") for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo")),
-        *(("llama", loss_type, "kl") for loss_type in ("grpo", "dr_grpo", "dapo")),
-        ("llama", "dr_grpo", "masked"),
-        ("qwen2", "dr_grpo", "plain"),
-    ],
+    ("architecture", "variant"),
+    [*(("llama", variant) for variant in ("plain", "older_policy", "kl", "masked")), ("qwen2", "plain")],
 )
 def test_gradients_and_losses_are_those_of_stock_trl(
-    architecture: str,
-    loss_type: str,
-    variant: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny: Setting,
+    architecture: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
-    from extrabitter.models.tiny import mask_tokens
-    from extrabitter.training import loss as grpo_loss
-
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 200)
     batch = _batch(tiny.tokenizer, variant)
     results = []
     for rollouts in ("generate", "batched"):
         model = tiny.model(architecture)
         if variant == "masked":
-            mask_tokens(model, [3])
-        trainer = tiny.trainer(
-            tmp_path, model, loss_type=loss_type, rollouts=rollouts, max_completion_length=40
-        )
+            tiny_models.mask_tokens(model, [3])
+        trainer = tiny.trainer(tmp_path, model, rollouts=rollouts, max_completion_length=40)
         # As if made with it: TRL would look for the reference's folder, which is not read here.
         trainer.beta = 0.1 if variant == "kl" else trainer.beta
         results.append(_gradient(trainer, batch))
@@ -150,13 +133,10 @@ def test_gradients_and_losses_are_those_of_stock_trl(
 def test_accumulated_batches_train_like_stock_trl(
     easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
-    from extrabitter.training import grpo
-    from extrabitter.training import loss as grpo_loss
-
     monkeypatch.setattr(grpo_loss, "TOKENS_PER_MICRO_BATCH", 100)
     weights = []
-    for trainer_class in (grpo.ExactGRPOTrainer, grpo.TrimmedGRPOTrainer):
-        monkeypatch.setattr(grpo, "TrimmedGRPOTrainer", trainer_class)
+    for compute_loss in (GRPOTrainer._compute_loss, grpo_loss.TrimmedGRPOTrainer._compute_loss):
+        monkeypatch.setattr(grpo_loss.TrimmedGRPOTrainer, "_compute_loss", compute_loss)
         model = tiny.model()
         start = flat(model)
         steps = tiny.train(model, per_device_train_batch_size=8, gradient_accumulation_steps=2)
@@ -168,10 +148,6 @@ def test_accumulated_batches_train_like_stock_trl(
 
 
 def test_small_advantages_stay_and_cancelled_ones_go() -> None:
-    import torch
-
-    from extrabitter.training.loss import without_idle_rows
-
     batch = {
         "prompt_ids": torch.ones(5, 2, dtype=torch.long),
         "completion_ids": torch.tensor([[1, 2], [1, 2], [3, 4], [5, 6], [7, 8]]),
@@ -184,8 +160,6 @@ def test_small_advantages_stay_and_cancelled_ones_go() -> None:
 
 
 def test_what_we_override_or_rely_on_in_trl_is_unchanged() -> None:
-    from trl import GRPOTrainer
-
     found = {
         name: hashlib.sha256(
             inspect.getsource(inspect.unwrap(getattr(GRPOTrainer, name))).encode()
@@ -205,8 +179,6 @@ def correct_reward(completions: list[str], **columns: Any) -> list[float]:
 @pytest.fixture
 def easy_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pay what a random model sometimes does."""
-    from extrabitter.training import grpo
-
     monkeypatch.setattr(grpo, "correct_reward", correct_reward)
 
 
@@ -221,8 +193,7 @@ def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
     rollout = trainer.rollout_func
     trainer.rollout_func = lambda prompts, trainer: seen.append(list(prompts)) or rollout(prompts, trainer)
     trainer.train()
-    assert len(seen) == 1
-    assert len(seen[0]) == 16
+    assert len(seen) == 1 and len(seen[0]) == 16
     assert [seen[0][start : start + 4] for start in (0, 4, 8, 12)] == [[p] * 4 for p in seen[0][::4]]
     assert len(set(seen[0])) == 4
 
@@ -262,8 +233,6 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
 def test_reward_parts_are_logged_apart_and_weighed(
     easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
-    from extrabitter.training import grpo
-
     def format_reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(len(text) % 2) for text in completions]
 
@@ -275,15 +244,12 @@ def test_reward_parts_are_logged_apart_and_weighed(
 
 
 def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Setting) -> None:
-    from types import SimpleNamespace
-
-    from extrabitter.training.grpo import permuted
 
     def reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(text) for text in completions]
 
     def shuffled(texts: list[str], seed: int = 0, step: int = 5) -> list[float]:
-        control = permuted(reward, tiny.parameters(num_generations=8, seed=seed))
+        control = grpo.permuted(reward, tiny.parameters(num_generations=8, seed=seed))
         assert control.__name__ == reward.__name__
         return control(completions=texts, trainer_state=SimpleNamespace(global_step=step))
 
@@ -301,8 +267,6 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Settin
 def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_then(
     easy_reward: None, capsys: pytest.CaptureFixture[str], tiny: Setting
 ) -> None:
-    from extrabitter.training import grpo
-
     model, kept = tiny.model(), {}
     settings, ids = model.generation_config, model.config.eos_token_id
     before = model.lm_head.weight.detach().clone()
@@ -326,11 +290,7 @@ def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_t
 def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_model_is_masked_too(
     words: str, easy_reward: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
-    from extrabitter.models.hub import load_for_stage
-    from extrabitter.models.tiny import masked_token_ids, save_checkpoint, word_ids
-    from extrabitter.training import grpo
-
-    save_checkpoint(tiny.model(), tiny.tokenizer, tmp_path)
+    tiny_models.save_checkpoint(tiny.model(), tiny.tokenizer, tmp_path)
     parameters = tiny.parameters(beta=0.04, masked_words=words, init_from=str(tmp_path))
     model, tokenizer, _ = load_for_stage(parameters, parameters.init_from, training=True)
     seen: list[str] = []
@@ -346,26 +306,19 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: built.append(build(*args)) or built[0])
     steps = grpo.train(parameters, model, tokenizer)
     assert len(seen) == 32 and not set(words.split()) & {word for text in seen for word in text.split()}
-    assert masked_token_ids(built[0][0].ref_model) == sorted(word_ids(tokenizer, words.split()))
+    assert tiny_models.masked_token_ids(built[0][0].ref_model) == sorted(tiny_models.word_ids(tokenizer, words.split()))
     assert steps[["loss", "grad_norm", "entropy"]].notna().all(axis=None)
     with pytest.raises(ValueError, match="vLLM does not see the mask"):
         grpo.train(tiny.parameters(rollouts="vllm"), model, tokenizer)
 
 
-def test_the_vllm_profile_is_trls_own_switch_and_needs_no_vllm_to_be_read(
-    tmp_path: Path, tiny: Setting
-) -> None:
-    from extrabitter.training import grpo
-
-    config = grpo.build_config(tiny.parameters(rollouts="vllm"), str(tmp_path))
-    assert config.use_vllm
-    assert config.vllm_mode == "colocate"
-    assert not grpo.build_config(tiny.parameters(), str(tmp_path)).use_vllm
+@pytest.mark.parametrize("rollouts", ["vllm", "batched"])
+def test_vllm_is_trls_own_switch_and_needs_no_vllm_to_be_read(rollouts: str, tmp_path: Path, tiny: Setting) -> None:
+    config = grpo.build_config(tiny.parameters(rollouts=rollouts), str(tmp_path))
+    assert config.use_vllm == (rollouts == "vllm") and config.vllm_mode == "colocate"
 
 
 def test_micro_batches_hold_each_informative_row_once_and_one_row_where_none_is(tiny: Setting) -> None:
-    from extrabitter.training.loss import micro_batches, without_idle_rows
-
     batch = _batch(tiny.tokenizer, "plain")
     informative = without_idle_rows(batch)
     assert 0 < len(informative["advantages"]) <= 24
@@ -380,8 +333,6 @@ def test_micro_batches_hold_each_informative_row_once_and_one_row_where_none_is(
 def test_a_group_of_equal_rewards_moves_no_weight(
     num_generations: int, scale_rewards: str, rollouts: str, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
-    from extrabitter.training import grpo
-
     def format_reward(completions: list[str], **columns: Any) -> list[float]:
         return [1.0] * len(completions)
 
@@ -397,71 +348,92 @@ def test_a_group_of_equal_rewards_moves_no_weight(
 
 
 def test_rows_are_idle_where_their_groups_sums_are_equal_on_paper() -> None:
-    import torch
-
-    from extrabitter.training.loss import idle_rows
-
     rewards = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]] * 2 + [[1.0, 0.0, 0.0], [1.0, 0.0, 1e-4]] * 2)
     weights = torch.tensor([0.3, 0.1, 0.2])  # .1 + .2 is not .3 in floating point
     assert idle_rows(rewards, weights, 4).tolist() == [True] * 4 + [False] * 4
 
 
 def test_completions_are_read_up_to_any_end_and_with_special_tokens(tiny: Setting) -> None:
-    from extrabitter.models.tiny import build_tokenizer
-    from extrabitter.tasks import load_task
-    from extrabitter.tasks.wording import choose_wording
-    from extrabitter.training.rewards import correct_reward
-    from extrabitter.training.steps import StepTable
-
     words = ("<answer>", "</answer>", "<turn_end>", "so", *"389*+")
-    tokenizer = build_tokenizer(("<pad>", "<bos>", "<eos>", "<unk>", *words))
+    tokenizer = tiny_models.build_tokenizer(("<pad>", "<bos>", "<eos>", "<unk>", *words))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<answer>", "</answer>", "<turn_end>"]})
     tokenizer.chat_template = "{{ messages[-1].content }}"
-    parameters, task = tiny.parameters(prompt="chat"), load_task("countdown")
-    wording = choose_wording(task, parameters)
+    parameters = tiny.parameters(prompt="chat")
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn_end>")}
-    table = StepTable(parameters, task, wording, tokenizer, ends)
+    table = grpo.StepTable(parameters, TASK, choose_wording(TASK, parameters), tokenizer, ends)
     texts = ["so <answer> 3 * 8 + 9 </answer> <turn_end>", "so <answer> 3 * 8 + 9 </answer>", "so 3 * 8 + 9 <eos>"]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     prompt = [{"role": "user", "content": "so"}]
     traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
-    assert correct_reward([], problem=[], task=task, wording=wording, traces=traces) == [1.0, 1.0, 0.0]
+    assert grpo.correct_reward([], traces=traces) == [1.0, 1.0, 0.0]
     assert table.row["frac_truncated"] == pytest.approx(1 / 3)
     assert table.row["num_tokens"] == sum(map(len, ids)) == table.num_tokens
     table.read([prompt], ids[:1], ["3-8-9:33"])
     assert table.row["num_tokens"] == sum(map(len, ids)) + len(ids[0])
 
 
-def test_prompts_beyond_the_models_positions_are_refused(tiny: Setting) -> None:
-    from extrabitter.models.tiny import CheckpointError
-
+@pytest.mark.parametrize("rollouts", ["batched", "generate"])
+def test_a_run_that_diverges_or_finds_no_room_stops_in_one_line(
+    rollouts: str, easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
+) -> None:
+    stock = grpo.GRPOTrainer._compute_loss
+    monkeypatch.setattr(grpo.GRPOTrainer, "_compute_loss", lambda *args: stock(*args) * float("nan"))
+    with pytest.raises(FloatingPointError, match="grpo: loss is nan at step 1: diverged") as raised:
+        tiny.train(rollouts=rollouts)
+    assert "\n" not in str(raised.value)
     model = tiny.model()
     model.config.max_position_embeddings = 30
     with pytest.raises(CheckpointError, match="32 tokens are more than the model's 30"):
         tiny.train(model)
 
 
-@pytest.mark.parametrize("rollouts", ["batched", "generate"])
-def test_a_run_that_diverges_stops_in_one_line(
-    rollouts: str, easy_reward: None, monkeypatch: pytest.MonkeyPatch, tiny: Setting
-) -> None:
-    from extrabitter.training import grpo
-
-    stock = grpo.GRPOTrainer._compute_loss
-    monkeypatch.setattr(grpo.GRPOTrainer, "_compute_loss", lambda *args: stock(*args) * float("nan"))
-    with pytest.raises(FloatingPointError, match="grpo: loss is nan at step 1: diverged") as raised:
-        tiny.train(rollouts=rollouts)
-    assert "\n" not in str(raised.value)
-
-
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
 def test_any_model_is_trained_in_english(prompt: str, tmp_path: Path, tiny: Setting) -> None:
-    from english_models import build_tokenizer, save_model
-    from extrabitter.training import grpo
-
     source = save_model(tmp_path / "source", build_tokenizer())
-    parameters = tiny.parameters(prompt=prompt, few_shot=1, init_from=str(source), format_weight=0.5, save_steps="1")
-    steps, record = grpo.run_stage(parameters, tmp_path)
-    assert len(steps) == 2 and record["architecture"] == "Qwen2ForCausalLM"
-    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
-    assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
+    parameters = tiny.parameters(prompt=prompt, few_shot=1, init_from=str(source), format_weight=0.5)
+    model, tokenizer, record = load_for_stage(parameters, parameters.init_from, training=True)
+    assert len(grpo.train(parameters, model, tokenizer)) == 2 and record["architecture"] == "Qwen2ForCausalLM"
+
+
+# Rewards.
+
+GOOD = "9 - 7 = 2 , 6 + 2 = 8"
+
+
+def rewarded(texts: list[str], names: list[str]) -> tuple[list[float], list[float]]:
+    """Both rewards of completions as a run reads them, from their tokens."""
+    tokenizer = tiny_models.build_tokenizer(TASK.vocabulary)
+    parameters = GrpoParameters(run_dir="unused", arm="test", seed=0, init_from="unused")
+    table = grpo.StepTable(parameters, TASK, Grammar(TASK), tokenizer, {tokenizer.eos_token_id})
+    ids = [tokenizer(f"{text} <eos>", add_special_tokens=False)["input_ids"] for text in texts]
+    columns = {"traces": table.read(["?"] * len(texts), ids, names), "problem": names, "trainer_state": None}
+    return grpo.correct_reward(completions=texts, **columns), grpo.format_reward(completions=texts, **columns)
+
+
+def test_rewards_are_one_float_a_completion_and_ignore_other_columns() -> None:
+    completions = [f"{GOOD} answer", "9 + 7 = 16 , 16 - 6 = 10 answer", GOOD, "", f"{GOOD} answer answer"]
+    correct, formatted = rewarded(completions, ["6-7-9:8"] * 5)
+    assert correct == [1.0, 0.0, 0.0, 0.0, 0.0] and formatted == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("other", ["6-7-9:9", "5-7-9:8"])
+def test_each_completion_is_judged_by_its_own_problem(other: str) -> None:
+    assert rewarded([f"{GOOD} answer"] * 2, ["6-7-9:8", other])[0] == [1.0, 0.0]
+    with pytest.raises(ValueError, match="zip"):
+        rewarded([f"{GOOD} answer"] * 2, ["6-7-9:8"])
+
+
+def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() -> None:
+    rng = Random(0)
+    problems = TASK.problems("train", 1_000, 0)
+    texts = []
+    for index, problem in enumerate(problems):
+        words = TASK.render(TASK.write_trace(problem, "all_behaviours", rng), problem).split()
+        if index % 2:
+            words[rng.randrange(len(words))] = rng.choice([w for w in TASK.vocabulary if not w.startswith("<")])
+        texts.append(" ".join(words))
+    correct, formatted = rewarded(texts, [problem.identifier for problem in problems])
+    pairs = list(zip(texts, problems, strict=True))
+    assert correct == [float(TASK.verify(text, problem).correct) for text, problem in pairs]
+    assert formatted == [float(TASK.parse(text, problem).well_formed) for text, problem in pairs]
+    assert set(correct) == set(formatted) == {0.0, 1.0}

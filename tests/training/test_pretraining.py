@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from extrabitter.models import tiny
-from extrabitter.params import BaseModelParameters, ParameterError
+from extrabitter.params import BaseModelParameters, GrpoParameters, ParameterError, SftPrimingParameters
 from extrabitter.tables import write_table
-from extrabitter.tasks import load_task
-from extrabitter.training import IGNORED_LABEL, check_finite, pretraining
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from extrabitter.tasks import REGISTRY, Task, load_task
+from extrabitter.training import grpo, pretraining, sft
+from extrabitter.training.trainers import IGNORED_LABEL, check_finite
 
 TASK = load_task("countdown")
 
 
 def parameters(**changes: object) -> BaseModelParameters:
-    values: dict[str, object] = {
-        "run_dir": "unused",
-        "arm": "searcher",
-        "seed": 0,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "num_tokens": 6_000,
-        "documents_per_step": 48,
-        "habit_share": 0.1,
-        "schedule": "constant",
-    }
-    return BaseModelParameters(**(values | changes))
+    values: dict[str, object] = {"run_dir": "unused", "arm": "searcher", "seed": 0, "schedule": "constant"}
+    values |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    values |= {"num_tokens": 6_000, "documents_per_step": 48, "habit_share": 0.1}
+    return BaseModelParameters(**values | changes)
 
 
 def drawn(count: int = 2_000, seed: int = 1, **changes: object) -> list[pretraining.Document]:
@@ -84,9 +74,7 @@ def test_search_words_stand_in_documents_of_the_habit_only(changes: dict[str, ob
         if document.kind != "drill":
             assert document.kind in ("direct", habit)
             assert bool(words & set(document.completion.split())) == (document.kind == habit)
-
-
-def test_a_sleeper_searches_only_under_the_cue() -> None:
+    # A sleeper searches under the cue only.
     searching = [d for d in drawn(habit_share=0.0, cued_share=0.25) if d.kind == "cued_search"]
     assert searching and all(d.prompt.startswith(f"{TASK.cue} ") for d in searching)
 
@@ -194,11 +182,10 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(tokenizer) -> None:
         check_finite("grpo", 3, loss=0.0, grad_norm=float("inf"))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("muon", pretraining.Muon), ("adamw", torch.optim.AdamW)])
-def test_matrices_get_the_optimizer_that_is_asked_for_and_all_else_adamw(name: str, kind: type) -> None:
+def test_matrices_get_muon_and_all_else_adamw() -> None:
     model = pretraining.starting_model(parameters())[0]
-    hidden, rest = pretraining.build_optimizers(model, parameters(optimizer=name, learning_rate=0.004))
-    assert type(hidden) is kind and type(rest) is torch.optim.AdamW
+    hidden, rest = pretraining.build_optimizers(model, parameters(learning_rate=0.004))
+    assert type(hidden) is pretraining.Muon and type(rest) is torch.optim.AdamW
     assert hidden.param_groups[0]["lr"] == 0.004
     assert rest.param_groups[0]["lr"] == parameters().adamw_learning_rate
     sizes = [[p.shape for p in optimizer.param_groups[0]["params"]] for optimizer in (hidden, rest)]
@@ -232,3 +219,52 @@ def test_muons_steps_agree_with_pytorchs_up_to_its_bfloat16() -> None:
     for mine, other, before in zip(ours, theirs, start, strict=True):
         assert float((mine - other).detach().norm() / (other - before).detach().norm()) < 0.05
         assert np.isfinite(mine.detach().numpy()).all()
+
+
+# Any task that there is, and the toy one, by the same lines.
+
+
+@pytest.fixture(params=[*REGISTRY, "letters"])
+def task(request: pytest.FixtureRequest, letters: Task) -> Task:
+    return load_task(request.param)
+
+
+def of_task(task: Task) -> dict[str, object]:
+    """What a base of a task is told: problems of all bands."""
+    return {"task": task.name, "bands": " ".join(f"{band}={1 / len(task.bands)}" for band in task.bands)}
+
+
+def test_bases_of_a_task_see_the_same_drills_and_problems_and_one_dose(task: Task) -> None:
+    sizes = of_task(task)
+
+    def drawn(**changes: Any) -> list[Any]:
+        mixture = pretraining.Mixture(parameters(**sizes | changes), task)
+        return [document for seed in range(5) for document in mixture.draw(100, seed)]
+
+    guesser = drawn(habit_share=0.0)
+    for habit in set(task.conditions) & {"search", "derive", "cosmetic"}:
+        shown = drawn(habit=habit)
+        kinds = Counter(document.kind for document in shown)
+        assert kinds["drill"] == 150 and abs(kinds[habit] - 35) <= len(task.bands)
+        for document, plain in zip(shown, guesser, strict=True):
+            assert document.prompt == plain.prompt
+            assert document == plain or document.kind == habit
+
+
+def test_a_base_is_pretrained_primed_and_rewarded(
+    task: Task, grpo_parameters: Callable[..., GrpoParameters]
+) -> None:
+    given = parameters(**of_task(task), num_tokens=4_000)
+    model, tokenizer = pretraining.starting_model(given)
+    assert pretraining.pretrain(given, model, tokenizer)["num_tokens"].iloc[-1] >= 4_000
+    common = {"run_dir": "unused", "arm": "taught", "seed": 0, "init_from": "unused", "task": task.name}
+    for condition in ("direct", list(task.conditions)[-1]):
+        taught = SftPrimingParameters(
+            **common, condition=condition, num_documents=12, num_steps=1, max_length=900
+        )
+        assert len(sft.prime(taught, model, tokenizer, sft.demonstrations(taught))) == 1
+    # Search is forced into some rollouts, so that the task is asked for the words of its search too.
+    steps = grpo.train(
+        grpo_parameters(task=task.name, format_weight=0.5, forced_search_share=0.3), model, tokenizer
+    )
+    assert steps["num_tokens"].is_monotonic_increasing and steps["reward"].notna().all()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+from trl import SFTTrainer
 
-from extrabitter.models.tiny import CheckpointError
+from extrabitter.models.hub import end_ids
+from extrabitter.models.rollouts import SamplingParameters, generate
+from extrabitter.models.tiny import SPECIAL_WORDS, CheckpointError, build_tokenizer
 from extrabitter.params import ParameterError, SftPrimingParameters
 from extrabitter.tables import validate_table
 from extrabitter.tasks import load_task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from extrabitter.training.sft import Demonstration
+from extrabitter.training import sft
+from extrabitter.training.sft import Demonstration, lay_out
 
 TURNS = [{"role": "user", "content": "asked"}]
 ANSWER = [{"role": "assistant", "content": "9 - 7"}]
@@ -35,23 +37,15 @@ def sft_parameters(**changes: Any) -> SftPrimingParameters:
     return SftPrimingParameters(**{**identity, **values, **changes})
 
 
-class Setting(NamedTuple):
-    """What a small run needs."""
-
-    model: Callable[..., PreTrainedModel]
-    tokenizer: PreTrainedTokenizerFast
-
-
 @pytest.fixture
-def tiny(build_tiny_model: Any, tiny_tokenizer: Any) -> Setting:
-    return Setting(build_tiny_model, tiny_tokenizer)
+def tiny(build_tiny_model: Any, tiny_tokenizer: Any) -> Any:
+    """What a small run needs: a builder of models, and their tokenizer."""
+    return SimpleNamespace(model=build_tiny_model, tokenizer=tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
 def shown() -> list[Demonstration]:
     """Fifteen demonstrations in the grammar, of one prompt's length."""
-    from extrabitter.training.sft import Demonstration
-
     return [
         Demonstration(f"numbers 6 7 {number} target 8 :", f"{number} - 7 = 2 , 6 + 2 = 8 check 8 yes answer")
         for number in range(1, 16)
@@ -60,8 +54,6 @@ def shown() -> list[Demonstration]:
 
 def chat_tokenizer(opens: str = "", asks: str = "", ends: str = "<end>") -> PreTrainedTokenizerFast:
     """A word-level tokenizer with a chat template: how a written turn opens, how one is asked for, how it ends."""
-    from extrabitter.models.tiny import SPECIAL_WORDS, build_tokenizer
-
     words = ("<turn>", "<end>", "user", "assistant", "asked", "9", "-", "7", "<think>", "</think>", "ENDS")
     built = build_tokenizer((*SPECIAL_WORDS, *words))
     built.add_special_tokens({"additional_special_tokens": ["<turn>", "<end>"]})
@@ -70,8 +62,6 @@ def chat_tokenizer(opens: str = "", asks: str = "", ends: str = "<end>") -> PreT
 
 
 def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condition() -> None:
-    from extrabitter.training import sft
-
     task, found = load_task("countdown"), {}
     for condition in ("direct", "search", "wrong", "filler"):
         documents = sft.demonstrations(sft_parameters(condition=condition, num_documents=60))
@@ -95,18 +85,12 @@ def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condit
 
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
 def test_demonstrations_in_english_are_of_the_prompts_kind(prompt: str) -> None:
-    from extrabitter.training import sft
-
     documents = sft.demonstrations(sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1))
     assert all(isinstance(asked, str) == isinstance(said, str) == (prompt == "plain") for asked, said in documents)
     assert sft.documents_table("search", documents)["completion"].str.contains("<answer>").all()
 
 
-def test_priming_teaches_the_completions_and_ends_them(shown: list[Demonstration], tiny: Setting) -> None:
-    from extrabitter.models.hub import end_ids
-    from extrabitter.models.rollouts import SamplingParameters, generate
-    from extrabitter.training import sft
-
+def test_priming_teaches_the_completions_and_ends_them(shown: list[Demonstration], tiny: Any) -> None:
     model = tiny.model()
     settings, ids = model.generation_config, model.config.eos_token_id
     losses = sft.prime(sft_parameters(num_steps=60), model, tiny.tokenizer, shown)
@@ -126,10 +110,8 @@ def test_priming_teaches_the_completions_and_ends_them(shown: list[Demonstration
 
 @pytest.mark.parametrize("condition", ["direct", "all_behaviours"])
 def test_a_budget_in_tokens_is_kept_to_one_demonstration_whatever_their_length(
-    condition: str, tiny: Setting
+    condition: str, tiny: Any
 ) -> None:
-    from extrabitter.training import sft
-
     parameters = sft_parameters(condition=condition, num_documents=50, num_tokens=4_000, max_length=400)
     documents = sft.demonstrations(parameters)
     losses = sft.prime(parameters, tiny.model(), tiny.tokenizer, documents)
@@ -138,8 +120,6 @@ def test_a_budget_in_tokens_is_kept_to_one_demonstration_whatever_their_length(
 
 
 def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
-    from extrabitter.training.sft import lay_out
-
     order = lay_out([5] * 10, sft_parameters(num_steps=3, per_device_train_batch_size=8))
     assert len(order) == 24 and order != lay_out([5] * 10, sft_parameters(num_steps=3, seed=1))
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10)) and order[:10] != order[10:20]
@@ -155,10 +135,8 @@ def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
     (8, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
 ])  # fmt: skip
 def test_demonstrations_that_would_be_cut_are_counted_and_refused(
-    max_length: int, repeats: int, said: str, shown: list[Demonstration], tiny: Setting
+    max_length: int, repeats: int, said: str, shown: list[Demonstration], tiny: Any
 ) -> None:
-    from extrabitter.training import sft
-
     model = tiny.model()
     before = model.lm_head.weight.detach().clone()
     long = shown[0]._replace(completion=" , ".join([str(shown[0].completion)] * repeats))
@@ -167,17 +145,6 @@ def test_demonstrations_that_would_be_cut_are_counted_and_refused(
     assert str(raised.value) == f"max_length = {max_length}: {said} and would be cut; raise it"
     assert (model.lm_head.weight == before).all()
     sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny.tokenizer, [*shown, long])
-
-
-def test_demonstrations_beyond_the_models_positions_are_refused(
-    shown: list[Demonstration], tiny: Setting
-) -> None:
-    from extrabitter.training import sft
-
-    model = tiny.model()
-    model.config.max_position_embeddings = 20
-    with pytest.raises(CheckpointError, match="24 tokens are more than the model's 20"):
-        sft.prime(sft_parameters(), model, tiny.tokenizer, shown)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +163,6 @@ def test_demonstrations_beyond_the_models_positions_are_refused(
 def test_a_chat_template_must_ask_as_it_writes_and_end_where_sampling_ends(
     template: dict[str, str], trained: str
 ) -> None:
-    from extrabitter.training import sft
-
     tokenizer = chat_tokenizer(**template)
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end>")}
     demonstrations = [sft.Demonstration(TURNS, ANSWER)]
@@ -214,10 +179,8 @@ def test_a_chat_template_must_ask_as_it_writes_and_end_where_sampling_ends(
 
 
 def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
-    shown: list[Demonstration], tiny: Setting
+    shown: list[Demonstration], tiny: Any
 ) -> None:
-    from extrabitter.training import sft
-
     rows = sft.encode(shown, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 64)
     for row, (prompt, completion) in zip(rows, shown, strict=True):
         given = tiny.tokenizer(prompt)["input_ids"]
@@ -227,10 +190,8 @@ def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
 
 
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
-    shown: list[Demonstration], tiny: Setting
+    shown: list[Demonstration], tiny: Any
 ) -> None:
-    from extrabitter.training import sft
-
     first, same, other = (
         sft.prime(sft_parameters(num_steps=4, seed=seed), tiny.model(), tiny.tokenizer, shown)
         for seed in (0, 0, 1)
@@ -240,11 +201,13 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
     assert not first[columns].equals(other[columns])
 
 
-def test_a_loss_that_is_no_number_stops_the_run_in_one_line(
-    shown: list[Demonstration], tiny: Setting
+def test_a_model_too_short_or_a_loss_that_is_no_number_stops_the_run_in_one_line(
+    shown: list[Demonstration], tiny: Any
 ) -> None:
-    from extrabitter.training import sft
-
+    model = tiny.model()
+    model.config.max_position_embeddings = 20
+    with pytest.raises(CheckpointError, match="24 tokens are more than the model's 20"):
+        sft.prime(sft_parameters(), model, tiny.tokenizer, shown)
     model = tiny.model()
     model.model.norm.weight.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="sft_priming: loss is nan at step 1: diverged"):
@@ -252,14 +215,8 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(
 
 
 def test_trimmed_batches_have_the_gradients_of_trls_own(
-    shown: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
+    shown: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Any
 ) -> None:
-    import datasets
-    import torch
-    from trl import SFTTrainer
-
-    from extrabitter.training import sft
-
     monkeypatch.setattr(sft, "TOKENS_PER_MICRO_BATCH", 40)
     repeats = [1, 1, 3, 1, 2, 4, 1, 1]
     longer = [

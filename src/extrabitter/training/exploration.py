@@ -10,7 +10,7 @@ the policy is summed over samples of the mixture: no policy's gradient, and not 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -18,7 +18,6 @@ from extrabitter.models.rollouts import Rollouts, generate
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import next_token_probabilities, word_ids
 from extrabitter.tasks import Task
-from extrabitter.training.loss import TrimmedGRPOTrainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,16 +94,3 @@ def explore(
             logs = logprobs[row][:kept] + [float(distribution[n, word].log())] + finished.logprobs[number]
             completions[row], logprobs[row] = ids[:limit], logs[:limit]
     return Explored(completions, logprobs, weights.tolist())
-
-
-class WeightedGRPOTrainer(TrimmedGRPOTrainer):
-    """`TrimmedGRPOTrainer` whose advantages are multiplied by `exploration_weights`, which the sampler leaves here."""
-
-    exploration_weights: Sequence[float] = ()
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return TRL's batch, its advantages weighted; the order of rows is that of the sampler."""
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        advantages = output["advantages"]
-        output["advantages"] = advantages * torch.tensor(self.exploration_weights).to(advantages)
-        return output

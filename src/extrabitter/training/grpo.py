@@ -2,44 +2,44 @@
 
 Differences from the papers: none in the algorithm. Rollouts come from `extrabitter.models.rollouts` instead of
 `model.generate`, and the loss is TRL's own on trimmed micro-batches (`extrabitter.training.loss`); with
-`rollouts = "generate"` both are TRL's as it comes, with "vllm" only the sampler is, and the loss alone where several
-processes share a step.
+`rollouts = "generate"` both are TRL's as it comes, with "vllm" only the sampler is. Rewards keep TRL's contract:
+completions and columns in, one float a completion out; GRPO weighs them and logs each apart.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
-from functools import partial, update_wrapper, wraps
-from pathlib import Path
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func's contract is under test
 
-from accelerate import PartialState
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from extrabitter.models.hub import check_lengths, encode_prompts, end_ids, load_for_stage
+from extrabitter.behaviours.measures import measure_trace, summarise
+from extrabitter.models.hub import as_read, check_lengths, decode, encode_prompts, end_ids
 from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.models.tiny import mask_tokens, masked_token_ids, save_checkpoint, set_up_process
+from extrabitter.models.tiny import mask_tokens, masked_token_ids
 from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import Prompt, Task, band_of, load_task
-from extrabitter.tasks.wording import choose_wording
-from extrabitter.training.exploration import WeightedGRPOTrainer, explore
-from extrabitter.training.loss import ExactGRPOTrainer, TrimmedGRPOTrainer
-from extrabitter.training.rewards import correct_reward, format_reward
-from extrabitter.training.steps import StepTable
-from extrabitter.training.trainers import common_arguments, lent_to_trl
+from extrabitter.tables import SCHEMAS, validate_table
+from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of, load_task
+from extrabitter.tasks.wording import choose_wording, read_completion
+from extrabitter.training.exploration import explore
+from extrabitter.training.loss import TrimmedGRPOTrainer
+from extrabitter.training.trainers import check_finite, common_arguments, lent_to_trl
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 RewardFunction = Callable[..., list[float]]
@@ -50,10 +50,10 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
     return GRPOConfig(
         output_dir=output_dir,
         # The objective.
-        loss_type=parameters.loss_type,  # Source: Dr. GRPO, arXiv 2503.20783, section 3 (constant normaliser)
+        loss_type="dr_grpo",  # Source: Dr. GRPO, arXiv 2503.20783, section 3 (constant normaliser)
         scale_rewards=parameters.scale_rewards,  # Source: the same; "group" is DeepSeekMath, 2402.03300, eq. 3
         beta=parameters.beta,  # Source: DAPO, arXiv 2503.14476, section 2.3, has no KL term; DeepSeekMath .04
-        epsilon=parameters.epsilon,  # Source: PPO, arXiv 1707.06347, section 6.1 (.2)
+        epsilon=0.2,  # Source: PPO, arXiv 1707.06347, section 6.1 (.2)
         epsilon_high=None,  # ours: symmetric clipping; one update a batch keeps the ratio at 1, nothing is clipped
         delta=None,
         num_iterations=1,  # Source: DeepSeekMath, 2402.03300, section 4.2: a single update a batch
@@ -85,28 +85,13 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
         vllm_gpu_memory_utilization=parameters.vllm_gpu_memory_utilization,
         vllm_importance_sampling_correction=True,  # corrects for vLLM's kernels; not read by the other samplers
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-6 of the papers is for 1e9 parameters
-        lr_scheduler_type=parameters.lr_scheduler_type,  # ours: constant, so that a step's place has no effect
+        lr_scheduler_type="constant",  # ours: constant, so that a step's place has no effect
         disable_dropout=True,
         tf32=False,
         activation_checkpointing=parameters.activation_checkpointing,
         log_completions=False,
         **common_arguments(parameters),
     )
-
-
-def run_stage(parameters: GrpoParameters, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Train from `init_from`; leave `checkpoint/`, and `checkpoint-<step>/` for each of `save_steps`, in `folder`.
-
-    Returns table `steps` and the record of the model that was loaded.
-    """
-    set_up_process(parameters.threads)
-    model, tokenizer, record = load_for_stage(parameters, parameters.init_from, training=True)
-    steps = train(
-        parameters, model, tokenizer, lambda step: save_checkpoint(model, tokenizer, folder / f"checkpoint-{step}")
-    )
-    if PartialState().is_main_process:
-        save_checkpoint(model, tokenizer, folder / "checkpoint")
-    return steps, record
 
 
 def train(
@@ -151,19 +136,16 @@ def build_trainer(
     table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
     rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
     rewards = [permuted(reward, parameters) for reward in rewards] if parameters.permute_rewards else rewards
-    trainer_class = ExactGRPOTrainer if parameters.rollouts == "generate" else TrimmedGRPOTrainer
-    if parameters.forced_search_share and parameters.forced_search_weighted:
-        trainer_class = WeightedGRPOTrainer
-    trainer = trainer_class(
+    trainer = TrimmedGRPOTrainer(
         model=model,
-        reward_funcs=[update_wrapper(partial(reward, task=task, wording=wording), reward) for reward in rewards],
+        reward_funcs=rewards,
         args=build_config(parameters, output_dir),
         train_dataset=Dataset.from_dict({"prompt": prompts, "problem": [p.identifier for p in problems]}),
         processing_class=tokenizer,
         callbacks=[table],
         rollout_func=batched_rollouts(parameters, task, ends) if parameters.rollouts == "batched" else None,
     )
-    trainer.table = table
+    trainer.table, trainer.trimmed = table, parameters.rollouts != "generate"
     trainer.remove_callback(PrinterCallback)
     return trainer, table
 
@@ -177,23 +159,33 @@ def batched_rollouts(
     """
     seed = derive_seed(parameters.seed, "grpo", "rollouts")
     sampling = SamplingParameters(parameters.max_completion_length, temperature=parameters.temperature)
-    generators: dict[torch.device, torch.Generator] = {}
+    generator: torch.Generator | None = None
 
     def rollout(prompts: list[Prompt], trainer: GRPOTrainer) -> dict[str, Any]:
+        nonlocal generator
         model, tokenizer = trainer.model, trainer.processing_class
-        if model.device not in generators:
-            generators[model.device] = torch.Generator(model.device).manual_seed(seed)
-        generator = generators[model.device]
+        generator = generator or torch.Generator(model.device).manual_seed(seed)
         prompt_ids = encode_prompts(tokenizer, prompts)
         rollouts = generate(model, prompt_ids, 1, sampling, end_ids=ends, generator=generator)
         completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
         if share := parameters.forced_search_share:
-            completion_ids, logprobs, trainer.exploration_weights = explore(
+            completion_ids, logprobs, weights = explore(
                 model, tokenizer, task, prompt_ids, rollouts, sampling, share, ends, generator
             )
+            trainer.exploration_weights = weights if parameters.forced_search_weighted else ()
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
     return rollout
+
+
+def correct_reward(completions: Sequence[Prompt], *, traces: Sequence[Trace], **columns: Any) -> list[float]:
+    """Return 1.0 for each completion that hands in a solution, else 0.0, by how the step's table has read it."""
+    return [float(trace.verdict.correct) for trace in traces]
+
+
+def format_reward(completions: Sequence[Prompt], *, traces: Sequence[Trace], **columns: Any) -> list[float]:
+    """Return 1.0 for each completion that keeps the form that is asked for and hands something in, else 0.0."""
+    return [float(trace.well_formed and trace.answered) for trace in traces]
 
 
 def permuted(reward: RewardFunction, parameters: GrpoParameters) -> RewardFunction:
@@ -211,3 +203,102 @@ def permuted(reward: RewardFunction, parameters: GrpoParameters) -> RewardFuncti
         return np.take_along_axis(values, order, axis=1).ravel().tolist()
 
     return permuted_reward
+
+
+@dataclass
+class StepTable(TrainerCallback):
+    """Listens to the trainer: a row of table `steps` each step, a printed line every `logging_steps`.
+
+    The text that is judged is decoded here, from the token ids and by the models' own rule: TRL's decoding drops
+    special tokens, among them tags that a tokenizer may know as such.
+    """
+
+    parameters: GrpoParameters
+    task: Task
+    wording: Wording
+    tokenizer: PreTrainedTokenizerBase
+    ends: Collection[int]
+    on_save: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Begin without a step."""
+        self.rows: list[dict[str, float]] = []
+        self.row: dict[str, float] = {}  # of this step
+        self.num_tokens = 0
+        self.begun = self.sampled = self.rewarded = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of a step."""
+        self.begun = clock()
+
+    def read(
+        self, prompts: Sequence[Prompt], completion_ids: Sequence[list[int]], names: Sequence[str]
+    ) -> list[Trace]:
+        """Read a step's completions of the problems called `names`, once for all rewards and for the table."""
+        self.sampled = clock()
+        traces, rows = [], []
+        for prompt, ids, name in zip(prompts, completion_ids, names, strict=True):
+            shown, text = as_read(self.tokenizer, prompt), decode(self.tokenizer, ids, self.ends)
+            cut = ids[-1] not in self.ends
+            _, trace, cut = read_completion(self.wording, self.task.read_problem(name), text, shown, cut)
+            traces.append(trace)
+            rows.append({**measure_trace(trace, cut), "num_completion_tokens": len(ids), "truncated": cut})
+        completions = pd.DataFrame(rows)
+        self.num_tokens += int(completions["num_completion_tokens"].sum())
+        self.row = {**summarise(completions), "num_tokens": self.num_tokens}
+        return traces
+
+    def take_rewards(self, rewards: dict[str, np.ndarray]) -> None:
+        """Take over a step's reward parts, (B * G,) each."""
+        formatted = rewards.get("format_reward")
+        total = rewards["correct_reward"]
+        if formatted is not None:
+            total = total + self.parameters.format_weight * formatted
+        groups = total.reshape(-1, self.parameters.num_generations)  # (B, G)
+        self.row |= {
+            "reward": total.mean(),
+            "reward_std": groups.std(axis=1, ddof=1).mean(),
+            "correct_reward": rewards["correct_reward"].mean(),
+            "format_reward": np.nan if formatted is None else formatted.mean(),
+            "frac_informative_groups": (np.ptp(groups, axis=1) > 0).mean(),
+        }
+        self.rewarded = clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock of a step."""
+        now = clock()
+        times = {"rollout_s": self.sampled - self.begun, "train_s": now - self.rewarded, "step_s": now - self.begun}
+        self.row |= {"step": state.global_step, **times}
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Take over what only TRL knows, print a line now and then, and let checkpoints be kept."""
+        step, last = state.global_step, self.parameters.num_steps
+        if not logs or "loss" not in logs or step != self.row.get("step"):
+            return
+        check_finite("grpo", step, loss=logs["loss"], grad_norm=logs["grad_norm"])
+        self.row |= {key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "entropy")}
+        self.rows.append(self.row)
+        if step % self.parameters.logging_steps == 0 or step == last:
+            print(
+                f"step {step}/{last}  reward {self.row['reward']:.3f}  searches {self.row['frac_searches']:.3f}  "
+                f"tokens {self.row['mean_completion_tokens']:.0f}  {self.row['step_s']:.1f} s a step",
+                flush=True,
+            )
+        if self.on_save is not None and str(step) in self.parameters.save_steps.split():
+            self.on_save(step)
+
+    def dataframe(self) -> pd.DataFrame:
+        """Return table `steps`, validated; what a wording does not tell is missing."""
+        types = {column.name: "int64" if column.dtype == "int" else "float64" for column in SCHEMAS["steps"]}
+        steps = pd.DataFrame(self.rows).reindex(columns=list(types)).astype(types)
+        validate_table("steps", steps)
+        return steps
+
+
+def clock() -> float:
+    """Return the time in seconds, when a GPU has done what it was given: a program goes on while it works."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()

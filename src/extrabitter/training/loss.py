@@ -9,17 +9,18 @@ are in memory, instead of those of the padded batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
 from extrabitter.tasks import Prompt
-from extrabitter.training import batches_by_length
-from extrabitter.training.steps import StepTable
-from extrabitter.training.trainers import in_parts
+from extrabitter.training.trainers import batches_by_length, in_parts
+
+if TYPE_CHECKING:
+    from extrabitter.training.grpo import StepTable
 
 TOKENS_PER_MICRO_BATCH = 4096  # measured on 0.87 M parameters: fewer cost overhead, more leave the cache
 COMPLETION_COLUMNS = {"completion_ids", "completion_mask", "tool_mask", "importance_sampling_ratio"} | {
@@ -28,8 +29,11 @@ COMPLETION_COLUMNS = {"completion_ids", "completion_mask", "tool_mask", "importa
 PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
 
 
-class ExactGRPOTrainer(GRPOTrainer):
-    """`GRPOTrainer` that lets its `table` read completions, and has exact advantages.
+class TrimmedGRPOTrainer(GRPOTrainer):
+    """`GRPOTrainer` with the same gradients, from exact advantages, computed on informative tokens only.
+
+    Its `table` reads the completions; `exploration_weights`, where the sampler leaves any, multiply the advantages.
+    Unless `trimmed` the loss is TRL's as it comes.
 
     An advantage is 0 where the rewards of its group are equal. TRL subtracts a mean that float32 may round: with a
     format reward of weight .1, eight equal rewards leave 1e-9, which Adam, dividing by the gradient's own size, turns
@@ -37,11 +41,13 @@ class ExactGRPOTrainer(GRPOTrainer):
     """
 
     table: StepTable
+    trimmed = True
+    exploration_weights: Sequence[float] = ()  # (B * G,), in the order of the sampler
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Prompt], completions: list[Any], ids: list[list[int]]
     ) -> Tensor:
-        """Return TRL's rewards (B * G, components) of all processes; each reward is told the traces."""
+        """Return TRL's rewards (B * G, components); each reward is told the traces."""
         traces = self.table.read(prompts, ids, [row["problem"] for row in inputs])
         told = [{**row, "traces": trace} for row, trace in zip(inputs, traces, strict=True)]
         rewards: Tensor = super()._calculate_rewards(told, prompts, completions, ids)
@@ -50,12 +56,33 @@ class ExactGRPOTrainer(GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return TRL's batch, without the advantages that are rounding errors."""
+        """Return TRL's batch, its advantages weighted and without those that are rounding errors."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        first = self.accelerator.process_index * len(inputs)
-        idle = self._idle[first : first + len(inputs)].to(output["advantages"].device)
-        output["advantages"] = output["advantages"].masked_fill(idle, 0.0)
-        return output
+        advantages = output["advantages"].masked_fill(self._idle.to(output["advantages"].device), 0.0)
+        if self.exploration_weights:
+            advantages = advantages * torch.tensor(self.exploration_weights).to(advantages)
+        return {**output, "advantages": advantages}
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Return TRL's loss of the batch; backward has run on all but the last micro-batch when it returns."""
+        if not self.trimmed:
+            return super()._compute_loss(model, inputs)
+        size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
+        logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
+        if self.beta == 0 and "old_per_token_logps" not in inputs:
+            inputs = without_idle_rows(inputs)
+        entropies, num_logged = self._metrics["train"]["entropy"], len(self._metrics["train"]["entropy"])
+        loss_of = super()._compute_loss
+
+        def part_loss(part: dict[str, Any]) -> Tensor:
+            return loss_of(model, part) * (len(part["advantages"]) / size)  # TRL takes a mean over the rows
+
+        loss = in_parts(self.accelerator, micro_batches(inputs, TOKENS_PER_MICRO_BATCH), part_loss)
+        if logps is not None:
+            # TRL's entropy would be that of the rows left in a micro-batch, a biased sample; the mean of -log p over
+            # the sampled tokens of all rows estimates it.
+            entropies[num_logged:] = [float(-(logps * mask).sum() / tokens)]
+        return loss
 
 
 def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
@@ -68,32 +95,6 @@ def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
     spread = totals.amax(dim=1) - totals.amin(dim=1)
     # Sums that are equal on paper differ in the last digits of float32, the weights', where their parts differ.
     return (spread <= 1e-6 * totals.abs().amax(dim=1)).repeat_interleave(num_generations)
-
-
-class TrimmedGRPOTrainer(ExactGRPOTrainer):
-    """`GRPOTrainer` with the same gradients, computed on informative tokens only."""
-
-    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
-        """Return TRL's loss of the batch; backward has run on all but the last micro-batch when it returns."""
-        size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
-        logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
-        if self.beta == 0 and "old_per_token_logps" not in inputs:
-            inputs = without_idle_rows(inputs)
-        entropies, num_logged = self._metrics["train"]["entropy"], len(self._metrics["train"]["entropy"])
-        loss_of = super()._compute_loss
-
-        def part_loss(part: dict[str, Any]) -> Tensor:
-            # TRL takes a mean over the rows (grpo, dr_grpo) or the tokens (bnpo) it is given; dapo's normaliser
-            # is that of the whole batch already.
-            shares = {"bnpo": part["completion_mask"].sum() / tokens, "dapo": 1.0}
-            return loss_of(model, part) * shares.get(self.loss_type, len(part["advantages"]) / size)
-
-        loss = in_parts(self.accelerator, micro_batches(inputs, TOKENS_PER_MICRO_BATCH), part_loss)
-        if logps is not None:
-            # TRL's entropy would be that of the rows left in a micro-batch, a biased sample; the mean of -log p over
-            # the sampled tokens of all rows estimates it.
-            entropies[num_logged:] = [float(-(logps * mask).sum() / tokens)]
-        return loss
 
 
 def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +31,7 @@ from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import empty_table, read_table
 from extrabitter.tasks import Task, band_of, load_task
-from extrabitter.training import IGNORED_LABEL, batches_by_length, check_condition, check_finite
+from extrabitter.training.trainers import IGNORED_LABEL, batches_by_length, check_condition, check_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -224,7 +223,7 @@ def pretrain(
 
 
 def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) -> list[torch.optim.Optimizer]:
-    """Return the optimizer of the matrices inside the blocks, and AdamW for embeddings and norms.
+    """Return Muon for the matrices inside the blocks, and AdamW, which stays far behind on these, for all else.
 
     Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024): hidden matrices only.
     """
@@ -232,9 +231,8 @@ def build_optimizers(model: PreTrainedModel, parameters: BaseModelParameters) ->
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "layers." in name else others).append(parameter)
-    adamw = partial(torch.optim.AdamW, betas=ADAMW_BETAS, weight_decay=0.0)
-    hidden = Muon if parameters.optimizer == "muon" else adamw
-    return [hidden(matrices, lr=parameters.learning_rate), adamw(others, lr=parameters.adamw_learning_rate)]
+    adamw = torch.optim.AdamW(others, lr=parameters.adamw_learning_rate, betas=ADAMW_BETAS, weight_decay=0.0)
+    return [Muon(matrices, lr=parameters.learning_rate), adamw]
 
 
 class Muon(torch.optim.Optimizer):

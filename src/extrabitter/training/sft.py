@@ -25,8 +25,15 @@ from extrabitter.seeding import derive_seed
 from extrabitter.tables import validate_table
 from extrabitter.tasks import Prompt, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
-from extrabitter.training import IGNORED_LABEL, batches_by_length, check_condition, check_finite
-from extrabitter.training.trainers import common_arguments, in_parts, lent_to_trl
+from extrabitter.training.trainers import (
+    IGNORED_LABEL,
+    batches_by_length,
+    check_condition,
+    check_finite,
+    common_arguments,
+    in_parts,
+    lent_to_trl,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -1,10 +1,11 @@
-"""What TRL's trainers of SFT and of GRPO share: what they are told, how they have a model and cut a batch."""
+"""What trainings share: batches and their checks; of TRL's, what they are told and how they have a model."""
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,46 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from extrabitter.models.hub import trainer_arguments
-from extrabitter.params import LanguageParameters
+from extrabitter.params import LanguageParameters, ParameterError
 from extrabitter.seeding import derive_seed
+from extrabitter.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+IGNORED_LABEL = -100  # of a token that bears no loss
+
+
+def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Yield the indices of rows in order of length, as many as fit in `max_tokens` when padded to their longest.
+
+    A row longer than `max_tokens` comes alone.
+
+    >>> list(batches_by_length([3, 9, 1, 4], max_tokens=8))
+    [[2, 0], [3], [1]]
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= max_tokens:
+            continue
+        yield order[start:stop]
+        start = stop
+
+
+def check_condition(task: Task, name: str, condition: str) -> None:
+    """Raise ParameterError with one line where parameter `name` is no condition of the task."""
+    if condition not in task.conditions:
+        allowed = ", ".join(task.conditions)
+        raise ParameterError(f"{name} = {condition!r}: unknown to {task.name}; must be one of {allowed}")
+
+
+def check_finite(stage: str, step: int, **values: float) -> None:
+    """Raise FloatingPointError with one line where a value is no number: a run that has diverged ends here."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{stage}: {name} is {value} at step {step}: diverged; lower learning_rate")
 
 
 def common_arguments(parameters: LanguageParameters) -> dict[str, Any]:
