@@ -32,11 +32,6 @@ NUM_ORDERS = 256  # in which a problem's completions are drawn
 COLUMNS = ["problem", "success", "num_tokens", "is_short"]
 
 
-def tokens_by_problem(completions: pd.DataFrame) -> pd.Series:
-    """Return the mean tokens of a completion by problem: the budget of an arm's rivals."""
-    return completions.groupby("problem")["num_completion_tokens"].mean()
-
-
 def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Method, seed: int) -> pd.DataFrame:
     """Return by problem what a method makes of an arm's completions: columns problem, success, num_tokens, is_short.
 
@@ -131,7 +126,7 @@ def rivals_table(
     minus rival), gap_lower, gap_upper, num_tokens (spent), frac_short (share of problems with too few samples).
     ValueError where an arm answers other problems.
     """
-    budgets = tokens_by_problem(searcher)
+    budgets = searcher.groupby("problem")["num_completion_tokens"].mean()
     own = searcher.groupby("problem")["correct"].mean().reindex(budgets.index)
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for arm, completions in rivals.items():
