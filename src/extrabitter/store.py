@@ -77,12 +77,6 @@ def _empty(table: str) -> pd.DataFrame:
     return pd.DataFrame(columns=[*LEADING, *(column.name for column in SCHEMAS[table])])
 
 
-def tasks_of(results_dir: str | Path) -> list[str]:
-    """List the tasks that a store, or a folder of runs, has results of."""
-    found = {path.parent.name for path in Path(results_dir).glob("*/seed=*") if path.is_dir()}
-    return sorted(found | {one.task for one in _ended(Path(results_dir), "*")})
-
-
 def publish(
     runs_dir: str | Path, results_dir: str | Path, planned: Mapping[str, str] | None = None, partial: bool = False
 ) -> int:
