@@ -16,6 +16,7 @@ from typing import Any
 
 from extrabitter import runs
 from extrabitter.digests import (
+    PACKAGE,
     REPOSITORY,
     STAGE_NOTEBOOKS,
     code_digest,
@@ -193,7 +194,7 @@ class Book:
         root, chapters = self.root, self.root / self.output_dir
         settings = [root / name for name in ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")]
         return {
-            "pages": _sha256(json.dumps(files_sha256(root / "book"))),
+            "pages": _sha256(json.dumps([files_sha256(root / "book"), files_sha256(PACKAGE / "pages/templates")])),
             "settings": _sha256(json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])),
             "chapters": _sha256(json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})),
             "code": module_digest("extrabitter.pages.build"),
