@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,14 +21,12 @@ MAX_STOPS = 20  # places in a completion at which it may be found to go on to so
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
 class Grammar:
-    """The words of the book's own bases."""
+    """The words of the book's own bases: a task's grammar."""
 
+    task: Task
     stops: tuple[str, ...] = ()
-
-    def __init__(self, task: Task) -> None:
-        """Speak the grammar of a task."""
-        self.task = task
 
     def prompt(self, problem: Any, cue: bool = False) -> Prompt:
         """Return the prompt in the grammar."""

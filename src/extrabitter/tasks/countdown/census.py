@@ -17,6 +17,7 @@ nothing here raises on text.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +105,8 @@ class _Replay:
     def sentence_before(self, position: int) -> str:
         """Return the sentence in front of a position, 160 characters at most."""
         start = max(0, position - 160)
-        breaks = [match.end() for match in _SENTENCE_END.finditer(self.text, start, position)]
-        return self.text[breaks[-1] if breaks else start : position]
+        *_, begin = start, *(match.end() for match in _SENTENCE_END.finditer(self.text, start, position))
+        return self.text[begin:position]
 
     def sentence_behind(self, position: int) -> str:
         """Return what is left of the sentence at a position, 160 characters at most."""
@@ -299,13 +300,10 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
     used = {number for equation in replay.equations for number in equation.numbers}
     seen: set[object] = set()
     previous: FoundAttempt | None = None
-    last_end: int | None = None  # of the last computation before this attempt
-    position = 0
     for number, attempt in enumerate(replay.attempts):
         start, end = attempt.equations[0].start, attempt.equations[0].end
-        while position < len(replay.equations) and replay.attempt_of[position] < number:
-            last_end = replay.equations[position].end
-            position += 1
+        position = bisect_left(replay.attempt_of, number)
+        last_end = replay.equations[position - 1].end if position else None  # of the last computation before
         is_new = attempt.identity not in seen
         seen.add(attempt.identity)
         if last_end is not None and is_new and not (previous and previous.value == replay.target):

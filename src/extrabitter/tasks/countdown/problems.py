@@ -145,7 +145,7 @@ def _continuations(state: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], int],
 
 
 class AttemptTable:
-    """All legal attempts on a multiset of numbers, ordered by the value they reach.
+    """All legal attempts on a multiset of at most four numbers, ascending, ordered by the value they reach.
 
     A table of four numbers has about 160 attempts and 1 KB, so that of every multiset fits in the cache.
     """
@@ -153,6 +153,9 @@ class AttemptTable:
     __slots__ = ("_equations", "_num_steps", "values")
 
     def __init__(self, numbers: tuple[int, ...]) -> None:
+        """List them; ValueError where there are more numbers, or any not in 0..60."""
+        if len(numbers) > 4 or not all(0 <= number <= MAX_VALUE for number in numbers):
+            raise ValueError(f"numbers: {numbers} must be at most 4 values in 0..{MAX_VALUE}")
         # Past the cache: the table replaces what would be kept there for `numbers` themselves.
         found = sorted(_continuations.__wrapped__(numbers), key=lambda item: (item[1], item[0]))
         self._num_steps = len(numbers) - 1
@@ -173,12 +176,7 @@ class AttemptTable:
         return range(bisect_left(self.values, target), bisect_right(self.values, target))
 
 
-@lru_cache(maxsize=8192)
-def attempt_table(numbers: tuple[int, ...]) -> AttemptTable:
-    """Return the table of all legal attempts on `numbers`: at most four, ascending, each in 0..60."""
-    if len(numbers) > 4 or not all(0 <= number <= MAX_VALUE for number in numbers):
-        raise ValueError(f"numbers: {numbers} must be at most 4 values in 0..{MAX_VALUE}")
-    return AttemptTable(numbers)
+attempt_table = lru_cache(maxsize=8192)(AttemptTable)
 
 
 def solve(problem: Problem) -> list[Attempt]:
