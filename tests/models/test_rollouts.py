@@ -222,15 +222,13 @@ def test_the_width_of_a_chunk_changes_no_greedy_completion(
     assert found.completion_ids[0] == found.completion_ids[1]
 
 
-def test_chunks_are_wide_where_the_weights_outgrow_the_processors_cache_and_never_beyond_their_own(
+def test_a_cache_of_bounded_size_makes_chunks_narrow(
     build_tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build_tiny_model()
     assert decoder.Decoder(model, 20).width == decoder.WIDTH
-    monkeypatch.setattr(decoder, "OUTGROWN", 0)
-    assert decoder.Decoder(model, 20).width == decoder.WIDE
     monkeypatch.setattr(decoder, "CACHE_BYTES", 0)
-    assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDE
+    assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDTH
 
 
 def test_one_seed_gives_the_same_rollouts_and_another_does_not(build: Build) -> None:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-WIDTH = 128  # of a chunk: a narrower one pays more for the start of each operation, a wider one gains nothing
-WIDE = 256  # of a model whose weights outgrow it anyway: each chunk reads them again at every token
+WIDTH = 512  # of a chunk: a narrower one pays more for the start of each operation
 OUTGROWN = 32 * 2**20  # bytes of weights
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights
 TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's qkv is looked up
@@ -65,7 +64,7 @@ class Decoder:
     """The weights of `model` as they are now, fused, and a cache of `columns` tokens for `width` rows."""
 
     def __init__(self, model: PreTrainedModel, columns: int) -> None:
-        config, head, weights = model.config, model.get_output_embeddings(), num_bytes(model)
+        config, head = model.config, model.get_output_embeddings()
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.embedding, self.norm = model.get_input_embeddings().weight, model.model.norm.weight
@@ -82,8 +81,7 @@ class Decoder:
         half = self.head_dim // 2
         self.rotations = torch.complex(cos[0, :, :half], sin[0, :, :half])  # (columns, D / 2)
         bytes_per_row = 4 * 2 * len(self.layers) * self.kv_heads * columns * self.head_dim
-        width = WIDE if outgrows_cache(model) else WIDTH
-        self.width = max(1, min(width, max(CACHE_BYTES, 2 * weights) // bytes_per_row))
+        self.width = max(1, min(WIDTH, max(CACHE_BYTES, 2 * num_bytes(model)) // bytes_per_row))
         shape = (len(self.layers), 2, self.width, self.kv_heads, columns, self.head_dim)
         # Keys and values, a row's last token in the last column.
         self.cache = torch.empty(shape, device=device)

@@ -2,24 +2,22 @@
 
 One prefill per distinct prompt, shared by its group; a preallocated key-value cache; no work on finished rows;
 few, fused operations a token. Rows advance in lock step, a chunk at a time, so that a token writes one cache
-column and attends to no column of a longer neighbour. At `_stages` a chunk's survivors are parked until they and
-others' fill a chunk: chunks stay wide, and memory does not grow with the number of completions.
+column and attends to no column of a longer neighbour; memory does not grow with the number of completions.
 Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from extrabitter.models.decoder import WIDE, Decoder, is_supported, outgrows_cache
+from extrabitter.models.decoder import WIDTH, Decoder, is_supported, outgrows_cache
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
@@ -30,7 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 LEAST_SHARE = 32  # rows; fewer are not worth a thread of their own
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
-Groups = dict[tuple[int, ...], list[int]]  # a distinct prompt's token ids -> its rows in the output
+Jobs = list[tuple[tuple[int, ...], int]]  # a prompt's token ids, and a row of the output
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
 
 
@@ -134,19 +132,6 @@ def _shares(model: PreTrainedModel, rows: int) -> int:
     return min(torch.get_num_threads(), rows // LEAST_SHARE)
 
 
-def _stages(first: int, last: int) -> set[int]:
-    """Ages, in tokens, at which chunks may be parked and joined; each about 1.5 times the one before."""
-    ages = [first]
-    while ages[-1] < last:
-        ages.append(max(ages[-1] * 3 // 2, ages[-1] + 12))
-    return set(ages)
-
-
-class _Chunk(NamedTuple):
-    state: Tensor  # (3, N): row of the output; last token, not yet in the cache; columns of left padding
-    cache: Tensor  # (layers, 2, N, Hkv, columns, D): keys and values
-
-
 @dataclass
 class _Sampler:
     """One call of `generate`, or a thread's share of it."""
@@ -162,10 +147,9 @@ class _Sampler:
         self, prompts: Sequence[Sequence[int]], num_generations: int, is_fast: bool
     ) -> tuple[Tensor, Tensor]:
         """Return tokens and log-probabilities, both (B * G, max_completion_length), on the CPU."""
-        groups: Groups = defaultdict(list)
-        for number, prompt in enumerate(prompts):
-            groups[tuple(prompt)].extend(range(number * num_generations, (number + 1) * num_generations))
-        shape = (len(prompts) * num_generations, self.sampling.max_completion_length)
+        each = [tuple(prompt) for prompt in prompts for _ in range(num_generations)]
+        jobs = [(prompt, row) for row, prompt in enumerate(each)]
+        shape = (len(jobs), self.sampling.max_completion_length)
         self.tokens = torch.zeros(shape, dtype=torch.long, device=self.model.device)
         self.logprobs = torch.zeros(shape, device=self.model.device)
         self.ends = torch.zeros(len(self.model.get_output_embeddings().weight), dtype=torch.bool)
@@ -173,74 +157,43 @@ class _Sampler:
         self.ends = self.ends.to(self.model.device)  # (V,)
         self.prompt_length = max((len(prompt) for prompt in prompts), default=0)
         if is_fast:
-            self._run_in_chunks(groups)
+            decoder = Decoder(self.model, self.prompt_length + self.sampling.max_completion_length)
+            for start in range(0, len(jobs), decoder.width):
+                self._advance(decoder, self._prefilled(decoder, jobs[start : start + decoder.width]))
         else:
             name = type(self.model).__name__
             logging.getLogger(__name__).warning("%s: sampled by model.generate, which is slower", name)
-            self._run_by_generate(groups)
+            self._run_by_generate(jobs)
         return self.tokens.cpu(), self.logprobs.cpu()
 
-    def _run_in_chunks(self, groups: Groups) -> None:
-        length, first = self.sampling.max_completion_length, len(self.forced_ids) + 1
-        self.decoder = Decoder(self.model, self.prompt_length + length)
-        self.stages = _stages(first, length)
-        waiting: dict[int, list[_Chunk]] = defaultdict(list)  # by age, in tokens
-        fresh = self._prefilled(groups)
-        while True:
-            sizes = {age: n for age, some in waiting.items() if (n := sum(c.state.shape[1] for c in some))}
-            full = [age for age, size in sizes.items() if size >= self.decoder.width]
-            if not full and (chunk := next(fresh, None)) is not None:
-                waiting[first].append(chunk)
-            elif sizes:  # the oldest full chunk first: few rows wait; at the end the youngest: chunks join
-                age = max(full, default=min(sizes))
-                state = self._take(waiting[age], age)
-                is_last = not full and not any(waiting.values())
-                chunk, age = self._advance(state, age, length if is_last else 0)
-                if chunk.state.shape[1] and age < length:
-                    waiting[age].append(chunk)
-            else:
-                return
+    def _prefilled(self, decoder: Decoder, jobs: Jobs) -> Tensor:
+        """Put prompts and forced tokens into the decoder's cache, draw the first free token; return the state.
 
-    def _prefilled(self, groups: Groups) -> Iterator[_Chunk]:
-        """Yield rows whose prompt and forced tokens are in a cache and whose first free token is drawn."""
-        width, prompts, num_forced = self.decoder.width, list(groups), len(self.forced_ids)
-        for block in (prompts[start : start + width] for start in range(0, len(prompts), width)):
-            ids, mask = self._padded(block)
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-            options = {"position_ids": positions, "logits_to_keep": num_forced + 1, "use_cache": True}
-            output = self.model(ids, attention_mask=mask, **options)
-            cache = Decoder.cached(output.past_key_values)
-            sources = [(number, row) for number, prompt in enumerate(block) for row in groups[prompt]]
-            for part in torch.tensor(sources, device=ids.device).split(width):
-                source, rows = part.unbind(dim=1)  # place in the block, row of the output
-                self._record_forced(rows, output.logits[source])
-                last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
-                self.tokens[rows, num_forced], self.logprobs[rows, num_forced] = last, logprobs
-                alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
-                state = torch.stack((rows, last, padding))[:, alive]
-                yield _Chunk(state, cache.index_select(2, source[alive]))
+        The state (3, N) of rows that go on: their rows of the output; last tokens, not yet in the cache; columns of
+        left padding.
+        """
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in jobs))}
+        ids, mask = self._padded(list(places))
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        options = {"position_ids": positions, "logits_to_keep": len(self.forced_ids) + 1, "use_cache": True}
+        output = self.model(ids, attention_mask=mask, **options)
+        sources = torch.tensor([(places[prompt], row) for prompt, row in jobs], device=ids.device)
+        source, rows = sources.unbind(dim=1)
+        self._record_forced(rows, output.logits[source])
+        last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
+        self.tokens[rows, len(self.forced_ids)], self.logprobs[rows, len(self.forced_ids)] = last, logprobs
+        alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
+        cache = Decoder.cached(output.past_key_values).index_select(2, source[alive])
+        decoder.cache[:, :, : cache.shape[2], :, : ids.shape[1]] = cache
+        return torch.stack((rows, last, padding))[:, alive]
 
-    def _take(self, chunks: list[_Chunk], age: int) -> Tensor:
-        """Move up to `width` waiting rows, all `age` tokens old, into the decoder's cache; return the state."""
-        columns, filled, states = self.prompt_length + age - 1, 0, []
-        while chunks and filled < self.decoder.width:
-            state, cache = chunks.pop()
-            taken = min(state.shape[1], self.decoder.width - filled)
-            if taken < state.shape[1]:
-                chunks.append(_Chunk(state[:, taken:], cache[:, :, taken:]))
-            self.decoder.cache[:, :, filled : filled + taken, :, :columns] = cache[:, :, :taken]
-            states.append(state[:, :taken])
-            filled += taken
-        return torch.cat(states, dim=1)
-
-    def _advance(self, state: Tensor, age: int, end: int) -> tuple[_Chunk, int]:
-        """Generate until a stage after `end` finds the chunk a quarter empty; return a copy of it, and its age."""
-        cache, columns = self.decoder.cache, 0
-        alive = torch.ones_like(state[0], dtype=torch.bool)
+    def _advance(self, decoder: Decoder, state: Tensor) -> None:
+        """Generate until every row of the decoder's cache has ended."""
+        alive, age = torch.ones_like(state[0], dtype=torch.bool), len(self.forced_ids) + 1  # in tokens
         while age < self.sampling.max_completion_length and state.shape[1]:
             rows, last, padding = state
             columns = self.prompt_length + age  # with the one that `last` is about to fill
-            logits = self.decoder.logits(last, padding, columns)
+            logits = decoder.logits(last, padding, columns)
             last[:], logprobs = draw(logits, self.sampling, self.generator)
             self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
             alive &= ~self.ends[last]
@@ -248,29 +201,19 @@ class _Sampler:
             count = int(alive.sum())
             # Dropping a finished row costs moving a later one; what it draws until then, behind its end, nobody reads.
             if len(rows) - count > len(rows) // 16 or not count:
-                state, alive = self._compacted(state, alive, columns), torch.ones_like(alive[:count])
-            if age > end and age in self.stages and count < self.decoder.width * 3 // 4:
-                break
-        state = self._compacted(state, alive, columns)
-        return _Chunk(state, cache[:, :, : state.shape[1], :, :columns].clone()), age
+                holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
+                if len(holes):
+                    used = decoder.cache[..., :columns, :]
+                    used.index_copy_(2, holes, used.index_select(2, movers))
+                    state[:, holes] = state[:, movers]
+                state, alive = state[:, :count], torch.ones_like(alive[:count])
 
-    def _compacted(self, state: Tensor, alive: Tensor, columns: int) -> Tensor:
-        """Move living rows of the decoder's cache into the places of finished ones before them; return their state."""
-        count = int(alive.sum())
-        holes, movers = (~alive[:count]).nonzero()[:, 0], count + alive[count:].nonzero()[:, 0]
-        if len(holes):
-            used = self.decoder.cache[..., :columns, :]
-            used.index_copy_(2, holes, used.index_select(2, movers))
-            state[:, holes] = state[:, movers]
-        return state[:, :count]
-
-    def _run_by_generate(self, groups: Groups) -> None:
+    def _run_by_generate(self, jobs: Jobs) -> None:
         """Fill tokens and log-probabilities by `model.generate`, a block of rows at a time."""
         first, own = len(self.forced_ids), self.generator
         asked = {"max_new_tokens": self.tokens.shape[1] - first, "output_scores": self.with_logprobs}
-        jobs = [(prompt, row) for prompt, rows in groups.items() for row in rows]
         row_bytes = 3 * 4 * len(self.ends) * self.sampling.max_completion_length  # scores, 2 copies
-        width = max(1, min(WIDE, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDE
+        width = max(1, min(WIDTH, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDTH
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
             rows = torch.tensor([row for _, row in block], device=ids.device)
