@@ -101,5 +101,7 @@ def test_no_code_evaluates_text() -> None:
         assert not others(path) & {"pickle", "marshal", "shelve", "dill"}, path.name
 
 
-def test_budgets_are_kept() -> None:
-    assert [row for row in budgets.count() if row[1] > row[2]] == []
+def test_budgets_are_kept_or_come_nearer() -> None:
+    over = [(name, found, most) for name, found, most in budgets.count() if found > most]
+    assert [row for row in over if row[1] > budgets.REACHED.get(row[0], row[2])] == []
+    assert set(budgets.REACHED) <= {name for name, _, _ in over}, "a budget that is met holds from now on"
