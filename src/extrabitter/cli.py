@@ -307,22 +307,26 @@ def _log_traceback() -> str:
 def main() -> None:
     """Run the command line; whatever goes wrong is one line on stderr, and names the log of its traceback.
 
-    An error of this package is wrong input (exit code 2) if it is a ValueError or an ArtifactError, else a failure
-    (1), and says all there is to say.
+    Wrong input (exit code 2) is what the options do not allow, and an error of this package that is a ValueError or an
+    ArtifactError. All else is a failure (1).
     """
     from extrabitter.runs import ArtifactError
 
     try:
-        app()
-    except KeyboardInterrupt:
-        print("error: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        code = app(standalone_mode=False)
     except Exception as error:
         ours = type(error).__module__.partition(".")[0] == "extrabitter"
-        message = " ".join(str(error).split()) if not ours else str(error)
-        line = message if ours else f"{type(error).__name__}: {message}" + _log_traceback()
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(2 if ours and isinstance(error, ValueError | ArtifactError) else 1)
+        of_options = getattr(error, "format_message", None)  # the command line's own kind has no public class
+        if ours or of_options:
+            line, code = str(of_options() if of_options else error), 1
+        else:
+            line, code = f"{type(error).__name__}: {' '.join(str(error).split())}{_log_traceback()}", 1
+        if of_options or (ours and isinstance(error, ValueError | ArtifactError)):
+            code = 2
+        print(line if "\n" in line and of_options else f"error: {line}", file=sys.stderr)  # no arguments: the help
+    if code == 130:
+        print("error: stopped; the same command goes on from here", file=sys.stderr)
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

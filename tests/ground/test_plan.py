@@ -253,6 +253,10 @@ def test_wrong_input_is_one_line_and_nothing_runs(
 @pytest.mark.parametrize(
     ("command", "line"),
     [
+        ("export data chess", "Missing argument 'folder'."),
+        ("publish", "Missing option '--profile'."),
+        ("plan --cores 0", "Invalid value for '--cores'"),
+        ("plam", "No such command 'plam'."),
         ("export data chess {tmp}/out", "task = 'chess': unknown; must be one of countdown"),
         ("export data countdown {tmp}/out --band easy", "band = 'easy': countdown has none of this name"),
         ("export data countdown {tmp}/file/out", "cannot be written (Not a directory)"),
@@ -310,9 +314,3 @@ def test_a_band_or_a_condition_that_the_task_lacks_is_found_before_anything_runs
         error = capsys.readouterr().err
         assert f"profile mini: countdown.grpo.broken: {name} = '{value}': countdown has" in error
         assert error.count("\n") == 1
-
-
-def test_publish_has_no_profile_unless_one_is_named(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli("publish", "--root", str(tree)) == 2
-    error = " ".join(re.sub(r"[^\w -]", " ", capsys.readouterr().err).split())
-    assert "Missing option --profile" in error
