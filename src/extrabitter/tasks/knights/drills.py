@@ -14,8 +14,8 @@ from extrabitter.tasks import SupportsRandom
 from extrabitter.tasks.knights.problems import NAMES, ROLES, Statement, draw_problem, next_step
 from extrabitter.tasks.knights.traces import KNOWN, OPPOSITE, check_words, listed, prompt, step_words
 
-SHARES = {"look": 0.15, "facts": 0.25, "tests": 0.15, "recall": 0.15, "walk": 0.3}  # ours
-NUM_LOOKS, NUM_FACTS, NUM_TESTS, MAX_KNOWN = 2, 3, 2, 5
+SHARES = {"look": 0.3, "facts": 0.2, "tests": 0.15, "recall": 0.15, "walk": 0.2}  # ours
+NUM_LOOKS, MAX_LOOKED_UP, NUM_FACTS, NUM_TESTS, MAX_KNOWN = 3, 8, 3, 2, 5
 BANDS = ("people4", "islands33", "islands34", "islands44")  # of the puzzles in "recall" and "walk"
 
 
@@ -71,14 +71,14 @@ class _Page:
         return {name: OPPOSITE[role]}
 
     def look(self) -> None:
-        """Say again, in another order, what is known of each."""
-        names = self.rng.sample(NAMES, self.rng.randint(2, len(NAMES) // 2))
-        known = {name: self.rng.choice(ROLES) for name in names}
-        self.given(known)
+        """Say again, in another order, which word stands behind each name: finding is learnt soonest where it is all."""
+        names = self.rng.sample(NAMES, self.rng.randint(3, MAX_LOOKED_UP))
+        behind = {name: self.rng.choice((*NAMES, *ROLES, *OPPOSITE)) for name in names}
+        self.put([KNOWN, *listed(behind), ";"], False)
         for _ in range(NUM_LOOKS):
             for name in self.rng.sample(names, len(names)):
                 self.put([name], False)
-                self.put([known[name]], True)
+                self.put([behind[name]], True)
             self.put([";"], False)
 
     def facts(self) -> None:
