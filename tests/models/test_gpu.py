@@ -14,7 +14,7 @@ import torch
 
 from english_models import build_tokenizer, save_model
 from extrabitter.models.decoder import is_supported
-from extrabitter.models.hub import autocast_dtype, load_for_stage
+from extrabitter.models.hub import load_for_stage, trainer_arguments
 from extrabitter.models.rollouts import SamplingParameters, generate
 from extrabitter.tasks import load_task
 
@@ -91,7 +91,7 @@ def test_grpo_and_evaluation_of_a_model_of_others_run_in_half_the_digits(
 
     folder = str(save_model(tmp_path / "m", build_tokenizer()))
     parameters = grpo_parameters(prompt="plain", init_from=folder, format_weight=0.1)
-    assert autocast_dtype(parameters) == "bfloat16"
+    assert trainer_arguments(parameters)["bf16"]
     model, tokenizer, record = load_for_stage(parameters, folder, training=True)
     assert record["dtype"] == "float32" and record["device"].startswith("cuda")
     steps = grpo.train(parameters, model, tokenizer)

@@ -350,7 +350,7 @@ def test_the_chat_template_writes_special_tokens_once() -> None:
     tokenizer = words_tokenizer()
     plain, chat = hub.encode_prompts(tokenizer, ["3 + 8", QUESTION])
     assert tokenizer.decode(plain) == "<s> 3 + 8"
-    assert tokenizer.decode(chat) == hub.render_chat(tokenizer, QUESTION) == "<s> user good <turn_end> model"
+    assert tokenizer.decode(chat) == hub.as_read(tokenizer, QUESTION) == "<s> user good <turn_end> model"
 
 
 @pytest.mark.parametrize(

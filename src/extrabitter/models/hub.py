@@ -41,7 +41,7 @@ def load_for_stage(parameters: LanguageParameters, reference: str, training: boo
     """Load what a stage works on: a checkpoint of our own kind, or for English any causal language model.
 
     Weights that are trained are float32 whatever `dtype` says: that is then the dtype of the forward pass
-    (`autocast_dtype`), because small steps vanish in weights of fewer digits. Raises CheckpointError with one line.
+    (`trainer_arguments`), because small steps vanish in weights of fewer digits. Raises CheckpointError with one line.
     """
     if parameters.prompt != "grammar":
         dtype = "float32" if training else parameters.dtype
@@ -54,35 +54,18 @@ def load_for_stage(parameters: LanguageParameters, reference: str, training: boo
 def trainer_arguments(parameters: LanguageParameters) -> dict[str, Any]:
     """Return what TRL's configurations are told of the machine, the same for SFT and GRPO.
 
-    Weights and optimiser are float32; the forward pass too, unless a larger model asks for less. On a GPU the
-    optimiser is fused: the other one makes a further copy of the weights.
+    Weights and optimiser are float32; the forward pass too, unless a larger model asks for less: our own bases never
+    do. On a GPU the optimiser is fused: the other one makes a further copy of the weights.
     """
-    dtype = autocast_dtype(parameters)
-    return {
-        "use_cpu": on_cpu(parameters),
-        "optim": "adamw_torch" if on_cpu(parameters) else "adamw_torch_fused",
-        "bf16": dtype == "bfloat16",
-        "fp16": dtype == "float16",
-    }
-
-
-def on_cpu(parameters: LanguageParameters) -> bool:
-    """Tell whether a stage runs without a GPU."""
-    return _device(parameters.device) == "cpu"
-
-
-def autocast_dtype(parameters: LanguageParameters) -> str:
-    """Return the dtype of a trained model's forward pass; our own bases stay in float32 on any machine."""
-    if parameters.prompt == "grammar":
-        return "float32"
-    return _dtype(parameters.dtype, _device(parameters.device))
+    device, dtype = _device(parameters.device), "float32"
+    if parameters.prompt != "grammar":
+        dtype = _dtype(parameters.dtype, device)
+    optimizer = "adamw_torch" if device == "cpu" else "adamw_torch_fused"
+    return {"use_cpu": device == "cpu", "optim": optimizer, "bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Return the token ids of prompts: texts as they are, conversations through the tokenizer's chat template.
-
-    Raises CheckpointError where there is no template, or one that fails.
-    """
+    """Return the token ids of prompts, texts or conversations (`as_read`)."""
     known: dict[str, list[int]] = {}  # TRL repeats a prompt for each generation
     keys = [json.dumps(prompt) for prompt in prompts]
     for key, prompt in zip(keys, prompts, strict=True):
@@ -93,19 +76,18 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
 
 
 def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """Return a prompt as the model reads it, a conversation through the tokenizer's chat template."""
-    return prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt)
+    """Return a prompt as the model reads it: a text as it is, a conversation by the tokenizer's chat template.
 
-
-def render_chat(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
-    """Return a conversation as the model reads it, up to where its answer begins."""
+    The latter ends where the answer begins. Raises CheckpointError where there is no template, or one that fails.
+    """
+    if isinstance(prompt, str):
+        return prompt
     if not tokenizer.chat_template:
         raise CheckpointError("prompt = 'chat': the tokenizer has no chat template; use 'plain'")
     try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template is a program of the model's, and may raise anything
         raise CheckpointError(f"prompt = 'chat': the chat template fails ({first_line(error)})") from error
-    return str(text)
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
