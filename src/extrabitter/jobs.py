@@ -247,13 +247,12 @@ class _Tee:
     def write(self, text: str) -> None:
         self._log.write(text)
         *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if line.strip():
+        with contextlib.suppress(BrokenPipeError):  # whoever listened has gone; the run goes on
+            for line in filter(str.strip, lines):
                 print(f"  {self._label}: {line}", flush=True)
 
     def flush(self) -> None:
         self._log.flush()
-        sys.stdout.flush()
 
 
 @contextlib.contextmanager

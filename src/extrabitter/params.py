@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -51,6 +51,22 @@ class StageParameters(StrictModel):
     )
     overwrite: bool = Field(False, description="replace a run of other parameters that lies at run_dir")
 
+    def _rules(self) -> Iterator[tuple[object, str, str]]:
+        """What bounds alone cannot say: whether a rule is broken, by which parameter, and what must hold."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StageParameters:
+        for broken, name, rule in self._rules():
+            if broken:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: {rule}")
+        return self
+
+    def _is_set(self, name: str) -> bool:
+        """Whether a parameter that the stage has is another than by default."""
+        field = type(self).model_fields.get(name)
+        return field is not None and getattr(self, name) != field.default
+
 
 class LanguageParameters(StageParameters):
     """How a stage speaks to its model: in the grammar of our own bases, or to any causal language model in English."""
@@ -71,24 +87,15 @@ class LanguageParameters(StageParameters):
     device: str = Field("auto", description="English: auto, cpu or cuda[:n]")
     band: str = Field("", description="range of difficulty, of the task's; empty: its first")
 
-    @model_validator(mode="after")
-    def _speaks_one_language(self) -> LanguageParameters:
+    def _rules(self) -> Iterator[tuple[object, str, str]]:
         if self.prompt == "grammar":
-            english = ("few_shot", "shots_show", "revision", "dtype", "device")
-            for name in english:
-                if (value := getattr(self, name)) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} = {value!r}: only with prompt 'plain' or 'chat'")
-            return self
-        if self.trains and self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(
-                f"device = {self.device!r}: must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
-            )
-        grammar = ("masked_words", "forced_words", "cue", "forced_search_share", "num_attempts")
-        for name in grammar:
-            field = type(self).model_fields.get(name)
-            if field is not None and (value := getattr(self, name)) != field.default:
-                raise ValueError(f"{name} = {value!r}: only with prompt 'grammar'")
-        return self
+            for name in ("few_shot", "shots_show", "revision", "dtype", "device"):
+                yield self._is_set(name), name, "only with prompt 'plain' or 'chat'"
+            return
+        cards = "must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
+        yield self.trains and self.device not in ("auto", "cpu", "cuda"), "device", cards
+        for name in ("masked_words", "forced_words", "cue", "forced_search_share", "num_attempts"):
+            yield self._is_set(name), name, "only with prompt 'grammar'"
 
 
 class BaseModelParameters(StageParameters):
@@ -137,21 +144,11 @@ class BaseModelParameters(StageParameters):
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
     logging_steps: int = Field(100, ge=1, description="steps between printed lines")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> BaseModelParameters:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads = {self.num_attention_heads}: must divide hidden_size "
-                f"({self.hidden_size})"
-            )
-        if self.num_tokens == 0 and not self.init_from:
-            raise ValueError("num_tokens = 0: must be at least 1 where init_from is empty")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_key_value_heads = {self.num_key_value_heads}: must divide num_attention_heads "
-                f"({self.num_attention_heads})"
-            )
-        return self
+    def _rules(self) -> Iterator[tuple[object, str, str]]:
+        heads, width = self.num_attention_heads, self.hidden_size
+        yield width % heads, "num_attention_heads", f"must divide hidden_size ({width})"
+        yield heads % self.num_key_value_heads, "num_key_value_heads", f"must divide num_attention_heads ({heads})"
+        yield not (self.num_tokens or self.init_from), "num_tokens", "must be at least 1 where init_from is empty"
 
 
 class SftPrimingParameters(LanguageParameters):
@@ -231,30 +228,17 @@ class GrpoParameters(LanguageParameters):
         """Completions of an optimiser step."""
         return completions_per_step(self.model_dump())
 
-    @model_validator(mode="after")
-    def _consistent(self) -> GrpoParameters:
-        own = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        if own % self.num_generations:
-            raise ValueError(
-                f"per_device_train_batch_size = {self.per_device_train_batch_size}: times "
-                f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must be a multiple of "
-                f"num_generations ({self.num_generations})"
-            )
-        share = type(self).model_fields["vllm_gpu_memory_utilization"].default
-        if self.rollouts != "vllm" and self.vllm_gpu_memory_utilization != share:
-            raise ValueError(
-                f"vllm_gpu_memory_utilization = {self.vllm_gpu_memory_utilization}: only with rollouts 'vllm'"
-            )
-        if self.vllm_server and self.rollouts != "vllm":
-            raise ValueError(f"vllm_server = {self.vllm_server!r}: only with rollouts 'vllm'")
-        if self.forced_search_share and self.rollouts != "batched":
-            raise ValueError(
-                f"forced_search_share = {self.forced_search_share}: needs rollouts 'batched', not {self.rollouts!r}"
-            )
+    def _rules(self) -> Iterator[tuple[object, str, str]]:
+        yield from super()._rules()
+        batches, size = self.gradient_accumulation_steps, self.num_generations
+        times = f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
+        yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", times
+        for name in ("vllm_gpu_memory_utilization", "vllm_server"):
+            yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
+        forced = self.forced_search_share and self.rollouts != "batched"
+        yield forced, "forced_search_share", f"needs rollouts 'batched', not {self.rollouts!r}"
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]
-        if late:
-            raise ValueError(f"save_steps = {self.save_steps!r}: must lie in 1..num_steps ({self.num_steps})")
-        return self
+        yield late, "save_steps", f"must lie in 1..num_steps ({self.num_steps})"
 
 
 class BehaviourEvaluationParameters(LanguageParameters):
@@ -278,30 +262,21 @@ class BehaviourEvaluationParameters(LanguageParameters):
     cue: bool = Field(False, description="begin the prompt with the cue word")
     max_k: int = Field(8, ge=1, le=4096, description="largest k of pass@k; at most num_samples")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> BehaviourEvaluationParameters:
-        if self.max_k > self.num_samples:
-            raise ValueError(f"max_k = {self.max_k}: must be at most num_samples ({self.num_samples})")
-        return self
+    def _rules(self) -> Iterator[tuple[object, str, str]]:
+        yield from super()._rules()
+        yield self.max_k > self.num_samples, "max_k", f"must be at most num_samples ({self.num_samples})"
 
 
-class ProbeSizes(StrictModel):
-    """What a probe is told, as a command or as a stage."""
-
-    checkpoint: str = Field(min_length=1, description="checkpoint to probe")
-    band: str = Field("", description="range of difficulty, of the task's; empty: its first")
-    num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
-    num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
-    num_attempts: int = Field(
-        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
-    )
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
-
-
-class WillItChokeParameters(ProbeSizes, LanguageParameters):
+class WillItChokeParameters(LanguageParameters):
     """Probe a checkpoint: what GRPO would find in it, before anything is trained."""
 
     stage: ClassVar[str] = "will_it_choke"
+
+    checkpoint: str = Field(min_length=1, description="checkpoint to probe")
+    num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
+    num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
+    num_attempts: int = Field(4, ge=1, le=4096, description="first attempts of each problem to intervene behind")
+    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
 
 
 STAGES: dict[str, type[StageParameters]] = {

@@ -157,12 +157,9 @@ def find_runs(root: str | Path, stage: str | None = None, task: str = "*") -> li
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """Read a run folder's manifest and check its tables; None when the folder is no complete run."""
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        kept = {name: sha for name, sha in manifest["files"].items() if name.endswith(".parquet")}
-        return manifest if manifest["schema_version"] == SCHEMA_VERSION and not altered(path, kept) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    manifest = _manifest(path)
+    files = {name: sha for name, sha in (manifest or {"files": {}})["files"].items() if name.endswith(".parquet")}
+    return None if altered(path, files) else manifest
 
 
 def altered(folder: Path, files: Mapping[str, str]) -> str:
@@ -178,24 +175,16 @@ def altered(folder: Path, files: Mapping[str, str]) -> str:
 
 def damage(run_dir: Path, status: Status) -> str:
     """Say what of a finished run is missing, empty or altered, by every hash that was kept; empty if it is whole."""
-    if found := altered(run_dir.parent, status.files):
-        return found
-    try:
-        manifest = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["schema_version"] != SCHEMA_VERSION:
-            return f"{MANIFEST} is of another edition"
-        return altered(run_dir, manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} is missing or altered"
+    manifest = _manifest(run_dir)
+    missing = f"{run_dir.name}/{MANIFEST} is missing, altered or of another edition"
+    return altered(run_dir.parent, status.files) or (altered(run_dir, manifest["files"]) if manifest else missing)
 
 
 def weights_sha256(checkpoint: Path) -> str:
     """Return the recorded hash of a run's checkpoint, by its folder; "" where no manifest tells it."""
-    try:
-        files = json.loads((checkpoint.parent / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return str(files.get(f"{checkpoint.name}/{CHECKSUMS}") or files[f"{checkpoint.name}/model.safetensors"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    files = (_manifest(checkpoint.parent) or {"files": {}})["files"]
+    names = (f"{checkpoint.name}/{name}" for name in (CHECKSUMS, "model.safetensors"))
+    return next((str(files[name]) for name in names if name in files), "")
 
 
 def result_sha256(run_dir: Path, files: Collection[str]) -> str:
@@ -302,19 +291,25 @@ def remove_partial(final: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _manifest(run_dir: Path) -> dict[str, Any] | None:
+    """Read a run's manifest; None where there is none of this edition."""
+    try:
+        manifest: dict[str, Any] = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest["schema_version"] == SCHEMA_VERSION and manifest["stage"] in STAGES
+        return manifest if known and isinstance(manifest["files"], dict) and manifest["parameters"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _check_replaceable(stage: str, parameters: StageParameters, final: Path) -> None:
     """Refuse to replace what was not made by this very run: a folder is replaced when the run ends."""
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
     where = f"{stage}: run_dir = {parameters.run_dir!r}"
-    try:
-        manifest = json.loads((final / MANIFEST).read_text(encoding="utf-8"))
-        made_by, old = manifest["stage"], dict(manifest["parameters"])
-    except (OSError, ValueError, KeyError, TypeError):
-        made_by, old = "", {}
-    if made_by not in STAGES:
+    manifest = _manifest(final)
+    if manifest is None:
         raise ArtifactError(f"{where}: holds something that is no run; must be a new or empty folder")
-    new = parameters.model_dump(exclude={"overwrite"})
+    made_by, old, new = manifest["stage"], manifest["parameters"], parameters.model_dump(exclude={"overwrite"})
     # The same folder by another name is the same run.
     differ = [name for name in sorted(new.keys() | old.keys()) if old.get(name) != new.get(name) and name != "run_dir"]
     if parameters.overwrite or (made_by == stage and not differ):
