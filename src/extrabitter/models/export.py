@@ -58,7 +58,7 @@ def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", ma
         shutil.copytree(run_dir / "checkpoint", partial, dirs_exist_ok=True)
         for table in sorted(run_dir.glob("*.parquet")):
             shutil.copy(table, partial / table.name)
-        for run, _ in _evaluations(run_dir, file_sha256(partial / WEIGHTS)):
+        for run in _evaluations(run_dir, file_sha256(partial / WEIGHTS)):
             target = partial / "evaluations" / run.parent.name / run.name
             target.mkdir(parents=True)
             for file in (MANIFEST, "summary.parquet", "pass_at_k.parquet"):
@@ -150,14 +150,11 @@ def card(folder: Path, name: str, path: str) -> str:
     return f"{text}\n"
 
 
-def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield folder and manifest of evaluations of exactly these weights, below the task that the run belongs to."""
-    if len(run_dir.parents) < 3:
-        return
-    for path in sorted((run_dir.parents[2] / "behaviour_evaluation").glob("*/seed=*/")):
-        manifest = read_manifest(path)
-        if manifest is not None and manifest["input_sha256"] == weights_sha256:
-            yield path, manifest
+def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[Path]:
+    """Yield the folders of evaluations of exactly these weights, of the task that the run belongs to."""
+    for path in sorted(run_dir.parent.parent.parent.glob("behaviour_evaluation/*/seed=*/")):
+        if (manifest := read_manifest(path)) and manifest["input_sha256"] == weights_sha256:
+            yield path
 
 
 def _lineage(manifest: dict[str, Any]) -> list[dict[str, Any]]:

@@ -92,10 +92,6 @@ def draw(
 def distribution(logits: Tensor, sampling: SamplingParameters) -> Tensor:
     """Return the probabilities that tokens are drawn with, rows of `logits` (N, V); temperature must be above 0."""
     scores = logits if sampling.temperature == 1 else logits / sampling.temperature
-    return _filtered(scores, sampling).softmax(dim=-1)
-
-
-def _filtered(scores: Tensor, sampling: SamplingParameters) -> Tensor:
     if 0 < sampling.top_k < scores.shape[-1]:
         smallest = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < smallest, -torch.inf)
@@ -108,4 +104,4 @@ def _filtered(scores: Tensor, sampling: SamplingParameters) -> Tensor:
         probabilities = scores.softmax(dim=-1)
         floor = sampling.min_p * probabilities.amax(dim=-1, keepdim=True)
         scores = scores.masked_fill(probabilities < floor, -torch.inf)
-    return scores
+    return scores.softmax(dim=-1)
