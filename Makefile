@@ -54,7 +54,7 @@ $(STAMP):
 	@[ -n '$(filter $(SUPPORTED),$(VERSION))' ] || { echo 'error: PYTHON = $(or $(PYTHON),none found)$(if \
 		$(VERSION), is $(VERSION)): must be one of $(SUPPORTED), e.g. PYTHON=python3.12; nothing was installed'; exit 2; }
 	@echo 'set-up: the locked packages go into .venv, for Python $(VERSION) ($(PYTHON)); once, about three minutes'
-	@$(BIN)/python -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2> /dev/null \
+	@test -x $(BIN)/python && $(BIN)/python -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2> /dev/null \
 		|| $(PYTHON) -m venv --clear .venv
 	$(PIP) install -qq $(TORCH_PIP_ARGS) $(TORCH)
 	$(PIP) install -qq --no-deps --require-hashes -r requirements.lock

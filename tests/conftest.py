@@ -18,9 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chromium import Page
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from chromium import Page
     from extrabitter.params import GrpoParameters
     from extrabitter.tasks import Task
 

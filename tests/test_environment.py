@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,6 +25,7 @@ LINES = [Requirement(line) for line in re.findall(r"^([a-z0-9].*?) \\$", LOCK, r
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TORCH = next(text for text in PROJECT["dependencies"] if text.startswith("torch=="))
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 OF_TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
 
 
@@ -78,14 +78,14 @@ def test_lock_holds_the_versions_that_the_project_asks_for(python: str) -> None:
 def test_installed_are_the_versions_of_the_lock() -> None:
     from importlib import metadata
 
-    versions = locked("%d.%d" % sys.version_info[:2])
+    versions = locked(HERE)
     wanted = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]} - {"torch"}
     assert {name: metadata.version(name) for name in wanted} == {name: versions[name] for name in wanted}
 
 
 @pytest.mark.slow
 @pytest.mark.network
-@pytest.mark.parametrize("python", [python for python in PYTHONS if python != "%d.%d" % sys.version_info[:2]])
+@pytest.mark.parametrize("python", [python for python in PYTHONS if python != HERE])
 def test_another_python_resolves_to_what_the_lock_has_for_it(python: str, tmp_path: Path) -> None:
     """By metadata alone: nothing is downloaded but that. The lock is given as constraints, as pip would be."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
