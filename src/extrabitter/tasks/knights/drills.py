@@ -71,7 +71,7 @@ class _Page:
         return {name: OPPOSITE[role]}
 
     def look(self) -> None:
-        """Say again, in another order, which word stands behind each name: finding is learnt soonest where it is all."""
+        """Say again, in another order, which word stands behind each name: finding is learnt soonest alone."""
         names = self.rng.sample(NAMES, self.rng.randint(3, MAX_LOOKED_UP))
         behind = {name: self.rng.choice((*NAMES, *ROLES, *OPPOSITE)) for name in names}
         self.put([KNOWN, *listed(behind), ";"], False)
