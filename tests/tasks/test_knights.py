@@ -114,6 +114,7 @@ def test_a_structure_is_what_renaming_and_reordering_leave(seed: int, band: str)
     )
 
 
+@pytest.mark.slow
 def test_there_are_as_many_structures_as_are_told_and_each_split_has_some() -> None:
     assert [num_structures(count) for count in (3, 4, 5)] == [14, 302, 8390]
     names = NAMES[:4]
@@ -236,6 +237,7 @@ def test_no_word_of_a_step_hangs_on_more_than_two_roles_or_relations(relation: s
         assert check_words(statement, roles).count("so") == (1 if relation == "is" else 2)
 
 
+@pytest.mark.slow
 def test_the_longest_traces_stay_under_what_caps_allow() -> None:
     rng = random.Random(5)
     longest = {}
@@ -301,6 +303,7 @@ def test_a_walk_goes_on_as_a_search_would() -> None:
 # What is cheap.
 
 
+@pytest.mark.slow
 def test_cheap_answers_are_about_as_good_as_blind_ones() -> None:
     table = baselines(["people4", "people5"], 1200).set_index(["band", "rule"])["value"]
     assert table["people4", "blind"] == 1 / 16 and table["people5", "blind"] == 1 / 32
@@ -310,6 +313,7 @@ def test_cheap_answers_are_about_as_good_as_blind_ones() -> None:
             assert table[band, rule] < bound
 
 
+@pytest.mark.slow
 def test_rules_over_pairs_are_what_a_pilot_measured_where_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pilot, four people: .040, .117, .138 on a fifth of the structures, about sixty: one deviation is some .045."""
     monkeypatch.setattr(problems, "MAX_PAIRED", {3: 3, 4: 4, 5: 5})

@@ -136,6 +136,7 @@ def clocked(task: Task, text: str, problem: Any) -> float:
     return time.process_time() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_share_no_problem_and_draws_depend_on_their_arguments_only(name: str) -> None:
     task = load_task(name)
