@@ -143,7 +143,8 @@ def test_your_own_run_is_the_worked_one_where_there_is_one(tmp_path: Path, book:
     assert [manifest["stage"] for _, manifest in kept] == ["grpo"]
     run = tmp_path / "runs/mine/countdown/grpo/guesser/seed=0"
     run.mkdir(parents=True)
-    manifest = {"schema_version": 2, "stage": "grpo", "arm": "guesser", "seed": 0, "files": {}, "parameters": {"arm": "guesser"}}
+    manifest = {"schema_version": 2, "stage": "grpo", "arm": "guesser", "seed": 0, "files": {}}
+    manifest["parameters"] = {"arm": "guesser"}
     write_json(run / "manifest.json", manifest)
     shutil.copy(kept[0][0], run.with_name("seed=0.ipynb"))
     ((notebook_, found),) = provenance.worked_runs(book.root / book.results_dir, tmp_path / "runs/mine")
