@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from extrabitter.params import ParameterError
+
 Prompt = str | list[dict[str, str]]  # text, or a conversation for a tokenizer's chat template
 
 # What a trace can show, in the order in which pages list it.
@@ -179,22 +181,24 @@ REGISTRY: dict[str, str] = {
 
 
 def load_task(name: str) -> Task:
-    """Return the task called `name`, the only way to one; ValueError names the tasks there are.
+    """Return the task called `name`, the only way to one; ParameterError names the tasks there are.
 
     >>> load_task("countdown").name
     'countdown'
     """
     if name not in REGISTRY:
-        raise ValueError(f"task = {name!r}: unknown; must be one of {', '.join(REGISTRY)}")
+        raise ParameterError(f"task = {name!r}: unknown; must be one of {', '.join(REGISTRY)}")
     module, _, attribute = REGISTRY[name].partition(":")
     task: Task = getattr(importlib.import_module(module), attribute)()
     return task
 
 
 def band_of(task: Task, band: str) -> str:
-    """Return `band`, or the task's first one where it is empty; ValueError names the bands there are."""
+    """Return `band`, or the task's first one where it is empty; ParameterError names the bands there are."""
     if not band:
         return next(iter(task.bands))
     if band not in task.bands:
-        raise ValueError(f"band = {band!r}: {task.name} has none of this name; must be one of {', '.join(task.bands)}")
+        raise ParameterError(
+            f"band = {band!r}: {task.name} has none of this name; must be one of {', '.join(task.bands)}"
+        )
     return band
