@@ -1,6 +1,6 @@
 """Export a run: its model as a folder that the hub's own command line uploads, with a card that says what it is.
 
-The card holds recipe, lineage, bars, results with intervals, data and limits, and is made of the folder alone, so that
+The card holds recipe, origin, bars, results with intervals, data and limits, and is made of the folder alone, so that
 it can be made again. Results are those of evaluations that read the very weights exported: they are found by hash,
 not by name. Nothing is uploaded here.
 
@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
 from extrabitter.models.tiny import read_json
-from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, find_checkpoint, read_manifest, write_json
+from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, read_manifest, write_json
 
 CARD = "README.md"
-PROVENANCE = "provenance.json"  # the run's manifest: parameters, commit, machine, versions; and its lineage
+PROVENANCE = "provenance.json"  # the run's manifest: parameters, input, commit, machine, versions
 WEIGHTS = "model.safetensors"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 MAX_BYTES = 3_000_000  # of a base in the bank: every clone pays for it
@@ -63,8 +63,7 @@ def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", ma
             target.mkdir(parents=True)
             for file in (MANIFEST, "summary.parquet", "pass_at_k.parquet"):
                 shutil.copy(run / file, target / file)
-        own = {key: value for key, value in manifest.items() if key != "files"}
-        write_json(partial / PROVENANCE, {**own, "lineage": _lineage(manifest)})
+        write_json(partial / PROVENANCE, {key: value for key, value in manifest.items() if key != "files"})
         text = card(partial, name or folder.name, path or folder.name)
         (partial / CARD).write_text(text, encoding="utf-8")
         size = sum(file.stat().st_size for file in partial.rglob("*"))
@@ -155,25 +154,6 @@ def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[Path]:
     for path in sorted(run_dir.parent.parent.parent.glob("behaviour_evaluation/*/seed=*/")):
         if (manifest := read_manifest(path)) and manifest["input_sha256"] == weights_sha256:
             yield path
-
-
-def _lineage(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the runs that a model was made from, the nearest first, as far as they are at hand and unchanged."""
-    found: list[dict[str, Any]] = []
-    while (source := manifest["parameters"].get("init_from", "")) and len(found) < 8:
-        try:
-            folder = find_checkpoint("init_from", source)
-        except ArtifactError:
-            break
-        if file_sha256(folder / WEIGHTS) != manifest["input_sha256"]:
-            break  # trained anew since, or another model by now
-        parent = read_manifest(folder.parent) or read_json(folder / PROVENANCE)
-        kept = ("stage", "arm", "seed", "commit", "dirty", "parameters", "input_sha256")
-        if not set(kept) <= set(parent):
-            break
-        manifest = parent
-        found.append({key: parent[key] for key in kept})
-    return found
 
 
 def _shown(run: Path) -> dict[str, Any]:
