@@ -274,13 +274,8 @@ def write_checksums(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
+    with tables.all_or_nothing(path) as partial:
         partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _fsync(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def remove_partial(final: Path) -> None:

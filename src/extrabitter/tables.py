@@ -1,13 +1,15 @@
-"""The tables a run writes: each column's name, type, unit and meaning, and how a table meets the disk."""
+"""The tables a run writes, and how they meet the disk; `tables.yaml` has each column's name, type, unit and meaning."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
+import yaml
 
 from extrabitter.params import OneLineError
 
@@ -27,169 +29,23 @@ class Column(NamedTuple):
     meaning: str
 
 
-def _interval(of: str) -> tuple[Column, ...]:
-    return (
-        Column("value", "float", "", of),
-        Column("lower", "float", "", "lower end of the 95 % interval"),
-        Column("upper", "float", "", "upper end of the 95 % interval"),
-    )
+def _columns(rows: Mapping[str, Any], behaviour: str = "") -> Iterator[Column]:
+    """Read the columns of a table from its section of `tables.yaml`."""
+    for name, said in rows.items():
+        if name == "each_behaviour":
+            for each in BEHAVIOURS:
+                yield from _columns(said, each)
+            continue
+        dtype, unit, meaning = said
+        called = name.format(behaviour)
+        yield Column(called, "float" if dtype == "interval" else dtype, unit, meaning.format(behaviour))
+        for end in ("lower", "upper") if dtype == "interval" else ():
+            its_name = end if called == "value" else f"{called}_{end}"
+            yield Column(its_name, "float", unit, f"{end} end of its 95 % interval")
 
 
-def _named_interval(name: str, of: str) -> tuple[Column, ...]:
-    return (
-        Column(name, "float", "", of),
-        Column(f"{name}_lower", "float", "", "lower end of its 95 % interval"),
-        Column(f"{name}_upper", "float", "", "upper end of its 95 % interval"),
-    )
-
-
-_BEHAVIOUR_COUNTS = tuple(
-    column
-    for b in BEHAVIOURS
-    for column in (
-        Column(f"{b}_count", "int", "", f"times {b} occurs in the completion"),
-        Column(f"{b}_functional_count", "int", "", f"times {b} does its work, not only its words"),
-    )
-)
-
-_BEHAVIOUR_RATES = tuple(
-    column
-    for b in BEHAVIOURS
-    for column in (
-        Column(f"mean_{b}_count", "float", "", f"mean times of {b} in a completion"),
-        Column(f"frac_with_{b}", "float", "", f"share of completions with {b}"),
-    )
-)
-
-_SAMPLED = (
-    Column("problem", "str", "", "the task's name of the problem, e.g. 6-7-9:8"),
-    Column("band", "str", "", "range of difficulty that the problem is of"),
-    Column("sample", "int", "", "index of the completion for this problem, from 0"),
-    Column("prompt", "str", "", "prompt as given to the model"),
-    Column("completion", "str", "", "completion as written by the model"),
-    Column("num_completion_tokens", "int", "tokens", "length of the completion"),
-    Column("truncated", "bool", "", "cut at the cap before it ended"),
-)
-_MEASURED = (
-    Column("correct", "bool", "", "the verifier accepts the submitted answer"),
-    Column("reason", "str", "", "the verifier's named reason"),
-    Column("value", "str", "", "what the answer amounts to, in words; empty where it does to nothing"),
-    Column("well_formed", "bool", "", "the parser reads the completion to its end"),
-    Column("answered", "bool", "", "the completion submits an answer"),
-    Column("num_filler", "int", "", "filler words in front"),
-    Column("num_attempts", "int", "", "attempts made"),
-    Column("num_hits", "int", "", "attempts that solve the problem by the rules"),
-    Column("first_attempt_hit", "bool", "", "the first attempt solves the problem"),
-    Column("num_repeated_attempts", "int", "", "attempts equal to an earlier one"),
-    Column("num_steps", "int", "", "steps written"),
-    Column("num_right_steps", "int", "", "steps that are right"),
-    Column("num_verdicts", "int", "", "verdicts given"),
-    Column("num_true_verdicts", "int", "", "verdicts that are true"),
-    Column("num_yes_verdicts", "int", "", "verdicts that say yes"),
-    Column("num_true_yes_verdicts", "int", "", "verdicts that say yes and are true"),
-    Column("num_hit_verdicts", "int", "", "verdicts given on attempts that hit"),
-    Column("num_true_hit_verdicts", "int", "", "true verdicts on attempts that hit"),
-    Column("num_miss_verdicts", "int", "", "verdicts given on attempts that miss"),
-    Column("num_true_miss_verdicts", "int", "", "true verdicts on attempts that miss"),
-    *_BEHAVIOUR_COUNTS,
-)
-
-SCHEMAS: dict[str, tuple[Column, ...]] = {
-    "losses": (
-        Column("step", "int", "steps", "optimiser step, from 1"),
-        Column("loss", "float", "nats/token", "mean loss of the step's batch"),
-        Column("learning_rate", "float", "", "learning rate of the step"),
-        Column("num_tokens", "int", "tokens", "tokens seen up to and with this step"),
-        Column("elapsed_s", "float", "s", "wall time since the first step began"),
-    ),
-    "bars": (
-        Column("bar", "str", "", "competence bar"),
-        *_interval("measured value"),
-        Column("threshold", "float", "", "value that the bar asks for"),
-        Column("direction", "str", "", "'>=' or '<=': how value and threshold must lie"),
-        Column("passed", "bool", "", "the bar is met"),
-    ),
-    "documents": (
-        Column("prompt", "str", "", "prompt of a sampled training document"),
-        Column("completion", "str", "", "its completion"),
-        Column("kind", "str", "", "drill, or the condition that it shows; cued_search behind the cue"),
-    ),
-    "steps": (
-        Column("step", "int", "steps", "optimiser step, from 1"),
-        Column("loss", "float", "", "GRPO loss"),
-        Column("grad_norm", "float", "", "norm of the gradient before clipping"),
-        Column("learning_rate", "float", "", "learning rate of the step"),
-        Column("entropy", "float", "nats/token", "mean entropy of the next-token distribution"),
-        Column("reward", "float", "", "mean total reward"),
-        Column("reward_std", "float", "", "mean standard deviation of the reward inside a group"),
-        Column("correct_reward", "float", "", "mean reward for a right answer"),
-        Column("format_reward", "float", "", "mean reward for the format; missing when not used"),
-        Column("frac_informative_groups", "float", "", "share of groups whose rewards differ"),
-        Column("mean_completion_tokens", "float", "tokens", "mean length of a completion"),
-        Column("num_tokens", "int", "tokens", "tokens of all completions up to and with this step"),
-        Column("frac_truncated", "float", "", "share of completions cut at the cap"),
-        Column("frac_well_formed", "float", "", "share of completions that parse to the end"),
-        Column("frac_searches", "float", "", "share of completions with backtracking or verification"),
-        Column("mean_attempts", "float", "", "attempts per completion (m)"),
-        Column("hit_rate", "float", "", "share of attempts that hit (h)"),
-        Column("verdict_accuracy", "float", "", "share of true verdicts (v); missing without verdicts"),
-        *_BEHAVIOUR_RATES,
-        Column("rollout_s", "float", "s", "wall time of sampling"),
-        Column("train_s", "float", "s", "wall time of the gradient step"),
-        Column("step_s", "float", "s", "wall time of the whole step"),
-    ),
-    "completions": (*_SAMPLED, *_MEASURED),
-    "counts": (
-        Column("problem", "str", "", "the task's name of the problem"),
-        Column("num_samples", "int", "", "its completions"),
-        Column("num_correct", "int", "", "of which right"),
-        Column("num_tokens", "int", "tokens", "length of its completions together"),
-    ),
-    "runs": (
-        Column("state", "str", "", "ok, or failed"),
-        Column("reason", "str", "", "why it failed, in one line"),
-        Column("parameters", "str", "JSON", "what the run was told"),
-        Column("machine", "str", "JSON", "processor, cores, card, system"),
-        Column("versions", "str", "JSON", "versions of Python and packages"),
-        Column("model", "str", "JSON", "what the checkpoint turned out to be"),
-        Column("commit", "str", "", "commit that it was run from"),
-        Column("code_sha256", "str", "", "hash of the stage's code"),
-        Column("input_sha256", "str", "", "hash of the weights that it started from"),
-        Column("predictions_sha256", "str", "", "hash of the predictions when it was run"),
-        Column("result_sha256", "str", "", "hash of its results, where it was taken"),
-        Column("dirty", "bool", "", "the tree had changes that were not committed"),
-        Column("threads", "int", "", "threads of a core"),
-        Column("seconds", "float", "s", "wall time"),
-        Column("peak_rss_mb", "float", "MB", "most memory taken"),
-    ),
-    "summary": (
-        Column("measure", "str", "", "name of the measure"),
-        *_interval("value over all completions; missing where undefined"),
-        Column("count", "int", "", "number of units behind the value"),
-    ),
-    "pass_at_k": (
-        Column("k", "int", "", "samples allowed"),
-        *_interval("unbiased chance that one of k samples is right"),
-    ),
-    "informative_groups": (
-        Column("num_generations", "int", "", "completions in a group (G)"),
-        *_interval("unbiased share of groups that are neither all right nor all wrong"),
-        Column("first_step", "float", "steps", "GRPO step at which one is first to be expected; infinite: none seen"),
-        Column("first_step_lower", "float", "steps", "the same at the upper end of the share"),
-    ),
-    "probe_behaviours": (
-        Column("behaviour", "str", "", "behaviour, or search: any of the task's search words"),
-        Column("place", "str", "", "where its first word may stand"),
-        *_named_interval("p0_sampled", "share of completions, sound ones only, in which it does its work"),
-        Column("frac_functional", "float", "", "share of its occurrences that do their work"),
-        *_named_interval("p0_forced", "teacher-forced probability of its first word at that place"),
-        Column("success_with", "float", "", "success where its first word was forced"),
-        Column("success_without", "float", "", "success where another word was drawn instead"),
-        *_named_interval("advantage", "difference of the two, averaged within problems"),
-        Column("num_problems", "int", "", "problems behind the advantage"),
-        Column("num_pairs", "int", "", "pairs of completions behind the advantage"),
-    ),
-}
+_READ = yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
+SCHEMAS: dict[str, tuple[Column, ...]] = {name: tuple(_columns(rows)) for name, rows in _READ.items()}
 
 _IS_DTYPE = {
     "int": pd.api.types.is_integer_dtype,
@@ -197,6 +53,19 @@ _IS_DTYPE = {
     "bool": pd.api.types.is_bool_dtype,
     "str": pd.api.types.is_string_dtype,
 }
+
+
+@contextmanager
+def all_or_nothing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which takes the name `path` once it is whole and on disk."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def validate_table(name: str, df: pd.DataFrame) -> None:
@@ -222,18 +91,11 @@ def write_table(path: str | Path, name: str, df: pd.DataFrame, leading: Sequence
     Of a table that was stacked, `leading` names the columns in front, which no schema has.
     """
     validate_table(name, df.drop(columns=list(leading)))
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     ordered = df[[*leading, *(column.name for column in SCHEMAS[name])]].reset_index(drop=True)
-    try:
+    with all_or_nothing(Path(path)) as partial:
         # Published tables are committed: completions shrink to half of what the default codec leaves of them.
         ordered.to_parquet(partial, index=False, compression="zstd", compression_level=9)
-        with open(partial, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def read_table(path: str | Path, name: str, leading: Sequence[str] = ()) -> pd.DataFrame:
