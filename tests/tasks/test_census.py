@@ -13,12 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrabitter.behaviours.agreement import (
-    DETECTORS,
     FOLDER,
-    REFLECTION,
     SETS,
     LabelledText,
-    count_keywords,
     load_labelled,
     read_scores,
     score,
@@ -104,7 +101,6 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("3 * 8 = 24, 24 + 9 = 33, which equals the target.", {"verification"}),
         ("3 * 8 = 24, 24 + 9 = 33 ✓", {"verification"}),
         ("3 * 8 = 24, 24 + 9 = 33. Let me check: 3 * 8 = 24, 24 + 9 = 33.", {"verification"}),
-        ("3 * 8 = 25. Wait, 3 * 8 = 24. 24 + 9 = 33.", {"verification"}),
         ("Let me check my answer. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("3 + 8 + 9 = 20. 3 * 8 + 9 = 33.", {"backtracking"}),
         ("3 + 8 + 9 = 20, too small. 3 * 8 + 9 = 33.", {"verification", "backtracking"}),
@@ -112,7 +108,6 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("Let me try again. Let me try again. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("3 + 8 = 11, 3 * 8 = 24, 8 + 9 = 17.", set()),
         ("I want to make 24 first. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
-        ("Let me get close to 33. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
         ("I want to make 33. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("33 - 9 = 24. 3 * 8 = 24.", {"backward_chaining"}),
         ("33 = 24 + 9, and 3 * 8 = 24.", {"backward_chaining"}),
@@ -120,9 +115,6 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("33 - 9 = 24, so I need 24. 3 * 8 = 24.", {"backward_chaining", "subgoal_setting"}),
         ("Let me work backwards. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("3 + 8 + 9 = 20, and 33 - 20 = 13 is missing.", {"verification"}),
-        ("3 + 8 + 9 = 20: thirteen wide of it.", {"verification"}),
-        ("3 * 9 + 8 = 35, which leaves us two adrift.", {"verification"}),
-        ("3 * 9 + 8 = 35. Two people saw it.", set()),
         ("3 * 8 = 24, 24 + 9 = 33. I should double-check. Answer: 3 * 8 + 9", set()),
         ("Put b = a + 9 = 33.", set()),
         ("3 * 9 = 27, scrap that. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
@@ -135,7 +127,6 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("3 * 8 = 24. Now 33 = 24 + 9.", set()),
         ("3 * 9 = 27. Now 33 = 27 + 6.", {"backward_chaining"}),
         ("3 * 9 = 27. So the answer is 33 = 27 + 6.", set()),
-        ("3 * 9 + 8 = 35. There are more than two ways.", set()),
         ("3 * 8 = 24. Let me go over the rest one by one. 24 + 9 = 33.", set()),
         ("After a 10 minute break, 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("There are about 6 ways. 3 * 8 = 24, 24 + 9 = 33.", set()),
@@ -276,9 +267,3 @@ def test_scores_of_a_perfect_a_blind_and_a_careless_detector() -> None:
     assert perfect == [1, 1, 1]
     assert np.isnan(blind[0]) and blind[1] == 0
     assert careless[:2] == [pytest.approx(shown.mean()), 1]
-
-
-def test_keywords_count_words_wherever_they_stand_and_are_scored_against_what_they_claim_to_see() -> None:
-    assert count_keywords("I will RECHECK and double-check") == 2
-    assert count_keywords("3 + 8 = 11, too small. 3 * 8 = 24.") == count_keywords(None) == 0
-    assert DETECTORS["keywords"][1] == (REFLECTION,)

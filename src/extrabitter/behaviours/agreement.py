@@ -1,18 +1,11 @@
-"""How well detectors of behaviours in free text agree with labels: precision, recall and F1, with intervals.
+"""How well the census of behaviours in free text agrees with labels: precision, recall and F1, with intervals.
 
-Two detectors are scored: the census of a task's English, and self-reflection by keywords as oat-zero counts it, which
-tells no behaviours apart and is held against "verification or backtracking". `python -m
-extrabitter.behaviours.agreement` writes `scores.csv` beside the labelled texts anew; how these were made and labelled
-is in their README.
-
-Source of the keywords: `analysis/keyword_count.py` of sail-sg/understand-r1-zero, where they are crossed with a
-language model's judgement; Liu et al., "There may not be aha moment in R1-Zero-like training" (2025), and arXiv
-2503.20783.
+`python -m extrabitter.behaviours.agreement` writes `scores.csv` beside the labelled texts anew; how these were made and
+labelled is in their README.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +23,8 @@ TASK = "countdown"  # whose problems the texts are on
 FOLDER = REPOSITORY / "tests" / "data" / "census"
 SCORES = "scores.csv"
 SETS = {"development": "development.yaml", "first test": "first_test.yaml", "test": "test.yaml"}
-REFLECTION = "verification or backtracking"
-COLUMNS = ("set", "detector", "behaviour", "measure", "value", "lower", "upper", "count")
-KEYWORDS = (
-    "recheck", "rethink", "reassess", "reevaluate", "re-evaluate", "reevaluation", "re-examine", "reexamine",
-    "reconsider", "reanalyze", "double-check", "check again", "think again", "verify again", "go over the steps",
-)  # fmt: skip
+ASKED = (*BEHAVIOURS, "verification or backtracking")
+COLUMNS = ("set", "behaviour", "measure", "value", "lower", "upper", "count")
 
 
 class LabelledText(NamedTuple):
@@ -47,31 +36,12 @@ class LabelledText(NamedTuple):
     shows: frozenset[str]
 
 
-def count_keywords(text: object) -> int:
-    """Count words of self-reflection in a text, 0 for what is no text.
-
-    >>> count_keywords("Let me recheck. Recheck done.")
-    2
-    """
-    return sum(text.lower().count(keyword) for keyword in KEYWORDS) if isinstance(text, str) else 0
-
-
-def _by_census(text: LabelledText) -> frozenset[str]:
+def find_behaviours(text: LabelledText) -> set[str]:
+    """Return the behaviours that the census of the task's English finds in a text."""
     task = load_task(TASK)
     wording = task.english("chat")
     assert wording is not None
-    return frozenset(use.behaviour for use in wording.parse(text.text, task.read_problem(text.problem)).uses)
-
-
-def _by_keywords(text: LabelledText) -> frozenset[str]:
-    return frozenset(("verification", "backtracking") if count_keywords(text.text) else ())
-
-
-# What each finds in a text, and what it may be asked for.
-DETECTORS: dict[str, tuple[Callable[[LabelledText], frozenset[str]], tuple[str, ...]]] = {
-    "census": (_by_census, (*BEHAVIOURS, REFLECTION)),
-    "keywords": (_by_keywords, (REFLECTION,)),
-}
+    return {use.behaviour for use in wording.parse(text.text, task.read_problem(text.problem)).uses}
 
 
 def load_labelled(path: Path) -> list[LabelledText]:
@@ -98,7 +68,7 @@ def score(shown: NDArray[np.bool_], found: NDArray[np.bool_], seed: int = 0) -> 
         "F1": (bootstrap_interval(np.stack([shown, found], axis=1).astype(float), rng, _f1), len(shown)),
     }
     rows = [(measure, *interval, count) for measure, (interval, count) in intervals.items()]
-    return pd.DataFrame(rows, columns=list(COLUMNS[3:]))
+    return pd.DataFrame(rows, columns=list(COLUMNS[2:]))
 
 
 def _f1(pairs: NDArray[np.float64]) -> float:
@@ -108,18 +78,17 @@ def _f1(pairs: NDArray[np.float64]) -> float:
 
 
 def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
-    """Score every detector on every behaviour of every set; columns as in COLUMNS."""
+    """Score every behaviour on every set; columns as in COLUMNS."""
     tables = []
     for name, file in SETS.items():
         texts = load_labelled(folder / file)
-        for detector, (find, behaviours) in DETECTORS.items():
-            everything = [find(text) for text in texts]
-            for behaviour in behaviours:
-                parts = set(behaviour.split(" or "))
-                shown = np.array([bool(parts & text.shows) for text in texts])
-                found = np.array([bool(parts & each) for each in everything])
-                table = score(shown, found, derive_seed(0, "census scores", detector, behaviour))
-                tables.append(table.assign(set=name, detector=detector, behaviour=behaviour))
+        everything = [find_behaviours(text) for text in texts]
+        for behaviour in ASKED:
+            parts = set(behaviour.split(" or "))
+            shown = np.array([bool(parts & text.shows) for text in texts])
+            found = np.array([bool(parts & each) for each in everything])
+            table = score(shown, found, derive_seed(0, "census scores", "census", behaviour))
+            tables.append(table.assign(set=name, behaviour=behaviour))
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 

@@ -12,8 +12,6 @@ full stop, a check mark, and marks that close (bold, quotes, mathematics). So "3
 3 * 8 + 9" and a line of arithmetic below the answer are no answers.
 """
 
-# ruff: noqa: RUF001 (signs that look like others are what the table is of)
-
 from __future__ import annotations
 
 import ast
@@ -104,31 +102,27 @@ def _value(node: ast.expr) -> Fraction:
 
 # Spellings.
 
-SIGNS = {
-    **dict.fromkeys("×⋅·∙∗✕✖⨯⨉＊", "*"),
-    **dict.fromkeys("÷∕⁄／➗", "/"),
-    **dict.fromkeys("−–‐‑‒﹣－➖", "-"),
-    **dict.fromkeys("＋➕﹢", "+"),
-    **dict.fromkeys("\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B))), " "),
-    "’": "'",
-}
-_TO_TEN = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_ROUND = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SMALL = {word: value for value, word in enumerate(_TO_TEN, 1)}
-_TEENS = {"eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15, "eighteen": 18}
-_TEENS |= {f"{word}teen": _SMALL[word] + 10 for word in ("four", "six", "seven", "nine")}
-_TENS = {word: 10 * value for value, word in enumerate(_ROUND, 2)}
-NUMBER_WORDS = {**_SMALL, **_TEENS, **_TENS}
-
 PHRASES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
-_WORDS_OF = {"small": _SMALL, "units": _TO_TEN[:-1], "teens": _TEENS, "tens": _TENS}
-KNOWN = {name: "|".join(words) for name, words in _WORDS_OF.items()}
+SIGNS = {each: sign for sign, others in PHRASES["signs"].items() for each in others}
+NUMBERS: dict[str, dict[str, int]] = PHRASES["numbers"]
+NUMBER_WORDS = NUMBERS["small"] | NUMBERS["teens"] | NUMBERS["tens"]
+# What stands for a name in a pattern; units are what may follow tens.
+KNOWN = {name: "|".join(words) for name, words in {**NUMBERS, "infix": PHRASES["infix"]}.items()}
+KNOWN["units"] = "|".join(word for word, value in NUMBERS["small"].items() if value < 10)
 
 
 def compile_phrase(lines: str, known: Mapping[str, str] = KNOWN, flags: int = 0) -> re.Pattern[str]:
     """Compile a pattern of `phrases.yaml`: its lines joined, and each @name@ replaced by what is known under it."""
     joined = "".join(lines.splitlines())
     return re.compile(re.sub(r"@(\w+)@", lambda match: known[match[1]], joined), flags)
+
+
+def compile_phrases(section: str) -> dict[str, re.Pattern[str]]:
+    """Compile a section's patterns by name; each is known to those below it."""
+    found: dict[str, re.Pattern[str]] = {}
+    for name, lines in PHRASES[section].items():
+        found[name] = compile_phrase(lines, {**KNOWN, **{above: known.pattern for above, known in found.items()}})
+    return found
 
 
 def number_in_words(text: str) -> int:
@@ -139,33 +133,20 @@ def number_in_words(text: str) -> int:
 MAX_SIDES = 8
 MAX_GROUPS = 16  # levels of LaTeX groups
 MAX_READ = 2_000  # characters
-_ILLEGAL = "?"  # stands for what has two readings, and is no arithmetic
 
 _ANSWER_SIGNS = str.maketrans(
     {
         **SIGNS,
-        "—": "-",
-        **dict.fromkeys("→⇒⟹＝", "="),
-        **{"（": "(", "）": ")", "［": "[", "］": "]"},
-        **dict.fromkeys("\n\r\v\f\x85\u2028\u2029$`~", " "),
-        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufe0e\ufe0f\ufeff", ""),
+        **{each: sign for sign, others in PHRASES["answer_signs"].items() for each in others},
         **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
         **{chr(0x1D7CE + place): str(place % 10) for place in range(50)},
     }
 )
-_GROUP = re.compile(
-    r"\\[dt]?frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}"
-    r"|\\(?:boxed|text(?:bf|it|rm)?|math(?:bf|it|rm|bin|rel)?|emph)\s*\{(?P<inner>[^{}]*)\}|(?<![}c])\{(?P<number>\s*\d+\s*)\}(?!\{)"
-)
+_GROUP = compile_phrase(PHRASES["groups"]["any"])
 _NUMBER_WORD = compile_phrase(r"\b(?:(?:@tens@)(?:[- ](?:@units@))?|@teens@|@small@)\b")
-_BEFORE_GROUPS = (
-    (re.compile(r"\\\{"), "("),
-    (re.compile(r"\\\}"), ")"),
-    (re.compile(r"(?<=\d)\s*\\[dt]?frac"), _ILLEGAL),  # 2\frac{1}{2}: mixed, or a product
-    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
-)
+_BEFORE_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["groups"]["before"]]
 _BEHIND_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["answer"]]
-_QUOTES = " \"'“”‘’"
+_QUOTES = " \"'“”‘’"  # noqa: RUF001
 
 
 def read_answer(text: str) -> tuple[str, str]:

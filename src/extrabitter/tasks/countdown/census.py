@@ -25,7 +25,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from extrabitter.tasks import BEHAVIOURS
-from extrabitter.tasks.countdown.arithmetic import KNOWN, NUMBER_WORDS, PHRASES, compile_phrase
+from extrabitter.tasks.countdown.arithmetic import compile_phrases
 from extrabitter.tasks.countdown.equations import Equation, Mention, Statements, read_statements
 
 # What an equation does: a step of an attempt; a step worked out from the target; the same computation again; the
@@ -35,9 +35,7 @@ Numbers = Counter[Fraction]
 MAX_STATES = 64  # that a new attempt may go back to
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
-words: dict[str, re.Pattern[str]] = {}  # each for one place in the structure of a text
-for _name, _lines in PHRASES["census"].items():
-    words[_name] = compile_phrase(_lines, {**KNOWN, **{name: known.pattern for name, known in words.items()}})
+words = compile_phrases("census")  # each for one place in the structure of a text
 
 
 def _alone(number: int) -> str:
@@ -71,10 +69,6 @@ class FoundAttempt:
         """Return what two spellings of one computation share: all operations, and the result."""
         operations = "".join(equation.operations for equation in self.equations)
         return "".join(sorted(operations)), self.equations[-1].result
-
-    def is_unused(self, used: set[int]) -> bool:
-        """Return whether it has two steps or more, and what they came to is none of the numbers `used`."""
-        return len(self.equations) > 1 and self.equations[-1].result not in used
 
     @property
     def is_true(self) -> bool:
@@ -127,9 +121,8 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
     def as_number(match: re.Match[str]) -> str:
         return str(target).ljust(len(match[0])) if len(str(target)) <= len(match[0]) else match[0]
 
-    statements, slips = _put_right(read_statements(words["target_in_sum"].sub(as_number, text)))
-    replay = _carry_out(statements, numbers, target)
-    findings = [*slips, *_verifications(replay), *_backtracks(replay), *_subgoals(replay), *_backward_steps(replay)]
+    replay = _carry_out(read_statements(words["target_in_sum"].sub(as_number, text)), numbers, target)
+    findings = [*_verifications(replay), *_backtracks(replay), *_subgoals(replay), *_backward_steps(replay)]
     for equation, number in zip(replay.equations, replay.attempt_of, strict=True):
         if replay.attempts and equation.stated is not None:
             attempt = replay.attempts[max(number, 0)]
@@ -137,18 +130,6 @@ def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
             attempt.num_right_steps += equation.value == equation.stated
     findings.sort(key=lambda finding: (finding.start, BEHAVIOURS.index(finding.behaviour)))
     return Census(tuple(findings), tuple(replay.attempts))
-
-
-def _put_right(statements: Statements) -> tuple[Statements, list[Finding]]:
-    """Let results that are put right at once ("4 * 12 = 46, no, 48") stand as corrected; return these places too."""
-    equations, findings = [], []
-    for equation in statements.equations:
-        slip = words["corrected"].match(statements.text, equation.end, equation.end + 60)
-        if slip and equation.value != equation.stated and int(slip[1]) == equation.value:
-            findings.append(Finding("verification", equation.end, slip.end(), "slip"))
-            equation = equation._replace(stated=equation.value)
-        equations.append(equation)
-    return statements._replace(equations=tuple(equations)), findings
 
 
 def _carry_out(statements: Statements, numbers: Sequence[int], target: int) -> _Replay:
@@ -216,25 +197,17 @@ def _is_sound(replay: _Replay, equation: Equation) -> bool:
 def _verifications(replay: _Replay) -> Iterable[Finding]:
     """Find values compared with the target, and computations made again to see whether they are right."""
     text, equations = replay.text, replay.equations
-    misses = {  # where an attempt that missed ends -> by how much it missed
-        attempt.equations[-1].start: abs(replay.target - attempt.value)
-        for attempt in replay.attempts
-        if attempt.value is not None and attempt.value != replay.target
-    }
+    missed = [attempt for attempt in replay.attempts if attempt.value not in (None, replay.target)]
+    misses = {attempt.equations[-1].start for attempt in missed}  # where they end
     compared = re.compile(f"{_alone(replay.target)}|{words['target_in_words'].pattern}")
-    first: dict[object, Equation] = {}
     previous_end = 0
     for index, (equation, role) in enumerate(zip(equations, replay.roles, strict=True)):
         end = equations[index + 1].start if index + 1 < len(equations) else len(text)
         behind = text[equation.end : max(equation.end, min(end, equation.end + 400))]
         lead = text[max(previous_end, equation.start - 100) : equation.end]
         previous_end = equation.end
-        earlier = first.setdefault(equation.key, equation)
         if role == "gap":
             yield Finding("verification", equation.start, equation.end, "gap")
-        elif None not in (earlier.stated, equation.stated) and earlier.stated != equation.stated:
-            yield Finding("verification", equation.start, equation.end, "slip")
-            continue
         number = replay.attempt_of[index]
         is_again = role == "repeat" or (role == "aside" and index > 0)
         if role == "forward" and number >= 1:  # the attempt before, in another spelling
@@ -247,8 +220,6 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
             yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
         elif found := _find_verdict(behind, compared, equation.start in misses):
             yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
-        elif equation.start in misses and (found := _find_distance(behind, misses[equation.start])):
-            yield Finding("verification", equation.end + found[0], equation.end + found[1], "distance")
 
 
 def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tuple[int, int] | None:
@@ -273,20 +244,6 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
     return None
 
 
-def _find_distance(behind: str, distance: Fraction) -> tuple[int, int] | None:
-    """Return where the text behind an attempt that missed says by how much, looking three sentences on."""
-    for start, end in _sentences(behind)[:3]:
-        sentence = behind[start:end]
-        for match in words["small_number"].finditer(sentence):
-            if (NUMBER_WORDS.get(match[0]) or int(match[0])) != distance:
-                continue
-            lead = sentence[max(0, match.start() - 24) : match.start()]
-            rest = sentence[match.end() : match.end() + 24]
-            if words["apart"].search(lead) or words["apart"].search(rest):
-                return start + match.start(), start + match.end()
-    return None
-
-
 def _sentences(text: str) -> list[tuple[int, int]]:
     """Return where sentences begin and end; a line is one or more."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
@@ -296,8 +253,7 @@ def _sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _backtracks(replay: _Replay) -> Iterable[Finding]:
-    """Find new starts: behind an attempt that missed, words that give a computation up, or steps that led nowhere."""
-    used = {number for equation in replay.equations for number in equation.numbers}
+    """Find new starts: behind an attempt that missed, or behind words that give a computation up."""
     seen: set[object] = set()
     previous: FoundAttempt | None = None
     for number, attempt in enumerate(replay.attempts):
@@ -310,11 +266,8 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
             between = replay.text[max(last_end, start - 400) : start]
             if previous is not None and previous.value is not None:
                 yield Finding("backtracking", start, end, "missed")
-            elif words["given_up"].search(between) or words["instead"].match(replay.text, end, end + 40):
+            elif words["given_up"].search(between):
                 yield Finding("backtracking", start, end, "given up")
-            # Nothing uses what two steps or more came to, and as many follow.
-            elif previous and len(attempt.equations) > 1 and previous.is_unused(used):
-                yield Finding("backtracking", start, end, "dropped")
         previous = attempt
     # Computations given up for one from the target.
     for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
@@ -353,9 +306,6 @@ def _subgoals(replay: _Replay) -> Iterable[Finding]:
     first = replay.equations[0].start if replay.equations else len(replay.text)
     for match in words["decade"].finditer(replay.text, 0, first):
         yield Finding("subgoal_setting", match.start(), match.end(), "decade")
-    for mention in replay.mentions:
-        if mention.value == replay.target and words["near"].search(replay.sentence_before(mention.start)):
-            yield Finding("subgoal_setting", mention.start, mention.end, "near the target")
 
 
 def _backward_steps(replay: _Replay) -> Iterable[Finding]:

@@ -16,11 +16,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from extrabitter.tasks.countdown.arithmetic import (
-    KNOWN,
     NUMBER_WORDS,
+    NUMBERS,
     PHRASES,
     SIGNS,
     compile_phrase,
+    compile_phrases,
     evaluate_expression,
     number_in_words,
 )
@@ -76,29 +77,17 @@ class Statements(NamedTuple):
 
 
 _SIGNS = str.maketrans({**SIGNS, "$": " "})
-_INFIX = {
-    **{"plus": "+", "added to": "+", "add": "+", "minus": "-", "less": "-", "take away": "-", "take off": "-"},
-    **{"times": "*", "multiplied by": "*", "multiply": "*", "divided by": "/", "over": "/"},
-}
-# "six sevens", "nine twelves", "three tens": a product, its second factor in the plural
-_PLURALS = {
-    **{f"{word}s": value for word, value in NUMBER_WORDS.items() if value < 20 and value != 6},
-    **{"sixes": 6, "twenties": 20, "thirties": 30, "forties": 40, "fifties": 50},
-}
-
-
 _REPLACEMENTS: dict[str, Callable[[re.Match[str]], str]] = {
-    "product": lambda match: f"{NUMBER_WORDS.get(match[1], match[1])} * {_PLURALS[match[2]]}",
+    "product": lambda match: f"{NUMBER_WORDS.get(match[1], match[1])} * {NUMBERS['plurals'][match[2]]}",
     "hundred": lambda match: str(100 + (number_in_words(match[1]) if match[1] else 0)),
     "operand": lambda match: f"{match[1]}{NUMBER_WORDS[match[2]]}",
     "number": lambda match: str(number_in_words(match[0])),
-    "infix": lambda match: f" {_INFIX[match[1]]} ",
+    "infix": lambda match: f" {PHRASES['infix'][match[1]]} ",
     "arrow": lambda match: match[1] + match[2].replace("x", "*"),
 }
-_ALL_KNOWN = {**KNOWN, "plurals": "|".join(_PLURALS), "infix": "|".join(_INFIX)}
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
 _REWRITES = [
-    (compile_phrase(pattern, _ALL_KNOWN, re.MULTILINE), _REPLACEMENTS.get(replacement, replacement))
+    (compile_phrase(pattern, flags=re.MULTILINE), _REPLACEMENTS.get(replacement, replacement))
     for pattern, replacement in PHRASES["statements"]
 ]
 
@@ -106,22 +95,8 @@ _REWRITES = [
 _OPERAND = r"(?:\( {0,8}){0,8}\d{1,6}(?![\d.]*\d)(?: {0,8}\)){0,8}"
 _EXPRESSION = re.compile(rf"(?<![\d.,]){_OPERAND}(?: {{0,40}}[-+*/] {{0,40}}{_OPERAND}){{0,12}}")
 _EQUALS = re.compile(r" {0,16}(?:={1,3}|->|=>|→|⇒|≈) {0,16}")
-_VERB = (
-    r"is|are|was|equals?|gives?|gave|giving|makes?|made|yields?|yielding|leaves?|leaving|produces?"
-    r"|results? in|comes? to|evaluates? to|totals?|gets?|got|have|has|becomes?|takes? (?:us|me|you) to"
-    r"|for|to get|to reach|to make|'s"
-)
-_LINK = re.compile(
-    r"[ ,;:)]{0,24}(?:and |so |then |now ){0,2}(?:that|this|which|it|we|you|u|i|they|there)?"
-    rf" ?(?:do|does|will|would|'ll|really|indeed)? ?(?:{_VERB}|(?<=that)s)"
-    r"(?: (?:me|us|you|a|an|the|to|only|just|exactly|really|indeed|a total of|now)){0,2} {1,16}"
-)
-_NO_WORDS = re.compile(r"[ ,;:.(]{0,16}(?:and |so )?")  # enough of a link where the arithmetic is right
-_RUNNING = re.compile(
-    r"\b(plus|add(?:ing)?|minus|subtract(?:ing)?|take (?:away|off)|tak(?:ing|e)(?: away| off)?|less|times|knock off"
-    r"|multipl(?:y|ying) by|divid(?:e|ing) by)(?: the| a| my| on| it by)? {1,16}(\d{1,6})\b"
-    r"|\band (\d{1,6})\b(?: more\b| on top\b)?"
-)
+_PATTERNS = compile_phrases("equations")
+_LINK, _NO_WORDS, _RUNNING = (_PATTERNS[name] for name in ("link", "no_words", "running"))
 _RUNNING_SIGN = {**dict.fromkeys("pa", "+"), **dict.fromkeys("mstlk", "-"), "d": "/"}  # by first letter
 _NUMBER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)")
 
