@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from itertools import permutations, product
 
@@ -11,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrabitter.tasks.knights import Knights, problems, traces
-from extrabitter.tasks.knights.baselines import baselines
 from extrabitter.tasks.knights.problems import (
     BANDS,
     LINEAR,
@@ -30,7 +30,7 @@ from extrabitter.tasks.knights.problems import (
     split_of,
     statements_of,
 )
-from extrabitter.tasks.knights.traces import OPPOSITE, check_words, step_words
+from extrabitter.tasks.knights.traces import OPPOSITE, check_words, number, step_words
 
 TASK = Knights()
 ORDERED = [name for name, band in BANDS.items() if band.kind == "ordered"]
@@ -213,7 +213,7 @@ def test_the_number_of_dots_tells_nothing_of_the_problem() -> None:
     dots = [TASK.write_trace(problem, "filler", random.Random(seed)).num_filler for seed in range(400)]
     other = TASK.problems("train", 1, 9, "people4")[0]
     again = [TASK.write_trace(other, "filler", random.Random(seed)).num_filler for seed in range(400)]
-    assert dots == again and len(set(dots)) > 10
+    assert dots == again and len(set(dots)) > 5
     searches = [
         len(TASK.render(TASK.write_trace(p, "search", random.Random(1)), p).split())
         for p in TASK.problems("train", 400, 2, "people4")
@@ -244,7 +244,7 @@ def test_the_longest_traces_stay_under_what_caps_allow() -> None:
     for band in ORDERED:
         drawn = TASK.problems("train", 300, 7, band)
         longest[band] = max(len(TASK.render(TASK.write_trace(p, "search", rng), p).split()) for p in drawn)
-    assert longest["people4"] <= 150 and longest["islands44"] <= 299 and longest["islands333"] <= 310
+    assert longest["people4"] <= 152 and longest["islands44"] <= 303 and longest["islands333"] <= 304
 
 
 # Drills.
@@ -259,14 +259,31 @@ def test_drills_are_true_and_bear_loss_where_the_text_determines_a_word() -> Non
         marked = {word for word, bears in zip(words, marks, strict=True) if bears}
         assert "known" in words and not {"check", "back", "known", ":", "answer"} & marked
         assert ":" not in words and "assume" not in words[:2]
-        kinds["walk" if words[0] == "island" and ";" in marked and "so" in words else words[0]] += 1
+        opened, derives = words[0] == "island", "so" in words
+        kinds[f"{'of a puzzle' if opened else 'of anybody'}, {'derives' if derives else 'copies'}"] += 1
         for place, word in enumerate(words):
             if word == "so":  # what a step finds, and in front of it whose role it takes
                 assert marks[place] and marks[place + 1]
                 assert words[place - 2] not in NAMES or (marks[place - 2] and marks[place - 1])
             if word in ("yes", "no"):
                 assert marks[place]
-    assert min(kinds.values()) > 30 and len(kinds) == 3
+    assert min(kinds.values()) > 30 and len(kinds) == 4
+
+
+def test_a_look_says_again_what_stands_behind_each_name() -> None:
+    rng = random.Random(8)
+    found = 0
+    while found < 30:
+        text, marks = TASK.drill(rng)
+        words = text.split()
+        if words[0] != "known" or "says" in words:
+            continue
+        found += 1
+        pairs = list(zip(words[1::2], words[2::2], strict=True))
+        told = (marks.index(True) - 2) // 2
+        behind = dict(pairs[:told])
+        assert len(behind) == told and all(behind[name] == word for name, word in pairs[told:])
+        assert all(marks[2 * told + 2 :: 2]) and not any(marks[2 * told + 1 :: 2])
 
 
 def test_a_walk_goes_on_as_a_search_would() -> None:
@@ -275,48 +292,25 @@ def test_a_walk_goes_on_as_a_search_would() -> None:
     while found < 30:
         words = TASK.drill(rng)[0].split()
         start = words.index("known")
-        if words[0] != "island" or words[start + 2] == "says":
+        if words[0] != "island" or "so" not in words:
             continue
         found += 1
-        statements = " ".join(words[1:start]).replace(" island", "").split(" ; ")
-        said = [statement.replace(" says", "").split() for statement in statements]
+        told = " ".join(words[:start])
+        said = re.findall(r"([A-L]) says ([A-L]) (\w+) (\w+)", told)
         problem = Problem(tuple(Statement(*parts) for parts in said))
-        end = words.index(";", start)
+        assert TASK.prompt(problem) == f"{told} :"
+        end = next(place for place in range(start + 1, len(words), 2) if words[place] not in NAMES)
         known = dict(zip(words[start + 1 : end : 2], words[start + 2 : end : 2], strict=True))
-        (name, role), *_ = reversed(known.items())
-        island = next(own for own in problem.islands if own[0].speaker == name)
-        so_far = {name: role}
-        text = f"assume {name} {role} ;"
+        name, role = list(known.items())[-1]
+        place = next(place for place, own in enumerate(problem.islands) if own[0].speaker == name)
+        so_far, text = {name: role}, f"assume {name} {role}"
         while so_far.keys() != known.keys():
-            step = next_step(island, so_far)
+            step = next_step(problem.islands[place], so_far)
             assert step is not None
-            text += f" {' '.join(step_words(step[0], so_far, step[1]))} "
+            text += f" {number(step[0], problem)} {' '.join(step_words(step[0], so_far, step[1]))} "
             so_far[step[1]] = step[2]
-            text += " ".join(f"{who} {what}" for who, what in reversed(so_far.items())) + " ;"
+            text += " ".join(f"{who} {what}" for who, what in reversed(so_far.items()))
         assert so_far == known
-        rest = " ".join(words[end + 1 :]).removesuffix(" ;").removesuffix(";")
-        trace = TASK.parse(f"{text} {rest} answer", problem)
+        trace = TASK.parse(f"{text} {' '.join(words[end:])} answer", problem)
         assert trace.well_formed and all(use.functional for use in trace.uses)
         assert all(a.said and a.verdict_true and a.outcome != "illegal" for a in trace.attempts)
-
-
-# What is cheap.
-
-
-@pytest.mark.slow
-def test_cheap_answers_are_about_as_good_as_blind_ones() -> None:
-    table = baselines(["people4", "people5"], 1200).set_index(["band", "rule"])["value"]
-    assert table["people4", "blind"] == 1 / 16 and table["people5", "blind"] == 1 / 32
-    assert table["people4", "10 distinct answers and a checker"] == 10 / 16
-    for band, bound in (("people4", 0.14), ("people5", 0.06)):
-        for rule in ("constant", "own statement", "pairs of statements"):
-            assert table[band, rule] < bound
-
-
-@pytest.mark.slow
-def test_rules_over_pairs_are_what_a_pilot_measured_where_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pilot, four people: .040, .117, .138 on a fifth of the structures, about sixty: one deviation is some .045."""
-    monkeypatch.setattr(problems, "MAX_PAIRED", {3: 3, 4: 4, 5: 5})
-    table = baselines(["people4"], 1500).set_index("rule")["value"]
-    for rule, seen in (("constant", 0.040), ("own statement", 0.117), ("pairs of statements", 0.138)):
-        assert abs(table[rule] - seen) < 0.09

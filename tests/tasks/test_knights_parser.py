@@ -16,25 +16,25 @@ PROBLEM = read_problem("A:B-,B:C=A,C:A+")
 TWO = read_problem("A:B-,B:C=A,C:A+,D:E-,F:E-,E:D!F")
 
 WRONG = (
-    "assume A knight ; A knight says B is knave so B knave A knight ; "
-    "B knave says C same A so differs A knight so C knave B knave A knight ;"
+    "assume A knight 1 A says B is knave A knight so B knave A knight "
+    "2 B says C same A B knave so differs A knight so C knave B knave A knight"
 )
-NO = "check C knave says A is knight so knave A knight no"
+NO = "check 3 C says A is knight C knave so knave A knight no"
 RIGHT = (
-    "assume A knave ; A knave says B is knave so B knight A knave ; "
-    "B knight says C same A so same A knave so C knave B knight A knave ;"
+    "assume A knave 1 A says B is knave A knave so B knight A knave "
+    "2 B says C same A B knight so same A knave so C knave B knight A knave"
 )
-YES = "check C knave says A is knight so knave A knave yes"
+YES = "check 3 C says A is knight C knave so knave A knave yes"
 OTHER = (
-    "assume D knight ; D knight says E is knave so E knave D knight ; "
-    "F says E is knave E knave so F knight E knave D knight ;"
+    "assume D knight 4 D says E is knave D knight so E knave D knight "
+    "5 F says E is knave E knave so F knight E knave D knight"
 )
-OTHER_YES = "check E knave says D differs F so same D knight F knight so same yes"
+OTHER_YES = "check 6 E says D differs F E knave so same D knight F knight so same yes"
 
 
 def test_the_prompt_and_the_search_read_as_the_pages_show_them() -> None:
-    assert TASK.prompt(PROBLEM) == "island A says B is knave ; B says C same A ; C says A is knight :"
-    assert TASK.prompt(TWO, cue=True).startswith("think island A says B is knave ; B")
+    assert TASK.prompt(PROBLEM) == "island 1 A says B is knave 2 B says C same A 3 C says A is knight :"
+    assert TASK.prompt(TWO, cue=True).startswith("think island 1 A says B is knave 2 B")
     texts = {TASK.render(TASK.write_trace(PROBLEM, "search", random.Random(seed)), PROBLEM) for seed in range(20)}
     assert texts == {f"{WRONG} {NO} back A knight {RIGHT} {YES} answer", f"{RIGHT} {YES} answer"}
 
@@ -53,23 +53,23 @@ def test_the_prompt_and_the_search_read_as_the_pages_show_them() -> None:
         (f"{WRONG} {NO} answer", "wrong_role", "A knight B knave C knave"),
         (f"{WRONG} {NO} back A knight {RIGHT} answer", "correct", "A knave B knight C knave"),
         (f". . . {RIGHT} answer", "correct", "A knave B knight C knave"),
-        ("assume A knave ; answer", "person_missing", "A knave"),
+        ("assume A knave answer", "person_missing", "A knave"),
         ("answer", "unexpected_word", ""),
         ("", "unfinished", ""),
         (RIGHT, "unfinished", ""),
-        (f"{RIGHT} check C knave says A is knight so knave A knave", "unfinished", ""),
+        (f"{RIGHT} check 3 C says A is knight C knave so knave A knave", "unfinished", ""),
         (f"{RIGHT} {YES} back A knave", "unfinished", ""),
         (f"{RIGHT} {YES} back A knave answer", "unexpected_word", ""),
         (f"{RIGHT} answer answer", "trailing_words", ""),
         ("A says B is knave answer", "unexpected_word", ""),
-        ("assume A is knave ; answer", "unexpected_word", ""),
+        ("assume A is knave answer", "unexpected_word", ""),
         ("A knave B Knight C knave answer", "unknown_word", ""),
         ("A knave <bos> answer", "unknown_word", ""),
-        ("assume A knave ; A knave says B is knave so answer", "unexpected_word", ""),
+        ("assume A knave 1 A says B is knave A knave so answer", "unexpected_word", ""),
         (f"{RIGHT} yes answer", "unexpected_word", ""),
         (f"{RIGHT} {YES} {YES} answer", "unexpected_word", ""),
-        (f"aim A differs B ; need C knight A is knight ; {RIGHT} answer", "correct", "A knave B knight C knave"),
-        ("aim A differs B ; answer", "unexpected_word", ""),
+        (f"aim A differs B need C knight A is knight {RIGHT} answer", "correct", "A knave B knight C knave"),
+        ("aim A differs B answer", "unexpected_word", ""),
         ("A knave " * 3000, "too_long", ""),
         (None, "not_text", ""),
     ],
@@ -85,19 +85,20 @@ def test_the_verifier_says_why(text: object, reason: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("so B knight A knave ;", "so B knave A knave ;"),  # a false role
-        ("so B knight A knave ;", "so B knight A knight ;"),  # a list that changes what was known
-        ("so B knight A knave ;", "so B knight ;"),  # a list that forgets
-        ("so B knight A knave ;", "so B knight A knave A knave ;"),  # a list that says it twice
-        ("A knave says B is knave", "A knave says B is knight"),  # nobody says that
-        ("A knave says B is knave", "A knight says B is knave"),  # another role than is known
-        ("A knave says B is knave", "A says B is knave"),  # the speaker's role is known, and left out
+        ("so B knight A knave", "so B knave A knave"),  # a false role
+        ("so B knight A knave", "so B knight A knight"),  # a list that changes what was known
+        ("so B knight A knave", "so B knight"),  # a list that forgets
+        ("so B knight A knave", "so B knight A knave A knave"),  # a list that says it twice
+        ("1 A says B is knave", "1 A says B is knight"),  # nobody says that
+        ("1 A says B is knave", "2 A says B is knave"),  # nor under that number
+        ("B is knave A knave so", "B is knave A knight so"),  # another role than is known
+        ("B is knave A knave so", "B is knave so"),  # the speaker's role is known, and left out
         ("so same A knave so C", "so differs A knave so C"),  # a false relation
         ("so same A knave so C", "so same A knight so C"),  # a role looked up wrongly
         ("so same A knave so C", "so same C knave so C"),  # the role that it is about to find
         ("so same A knave so C", "A knave so C"),  # a step left out
-        ("assume A knave ;", "assume A knave B knight ;"),  # given what nothing led to
-        ("assume A knave ;", "assume G knave ;"),  # not in the puzzle
+        ("assume A knave", "assume A knave B knight"),  # given what nothing led to
+        ("assume A knave", "assume G knave"),  # not in the puzzle
     ],
 )
 def test_a_step_that_is_not_what_the_statements_say_makes_its_attempt_illegal(old: str, new: str) -> None:
@@ -137,20 +138,20 @@ def test_attempts_have_their_places_verdicts_and_repetitions() -> None:
 @pytest.mark.parametrize(
     ("text", "functional"),
     [
-        (f"{RIGHT} check C knave says A is knight so knight A knave yes answer", False),  # luck
-        (f"{RIGHT} check B knight says C same A so same C knave A knave so same yes answer", True),
+        (f"{RIGHT} check 3 C says A is knight C knave so knight A knave yes answer", False),  # luck
+        (f"{RIGHT} check 2 B says C same A B knight so same C knave A knave so same yes answer", True),
         (f"{WRONG} {NO} back B knight {RIGHT} answer", False),  # nothing was assumed of B
         (f"{WRONG} {NO} back A knight {RIGHT} answer", True),
         (f"{WRONG} back A knight {RIGHT} answer", True),
         (f"{WRONG} {NO} back A knight assume A knave", False),  # cut
         (f"{WRONG} {NO} back A knight {WRONG} answer", False),
-        (f"aim A differs B ; {RIGHT} answer", True),
-        (f"aim B differs A ; {RIGHT} answer", False),
-        ("aim A differs B ; assume A knave ; answer", False),  # not used
-        (f"need C knight A is knight ; {RIGHT} answer", True),
-        (f"need C knave A is knave ; {RIGHT} answer", True),
-        (f"need C knave A is knight ; {RIGHT} answer", False),
-        (f"need B knave C differs A ; {RIGHT} answer", True),
+        (f"aim A differs B {RIGHT} answer", True),
+        (f"aim B differs A {RIGHT} answer", False),
+        ("aim A differs B assume A knave answer", False),  # not used
+        (f"need C knight A is knight {RIGHT} answer", True),
+        (f"need C knave A is knave {RIGHT} answer", True),
+        (f"need C knave A is knight {RIGHT} answer", False),
+        (f"need B knave C differs A {RIGHT} answer", True),
         (f"A knave B knight C knave {YES} answer", True),  # a guess, checked
     ],
 )
@@ -166,7 +167,7 @@ def test_a_true_verdict_is_what_a_search_would_write() -> None:
     assert TASK.true_verdict(PROBLEM, "A knight B knave C knave").endswith("no")
     assert TASK.true_verdict(PROBLEM, "A knave B knight C knave").endswith("yes")
     with pytest.raises(ValueError, match="nothing in it"):
-        TASK.true_verdict(PROBLEM, "assume A knave ;")
+        TASK.true_verdict(PROBLEM, "assume A knave")
 
 
 def test_an_attempt_cut_in_the_middle_is_not_finished() -> None:

@@ -48,7 +48,7 @@ class Knights:
         """Return the statements, each island behind a word of its own.
 
         >>> Knights().prompt(problems.read_problem("A:B-,B:C=A,C:A+"))
-        'island A says B is knave ; B says C same A ; C says A is knight :'
+        'island 1 A says B is knave 2 B says C same A 3 C says A is knight :'
         """
         prompt = traces.prompt(problem)
         return f"{self.cue} {prompt}" if cue else prompt

@@ -9,12 +9,22 @@ unknown speaker taken for a known one is the commonest error of bases that are n
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from extrabitter.tasks import SupportsRandom
 from extrabitter.tasks.knights.problems import NAMES, ROLES, Statement, draw_problem, next_step
-from extrabitter.tasks.knights.traces import KNOWN, OPPOSITE, check_words, listed, prompt, step_words
+from extrabitter.tasks.knights.traces import (
+    KNOWN,
+    NUMBERS,
+    OPPOSITE,
+    check_words,
+    listed,
+    number,
+    prompt,
+    step_words,
+)
 
-SHARES = {"look": 0.3, "facts": 0.2, "tests": 0.15, "recall": 0.15, "walk": 0.2}  # ours
+SHARES = {"look": 0.25, "facts": 0.15, "tests": 0.15, "recall": 0.15, "walk": 0.3}  # ours
 NUM_LOOKS, MAX_LOOKED_UP, NUM_FACTS, NUM_TESTS, MAX_KNOWN = 3, 8, 3, 2, 5
 BANDS = ("people4", "islands33", "islands34", "islands44")  # of the puzzles in "recall" and "walk"
 
@@ -35,62 +45,57 @@ class _Page:
         self.words: list[str] = []
         self.marks: list[bool] = []
 
-    def put(self, words: list[str], bears_loss: bool) -> None:
+    def put(self, bears_loss: bool, *words: str) -> None:
         """Write words that do or do not bear loss."""
         self.words += words
         self.marks += [bears_loss] * len(words)
 
-    def given(self, known: dict[str, str]) -> None:
-        """Write what is known at the beginning."""
-        self.put([KNOWN, *listed(known), ";"], False)
-
-    def said(self, words: list[str], told: bool) -> None:
-        """Write a step or test: its speaker is anybody, and so is what is said unless a puzzle has told it."""
+    def said(self, words: Sequence[str], told: str = "") -> None:
+        """Write a step or test; without the number that a puzzle has told it under, what is said is anything."""
         place = words.index("says") + 1
-        self.put(words[:1], told)
-        self.put(words[1:place], True)
-        self.put(words[place : place + 3], told)
-        self.put(words[place + 3 :], True)
+        self.put(bool(told), told or self.rng.choice(NUMBERS), words[0])
+        self.put(True, *words[1:place])
+        self.put(bool(told), *words[place : place + 3])
+        self.put(True, *words[place + 3 :])
 
-    def step(self, statement: Statement, known: dict[str, str], name: str, role: str, told: bool) -> None:
+    def step(self, step: tuple[Statement, str, str], known: dict[str, str], told: str = "") -> None:
         """Write a step, and enter what it finds."""
+        statement, name, role = step
         words = step_words(statement, known, name)
         known[name] = role
-        self.said([*words, *listed(known), ";"], told)
+        self.said([*words, *listed(known)], told)
 
-    def test(self, statement: Statement, known: dict[str, str], told: bool) -> dict[str, str]:
+    def test(self, statement: Statement, known: dict[str, str], told: str = "") -> dict[str, str]:
         """Write a check and, where it refutes the first of what is known, the other assumption; return that."""
-        self.put(["check"], False)
+        self.put(False, "check")
         self.said([*check_words(statement, known), "yes" if statement.fits(known) else "no"], told)
         if statement.fits(known):
-            self.put([";"], False)
             return {}
         name, role = next(iter(known.items()))
-        self.put(["back"], False)
-        self.put([name, role, "assume", name, OPPOSITE[role], ";"], True)
+        self.put(False, "back")
+        self.put(True, name, role, "assume", name, OPPOSITE[role])
         return {name: OPPOSITE[role]}
 
     def look(self) -> None:
         """Say again, in another order, which word stands behind each name: finding is learnt soonest alone."""
         names = self.rng.sample(NAMES, self.rng.randint(3, MAX_LOOKED_UP))
-        behind = {name: self.rng.choice((*NAMES, *ROLES, *OPPOSITE)) for name in names}
-        self.put([KNOWN, *listed(behind), ";"], False)
+        behind = {name: self.rng.choice((*NUMBERS, *ROLES)) for name in names}
+        self.put(False, KNOWN, *listed(behind))
         for _ in range(NUM_LOOKS):
             for name in self.rng.sample(names, len(names)):
-                self.put([name], False)
-                self.put([behind[name]], True)
-            self.put([";"], False)
+                self.put(False, name)
+                self.put(True, behind[name])
 
     def facts(self) -> None:
         """Steps on statements by anybody about anybody."""
         names = self.rng.sample(NAMES, MAX_KNOWN + NUM_FACTS)
         count = self.rng.randint(1, MAX_KNOWN)
         known = {name: self.rng.choice(ROLES) for name in names[:count]}
-        self.given(known)
+        self.put(False, KNOWN, *listed(known))
         for new in names[count : count + NUM_FACTS]:
-            statement = self._about(new, [*known])
-            _, name, role = next(step for step in [next_step([statement], known)] if step is not None)
-            self.step(statement, known, name, role, told=False)
+            step = next_step([self._about(new, [*known])], known)
+            assert step is not None
+            self.step(step, known)
 
     def _about(self, new: str, known: list[str]) -> Statement:
         """Draw a statement that settles `new`."""
@@ -105,37 +110,35 @@ class _Page:
         for _ in range(NUM_TESTS):
             names = self.rng.sample(NAMES, self.rng.randint(3, MAX_KNOWN))
             known = {name: self.rng.choice(ROLES) for name in names}
-            self.given(known)
-            speaker = self.rng.choice(names)
-            self.test(self._about(speaker, [name for name in names if name != speaker]), known, told=False)
+            self.put(False, KNOWN, *listed(known))
+            self.test(self._about(names[0], names[1:]), known)
 
     def recall(self) -> None:
         """Copy a puzzle's statements in another order."""
         problem = draw_problem("train", self.rng.choice(BANDS), self.rng)
-        self.put([*prompt(problem).split()[:-1], KNOWN], False)
+        self.put(False, *prompt(problem).split()[:-1], KNOWN)
         for statement in self.rng.sample(problem.statements, len(problem.statements)):
-            words = str(statement).split()
-            self.put(words[:1], False)
-            self.put([*words[1:], ";"], True)
+            self.put(False, number(statement, problem))
+            self.put(True, *str(statement).split())
 
     def walk(self) -> None:
-        """Go on from the middle of one island's derivation, to the end of the search."""
+        """Go on from the middle of a derivation, to the end of the search."""
         problem = draw_problem("train", self.rng.choice(BANDS), self.rng)
-        island = self.rng.choice(problem.islands)
-        self.put(prompt(problem).split()[:-1], False)
-        known = {island[0].speaker: self.rng.choice(ROLES)}
-        for _ in range(self.rng.randrange(len(island) - 1)):
-            self._walk_on(island, known, write=False)
-        self.given(known)
-        while known:
-            while len(known) < len(island):
-                self._walk_on(island, known, write=True)
-            known = self.test(island[-1], known, told=True)
-
-    def _walk_on(self, island: tuple[Statement, ...], known: dict[str, str], write: bool) -> None:
-        step = next_step(island, known)
-        assert step is not None  # bands in order never stop before the end
-        if write:
-            self.step(*step[:1], known, *step[1:], told=True)
-        else:
-            known[step[1]] = step[2]
+        self.put(False, *prompt(problem).split()[:-1])
+        first = self.rng.randrange(len(problem.islands))
+        for island in problem.islands[first:]:
+            root, role = island[0].speaker, self.rng.choice(ROLES)
+            known = {root: role}
+            if island is problem.islands[first]:
+                for _ in range(self.rng.randrange(len(island) - 1)):
+                    _, name, role = next_step(island, known) or ("", root, role)
+                    known[name] = role
+                self.put(False, KNOWN, *listed(known))
+            else:
+                self.put(False, "assume")
+                self.put(True, root)
+                self.put(False, role)
+            while known:
+                while (step := next_step(island, known)) is not None:
+                    self.step(step, known, number(step[0], problem))
+                known = self.test(island[-1], known, number(island[-1], problem))

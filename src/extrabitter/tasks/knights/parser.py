@@ -15,10 +15,12 @@ from extrabitter.tasks import SPECIAL_WORDS, Attempt, Trace, Use, Verdict
 from extrabitter.tasks.knights.problems import NAMES, ROLES, SIGNS, Problem, Statement, closure, settles
 from extrabitter.tasks.knights.traces import (
     ANSWER_WORD,
+    NUMBERS,
     VOCABULARY,
     aim_words,
     check_words,
     need_words,
+    number,
     step_words,
 )
 
@@ -58,7 +60,7 @@ class _Line(NamedTuple):
 def _facts(problem: Problem) -> tuple[dict[str, int], dict[str, Statement]]:
     """Return the island of each person, and statements by their words."""
     place = {statement.speaker: index for index, island in enumerate(problem.islands) for statement in island}
-    return place, {str(statement): statement for statement in problem.statements}
+    return place, {f"{number(statement, problem)} {statement}": statement for statement in problem.statements}
 
 
 class Reading:
@@ -118,15 +120,12 @@ class Reading:
         self._take(*(ROLES if self._take("is", *SIGNS) == "is" else NAMES))
 
     def _inference(self) -> tuple[Statement | None, list[str]]:
-        """Read a statement and what is made of it, up to a last "so"; None where nobody says it."""
-        start = self.position
-        speaker = self._take(*NAMES)
-        if self.word in ROLES:
-            self.position += 1
-        said = self.position
+        """Read a statement and what is made of it, up to a last "so"; None where nobody says it under that number."""
+        told = [self._take(*NUMBERS), self._take(*NAMES)]
+        start, said = self.position - 1, self.position
         self._take("says")
         self._claim()
-        statement = self.statements.get(" ".join([speaker, *self.words[said : self.position]]))
+        statement = self.statements.get(" ".join([*told, *self.words[said : self.position]]))
         while self.word == "so" or self.word in _NAMES:
             if self.word != "so":
                 self._pair()
@@ -180,7 +179,6 @@ class Reading:
             said = self.words[start : self.position]
             true = any(need_words(s, role) == said for s in self.problem.statements)
             self.uses.append(Use("backward_chaining", start, self.position, true))
-        self._take(";")
 
     def _attempt(self, refuting: tuple[Use, bool] | None) -> None:
         """Read an assumption and its steps; judge them, and what went back to it."""
@@ -196,9 +194,9 @@ class Reading:
             self.line = _Line((*before.assumed, roles[0]), before.used)
             legal = given in self.reached and name in self.place and name not in dict(given)
             self._know(roles, legal)
-            while self.word in _NAMES:
-                num_steps += 1
+            while self.word in NUMBERS:
                 right, roles = self._step()
+                num_steps += 1
                 num_right_steps += right
                 legal = legal and right
                 self._know(roles, legal)
@@ -223,12 +221,13 @@ class Reading:
         self.handed[self.place.get(self.line.assumed[-1][0], -1)] = roles
         if legal:
             self.reached[frozenset(roles)] = self.line
-        self._take(";")
 
     def _step(self) -> tuple[bool, list[Pair]]:
         """Read a step; return its list, and whether it is what a statement and the roles known by then amount to."""
         statement, words = self._inference()
         roles = self._roles()
+        if not self.word and len(roles) <= len(self.known):
+            raise _Broken  # the text ends in the middle of the list
         (name, role), rest = roles[0], dict(roles[1:])
         if statement is None:
             return False, roles
@@ -240,8 +239,8 @@ class Reading:
     def _check(self) -> None:
         """Read a check; it works if its tests are what the statements say and its verdict is the case."""
         start, right = self.position, True
-        while self.word == (";" if self.position > start else "check"):
-            self.position += 1
+        self._take("check")
+        while self.word in NUMBERS or self.position == start + 1:
             statement, words = self._inference()
             can = statement is not None and {*statement.people} <= self.known.keys()
             right = right and can and statement is not None and check_words(statement, self.known) == words
@@ -318,9 +317,9 @@ def true_verdict(problem: Problem, prefix: str) -> str:
     for statement in problem.statements:
         if statement in reading.line.used or not {*statement.people} <= reading.known.keys():
             continue
-        tests.append(" ".join(check_words(statement, reading.known)))
+        tests += [number(statement, problem), *check_words(statement, reading.known)]
         if not statement.fits(reading.known):
-            return f"check {' ; '.join(tests)} no"
+            return " ".join(["check", *tests, "no"])
     if not tests:
         raise ValueError(f"prefix {prefix[:80]!r}: nothing in it can be checked")
-    return f"check {' ; '.join(tests)} yes"
+    return " ".join(["check", *tests, "yes"])

@@ -314,22 +314,36 @@ def _draw_island(split: str, names: str, kind: str, rng: random.Random) -> Islan
     choices = [statements_of(speaker, names, relations) for speaker in names]
     while True:
         drawn = tuple(said[int(rng.random() * len(said))] for said in choices)
-        left = (1 << 2 ** len(drawn)) - 1
-        for statement in drawn:
-            left &= allowed(statement, names)
-        if left == 0 or left & (left - 1):
+        if not _is_of(drawn, names, kind) or split_of(canonical_form(drawn)) != split:
             continue
-        order: Island | None = drawn
-        if kind == "logic":
-            fits = any(statement.relation not in LINEAR for statement in drawn)
-        elif kind == "nested":
-            fits = len(closure(drawn, {names[0]: "knight"})) > 1
-            fits = fits and all(len(closure(drawn, {name: "knight"})) < len(names) for name in names)
-        else:
-            order = ordered(drawn, rng)
-            fits = order is not None and num_paired(drawn, names) <= MAX_PAIRED[len(names)]
-        if fits and order is not None and split_of(canonical_form(drawn)) == split:
-            return order if kind in ("ordered", "mixed") else (order[0], *rng.sample(order[1:], len(order) - 1))
+        if kind in ("logic", "nested"):
+            return (drawn[0], *rng.sample(drawn[1:], len(drawn) - 1))
+        if (order := ordered(drawn, rng)) is not None:
+            return order if kind != "free" else (order[0], *rng.sample(order[1:], len(order) - 1))
+
+
+@lru_cache(maxsize=32768)  # more than there are ways for four people to make linear statements
+def _is_of(drawn: Island, names: str, kind: str) -> bool:
+    """Return whether statements have one solution and, but for their order, are of the kind."""
+    left = (1 << 2 ** len(drawn)) - 1
+    for statement in drawn:
+        left &= allowed(statement, names)
+    if left == 0 or left & (left - 1):
+        return False
+    if kind == "logic":
+        return any(statement.relation not in LINEAR for statement in drawn)
+    if kind == "nested":
+        settled = [_num_settled(drawn, name) for name in names]
+        return settled[0] > 1 and max(settled) < len(names)
+    return num_paired(drawn, names) <= MAX_PAIRED[len(names)]
+
+
+def _num_settled(statements: Island, first: str) -> int:
+    """Return how many people linear statements settle, a person each, once `first` is known: whatever is assumed."""
+    known = {first}
+    while new := [unknown for s in statements if len(unknown := {*s.people} - known) == 1]:
+        known |= new[0]
+    return len(known)
 
 
 def draw_problems(split: str, count: int, seed: int, band: str, distinct: bool = False) -> list[Problem]:

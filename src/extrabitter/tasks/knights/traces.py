@@ -1,21 +1,21 @@
 """The grammar of Knights & Knaves: traces written with each habit on a switch.
 
     completion := "."*  (roles | island+)  "answer"
-    island     := ["aim" NAME RELATION NAME ";"] ["need" NAME ROLE STATEMENT ";"] attempt ("back" NAME ROLE attempt)*
-    attempt    := "assume" roles ";" step* ["check" test (";" test)* ("yes" | "no")]
-    step       := NAME [ROLE] "says" STATEMENT inputs "so" roles ";"
+    island     := ["aim" NAME RELATION NAME] ["need" NAME ROLE CLAIM] attempt ("back" NAME ROLE attempt)*
+    attempt    := "assume" roles step* ["check" test+ ("yes" | "no")]
+    step       := NUMBER NAME "says" CLAIM inputs "so" roles
     roles      := (NAME ROLE)+
 
-"answer" hands in, for each island, what was known last. A step takes one statement and what is known, in parts of at
-most two inputs each, and ends in the list of all that is known, the latest first: the next step and the answer need
-look no further back than that. The speaker's role stands in front of "says" where it is known, and nothing does
-where it is what the step finds:
+"answer" hands in, for each island, what was known last. A step copies one statement, word for word, and then takes
+it and what is known in parts of at most two inputs each, the speaker's role first where that is known; it ends in the
+list of all that is known, the latest first, so that the next step need look no further back than that:
 
-    assume A knave ; A knave says B is knave so B knight A knave ;
-    B knight says C same A so same A knave so C knave B knight A knave ;
-    check C knave says A is knight so knave A knave yes answer
+    assume A knave 1 A says B is knave A knave so B knight A knave
+    2 B says C same A B knight so same A knave so C knave B knight A knave
+    check 3 C says A is knight C knave so knave A knave yes answer
 
-A claim is written with "is", so that no claim about somebody looks like what is known of them.
+Statements are numbered as they are told, and so are found again by one word. A claim is written with "is", so that no
+claim about somebody looks like what is known of them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ from extrabitter.tasks.knights.problems import (
 
 ANSWER_WORD, CUE, KNOWN = "answer", "think", "known"  # "known" opens what a drill gives
 OPPOSITE = {"knight": "knave", "knave": "knight", "same": "differs", "differs": "same"}
+NUMBERS = tuple(str(number + 1) for number in range(len(NAMES)))
 VOCABULARY: tuple[str, ...] = (
     *SPECIAL_WORDS,
     *NAMES,
     *ROLES,
     *SIGNS,
-    *(".", ":", ";", "island", "says", "is", "so", CUE, KNOWN, "assume", "check", "yes", "no", "back"),
+    *NUMBERS,
+    *(".", ":", "island", "says", "is", "so", CUE, KNOWN, "assume", "check", "yes", "no", "back"),
     *("aim", "need", ANSWER_WORD),
 )
 Roles = tuple[tuple[str, str], ...]  # (name, role), the latest last
@@ -198,19 +200,19 @@ def render(script: Script, problem: Problem) -> str:
         words += listed(dict(script.roles), latest_first=False)
     for statements, attempts in zip(problem.islands, script.islands, strict=False):
         if script.aims and (first := aimed(statements)):
-            words += [*aim_words(first), ";"]
+            words += aim_words(first)
         if script.needs:
-            words += [*need_words(statements[-1], "knight"), ";"]
+            words += need_words(statements[-1], "knight")
         for attempt in attempts:
             known = dict((*attempt.given, attempt.assumed))
-            words += ["assume", *listed(known), ";"]
+            words += ["assume", *listed(known)]
             for statement, name, role in attempt.steps:
-                words += step_words(statement, known, name)
+                words += [number(statement, problem), *step_words(statement, known, name)]
                 known[name] = role
-                words += [*listed(known), ";"]
+                words += listed(known)
             if attempt.said:
-                tests = [check_words(statement, known) for statement in attempt.tested]
-                words += ["check", *" ; ".join(" ".join(test) for test in tests).split(), attempt.said]
+                tests = [[number(s, problem), *check_words(s, known)] for s in attempt.tested]
+                words += ["check", *(word for test in tests for word in test), attempt.said]
             if attempt.refuted:
                 words += ["back", *attempt.refuted]
     return " ".join([*words, ANSWER_WORD])
@@ -221,8 +223,13 @@ def prompt(problem: Problem) -> str:
     words = []
     heads = {island[0] for island in problem.islands} if is_grouped(problem) else {problem.statements[0]}
     for statement in problem.statements:
-        words += [*(["island"] if statement in heads else []), str(statement), ";"]
-    return " ".join([*words[:-1], ":"])
+        words += [*(["island"] if statement in heads else []), number(statement, problem), str(statement)]
+    return " ".join([*words, ":"])
+
+
+def number(statement: Statement, problem: Problem) -> str:
+    """Return a statement's number."""
+    return NUMBERS[problem.people.index(statement.speaker)]
 
 
 def is_grouped(problem: Problem) -> bool:
@@ -231,6 +238,7 @@ def is_grouped(problem: Problem) -> bool:
 
 
 def listed(known: Mapping[str, str], latest_first: bool = True) -> list[str]:
+    """Return a list of roles in words."""
     pairs = list(known.items())
     return [word for pair in (pairs[::-1] if latest_first else pairs) for word in pair]
 
@@ -242,16 +250,14 @@ def step_words(statement: Statement, known: Mapping[str, str], name: str) -> lis
     """
     speaker, subject, relation, other = statement
     is_pair = relation in ("same", "differs")
+    given = [person for person in statement.people[1:] if person != name and person in known]
+    inputs = [word for person in given for word in (person, known[person])]
     if name == speaker:
-        inputs = [word for person in statement.people[1:] if person in known for word in (person, known[person])]
         middle = ["so", "same" if known[subject] == known[other] else "differs"] if is_pair else []
         return [*str(statement).split(), *inputs, *middle, "so"]
     role = known[speaker]
-    words = [speaker, role, *str(statement).split()[1:]]
-    given = [person for person in statement.people[1:] if person != name and (is_pair or person in known)]
-    inputs = [word for person in given for word in (person, known[person])]
     middle = ["so", relation if role == "knight" else OPPOSITE[relation]] if is_pair else []
-    return [*words, *middle, *inputs, "so"]
+    return [*str(statement).split(), speaker, role, *middle, *inputs, "so"]
 
 
 def check_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
@@ -261,7 +267,7 @@ def check_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
     """
     speaker, subject, relation, other = statement
     role = known[speaker]
-    words = [speaker, role, *str(statement).split()[1:]]
+    words = [*str(statement).split(), speaker, role]
     inputs = [word for person in statement.people[1:] for word in (person, known[person])]
     if relation == "is":
         return [*words, "so", other if role == "knight" else OPPOSITE[other], *inputs]
