@@ -180,6 +180,9 @@ class GrpoParameters(LanguageParameters):
 
     init_from: str = Field(min_length=1, description="checkpoint to train")
     num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
+    num_tokens: int = Field(
+        0, ge=0, description="budget, in generated tokens: arms differ in length; num_steps is then the most; 0: none"
+    )
     num_generations: int = Field(
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
     )

@@ -286,6 +286,14 @@ def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_t
     assert [line.split("  ")[0] for line in lines] == ["step 2/5", "step 4/5", "step 5/5"]
 
 
+def test_a_budget_of_tokens_ends_a_run_at_the_step_that_reaches_it(easy_reward: None, tiny: Setting) -> None:
+    whole = tiny.train(num_steps=6)
+    budget = int(whole["num_tokens"].iloc[2])
+    for asked, last in ((budget, 3), (budget + 1, 4), (10**9, 6)):
+        steps = tiny.train(num_steps=6, num_tokens=asked)
+        assert steps.iloc[:, UNTIMED].equals(whole.iloc[:last, UNTIMED])
+
+
 @pytest.mark.parametrize("words", ["check back", "7", "check back need aim yes no"])
 def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_model_is_masked_too(
     words: str, easy_reward: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting

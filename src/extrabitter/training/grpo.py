@@ -269,6 +269,8 @@ class StepTable(TrainerCallback):
         now = clock()
         times = {"rollout_s": self.sampled - self.begun, "train_s": now - self.rewarded, "step_s": now - self.begun}
         self.row |= {"step": state.global_step, **times}
+        budget = self.parameters.num_tokens
+        control.should_training_stop |= bool(budget) and self.num_tokens >= budget
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
