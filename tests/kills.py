@@ -22,13 +22,13 @@ from pathlib import Path
 
 import miniature
 from extrabitter.digests import REPOSITORY
-from extrabitter.runs import find_statuses
+from extrabitter.runs import find_runs
 
 
 def finished(root: Path, profile: str) -> dict[str, bytes]:
     """Manifests of the runs that ended well, by job: they hold clock times, so that no run has another's."""
     runs = root / "runs" / profile
-    ended = {f"{task}/{stage}/{arm}/seed={seed}": status for task, stage, arm, seed, status in find_statuses(runs)}
+    ended = {run.key: run.status for run in find_runs(runs)}
     return {key: (runs / key / "manifest.json").read_bytes() for key, one in ended.items() if one.state == "ok"}
 
 

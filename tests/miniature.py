@@ -83,7 +83,7 @@ from extrabitter.experiments import figure
 
 (Path(output_dir) / "figures").mkdir(parents=True, exist_ok=True)
 (Path(output_dir) / "figures" / "one.txt").write_text("a figure")
-print(figure.CAPTION, len(runs.find_runs(runs_dir)), runs_dir, results_dir)
+print(figure.CAPTION, sum(run.manifest is not None for run in runs.find_runs(runs_dir)), runs_dir, results_dir)
 """
 
 # The book is a copy of what its chapters printed: building the real one takes half a minute, and is tested elsewhere.

@@ -17,7 +17,7 @@ import miniature
 from extrabitter import plan as pipeline
 from extrabitter import store
 from extrabitter.digests import REPOSITORY
-from extrabitter.runs import find_statuses
+from extrabitter.runs import find_runs
 
 GUIDE = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 RESULTS = next(path for path in (REPOSITORY / "results/edition", REPOSITORY / "results/interim") if path.is_dir())
@@ -111,7 +111,7 @@ def test_the_task_of_the_guide_goes_from_pretraining_to_a_page_without_another_l
 
     output = miniature.run(root, "build", "--profile", "letters", "--cores", "2")
 
-    states = {f"{stage}/{arm}": status for _, stage, arm, _, status in find_statuses(root / "runs" / "letters")}
+    states = {f"{run.stage}/{run.arm}": run.status for run in find_runs(root / "runs" / "letters")}
     assert len(states) == 9 and {status.state for status in states.values()} == {"ok"}, output
     page_text = (root / "_build/html/letters/index.html").read_text()
     assert "verification" in page_text and "pass@1" in page_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import difflib
 import fcntl
@@ -22,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from extrabitter import runs
 from extrabitter.digests import file_sha256
-from extrabitter.params import ParameterError, StageParameters
+from extrabitter.params import ParameterError
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, Job, Plan
 from extrabitter.runs import Status
 
@@ -74,7 +73,6 @@ def run_job(plan: Plan, key: str) -> Status:
             try:
                 _check_inputs(plan, job)
                 inputs = plan.weights(job)
-                check_notebook(plan.root / job.notebook, job.parameters)
                 _show_gpus(job.resources.gpus)
                 executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
                 _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
@@ -113,11 +111,6 @@ def run_chapter(book: Book, chapter: str) -> None:
     partial = book.output_dir / f".{chapter}.partial"
     parameters = {"results_dir": str(book.results_dir), "runs_dir": book.runs_dir, "output_dir": str(partial)}
     parameters["profile"] = book.name if book.runs_dir else ""
-    unknown = papermill.inspect_notebook(str(root / notebook)).keys() ^ parameters.keys()
-    if unknown:
-        raise ParameterError(
-            f"{notebook}: must have the parameters {', '.join(parameters)}; check {', '.join(sorted(unknown))}"
-        )
     page, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
     for left_over in (runs.status_path(folder / chapter), page, failed):
         left_over.unlink(missing_ok=True)
@@ -141,29 +134,6 @@ def run_chapter(book: Book, chapter: str) -> None:
     shutil.rmtree(root / partial)
     runs.write_status(folder / chapter, Status("ok", "", _since(started), made_from=made_from, files=files))
     print(f"finished chapter {chapter}: ok in {_since(started):.1f} s")
-
-
-def check_notebook(notebook: Path, parameters: StageParameters) -> None:
-    """Hold a notebook's parameters cell against the typed model, because papermill checks nothing.
-
-    Names must be the model's and each default must be a literal of the type its field has.
-    """
-    found = papermill.inspect_notebook(str(notebook))
-    fields = type(parameters).model_fields
-    for name in sorted(found.keys() ^ fields.keys()):
-        what = "is in the model only" if name in fields else "is in the notebook only"
-        raise ParameterError(f"{notebook.name}: parameter {name} {what}")
-    values = parameters.model_dump()
-    for name, entry in found.items():
-        try:
-            default = ast.literal_eval(entry["default"])
-        except (ValueError, SyntaxError):
-            raise ParameterError(f"{notebook.name}: {name} = {entry['default']}: must be a literal") from None
-        expected = type(values[name])
-        if type(default) is not expected and not (expected is float and type(default) is int):
-            raise ParameterError(
-                f"{notebook.name}: {name} = {default!r}: must be of type {expected.__name__}"
-            )
 
 
 def _since(started: float) -> float:

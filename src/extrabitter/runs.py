@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -108,22 +108,6 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A complete run as readers see it."""
-
-    task: str
-    stage: str
-    arm: str
-    seed: int
-    path: Path
-    manifest: dict[str, Any]
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Read one of the run's tables."""
-        return tables.read_table(self.path / f"{name}.parquet", name)
-
-
-@dataclass(frozen=True)
 class Status:
     """How a job ended: state, a one-line reason when it failed, its wall time, and what it was made from.
 
@@ -140,19 +124,22 @@ class Status:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_runs(root: str | Path, stage: str | None = None, task: str = "*") -> list[Run]:
-    """List the complete runs below `root` (runs/<profile>), sorted by task, stage, arm, seed.
+@dataclass(frozen=True)
+class Run:
+    """A job that ended: where its run lies, its status, and the run's manifest; None where it failed or is damaged."""
 
-    A folder whose manifest is absent, of another schema version or in disagreement with its tables does not exist
-    here; checkpoints are checked by whoever loads them.
-    """
-    runs = []
-    for name in [stage] if stage else STAGES:
-        for path in Path(root).glob(f"{task}/{name}/*/seed=*/"):
-            manifest = read_manifest(path)
-            if manifest is not None and f"seed={manifest['seed']}" == path.name:
-                runs.append(Run(path.parts[-4], name, manifest["arm"], manifest["seed"], path, manifest))
-    return sorted(runs, key=lambda run: (run.task, list(STAGES).index(run.stage), run.arm, run.seed))
+    task: str
+    stage: str
+    arm: str
+    seed: int
+    path: Path
+    status: Status
+    manifest: dict[str, Any] | None
+
+    @property
+    def key(self) -> str:
+        """Name of the job: task/stage/arm/seed=<k>."""
+        return f"{self.task}/{self.stage}/{self.arm}/seed={self.seed}"
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -219,15 +206,21 @@ def read_status(run_dir: Path) -> Status | None:
         return None
 
 
-def find_statuses(root: str | Path) -> Iterator[tuple[str, str, str, int, Status]]:
-    """Yield task, stage, arm, seed and status of every job that ended below `root`, in order."""
+def find_runs(root: str | Path, task: str = "*") -> list[Run]:
+    """List the jobs that ended below `root` (runs/<profile>), by stage, task, arm and seed.
+
+    A run whose manifest is absent, of another schema version or in disagreement with its tables has none here;
+    checkpoints are checked by whoever loads them.
+    """
+    found = []
     for stage in STAGES:
-        for path in sorted(Path(root).glob(f"*/{stage}/*/seed=*.status.json")):
+        for path in sorted(Path(root).glob(f"{task}/{stage}/*/seed=*.status.json")):
             run_dir = path.with_name(path.name.removesuffix(".status.json"))
-            status = read_status(run_dir)
-            if status is not None:
-                task, _, arm = path.parts[-4:-1]
-                yield task, stage, arm, int(run_dir.name.removeprefix("seed=")), status
+            if status := read_status(run_dir):
+                manifest = read_manifest(run_dir) if status.state == "ok" else None
+                its_task, _, arm, seed = run_dir.parts[-4:]
+                found.append(Run(its_task, stage, arm, int(seed.removeprefix("seed=")), run_dir, status, manifest))
+    return found
 
 
 def find_checkpoint(name: str, text: str) -> Path:

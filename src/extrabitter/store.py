@@ -15,12 +15,11 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extrabitter.runs import Status, find_statuses, read_manifest, write_json
-from extrabitter.tables import SCHEMAS, read_table, write_table
+from extrabitter.runs import Run, find_runs, write_json
+from extrabitter.tables import SCHEMAS, count, read_table, write_table
 
 EXPERIMENT = "taste_test"  # of an arm that names none
 LEADING = ("seed", "experiment", "stage", "arm")
@@ -36,22 +35,6 @@ class StoreError(ValueError):
     """Results cannot be added to a store; the message is one line."""
 
 
-class _Ended(NamedTuple):
-    """A job that ended: where its run lies, and the run's manifest, None where it failed."""
-
-    task: str
-    stage: str
-    arm: str
-    seed: int
-    path: Path
-    manifest: dict[str, Any] | None
-    status: Status
-
-    @property
-    def experiment(self) -> str:
-        return self.status.experiment or EXPERIMENT
-
-
 def read(results_dir: str | Path, task: str, table: str, experiment: str | None = None) -> pd.DataFrame:
     """Read one table of a task over all its seeds, and of one experiment if given; seed, experiment, stage, arm lead.
 
@@ -64,9 +47,9 @@ def read(results_dir: str | Path, task: str, table: str, experiment: str | None 
     for path in sorted(Path(results_dir, task).glob(f"seed=*/{experiment or '*'}/{table}.parquet")):
         stored = read_table(path, table, leading=("stage", "arm"))
         frames.append((int(path.parts[-3].removeprefix("seed=")), path.parts[-2], stored))
-    for one in _ended(Path(results_dir), task):
-        if experiment in (None, one.experiment) and (own := _table_of(one, table)) is not None:
-            frames.append((one.seed, one.experiment, own))
+    for one in _ended(results_dir, task):
+        if experiment in (None, _experiment(one)) and (own := _table_of(one, table)) is not None:
+            frames.append((one.seed, _experiment(one), own))
     for seed, name, df in frames:
         df.insert(0, "seed", seed)
         df.insert(1, "experiment", name)
@@ -87,10 +70,10 @@ def publish(
     grow past MAX_FILES or MAX_BYTES, nothing is written and StoreError says why in one line. What the store has
     already, with the same content, stays as it is.
     """
-    groups: dict[Path, list[_Ended]] = {}
-    for one in _ended(Path(runs_dir), "*"):
-        groups.setdefault(Path(results_dir, one.task, f"seed={one.seed}", one.experiment), []).append(one)
-    ended = {f"{one.task}/{one.stage}/{one.arm}/seed={one.seed}" for own in groups.values() for one in own}
+    groups: dict[Path, list[Run]] = {}
+    for one in _ended(runs_dir):
+        groups.setdefault(Path(results_dir, one.task, f"seed={one.seed}", _experiment(one)), []).append(one)
+    ended = {one.key for own in groups.values() for one in own}
     missing = {key: experiment for key, experiment in (planned or {}).items() if key not in ended}
     if missing and not partial:
         shown = ", ".join(sorted(missing)[:5])
@@ -118,7 +101,7 @@ def publish(
             shutil.rmtree(_partial(folder), ignore_errors=True)
 
 
-def _keep_worked(ended: list[_Ended], folder: Path) -> None:
+def _keep_worked(ended: list[Run], folder: Path) -> None:
     """Keep one executed notebook a stage, and its manifest, for the book's pages of worked runs; what is kept stays."""
     for one in ended:
         notebook, kept = one.path.with_name(f"{one.path.name}.ipynb"), folder / f"{one.stage}.ipynb"
@@ -133,25 +116,23 @@ def _keep_worked(ended: list[_Ended], folder: Path) -> None:
             write_json(kept, content)
 
 
-def _ended(runs_dir: Path, task: str) -> list[_Ended]:
-    """List the jobs below a folder of runs that failed, or ended well and left a whole run, by stage and arm."""
-    found = []
-    for its_task, stage, arm, seed, status in find_statuses(runs_dir):
-        run_dir = runs_dir / its_task / stage / arm / f"seed={seed}"
-        manifest = read_manifest(run_dir) if status.state == "ok" else None
-        if task in ("*", its_task) and (manifest is not None or status.state == "failed"):
-            found.append(_Ended(its_task, stage, arm, seed, run_dir, manifest, status))
-    return found
+def _ended(runs_dir: str | Path, task: str = "*") -> list[Run]:
+    """List the jobs below a folder of runs that failed, or ended well and left a whole run."""
+    return [one for one in find_runs(runs_dir, task) if one.manifest is not None or one.status.state == "failed"]
 
 
-def _stack(members: list[_Ended], table: str) -> pd.DataFrame | None:
+def _experiment(one: Run) -> str:
+    return one.status.experiment or EXPERIMENT
+
+
+def _stack(members: list[Run], table: str) -> pd.DataFrame | None:
     """Stack a table over runs; None where none has it."""
     kept = [one for one in members if table != "completions" or _HEADLINE.fullmatch(one.arm)]
     frames = [own for one in kept if (own := _table_of(one, table)) is not None]
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def _table_of(one: _Ended, table: str) -> pd.DataFrame | None:
+def _table_of(one: Run, table: str) -> pd.DataFrame | None:
     """Return a run's table with stage and arm in front, None if it has none; `runs` and `counts` are made here."""
     if table == "runs":
         own = _run_row(one)
@@ -168,16 +149,7 @@ def _table_of(one: _Ended, table: str) -> pd.DataFrame | None:
     return own
 
 
-def count(completions: pd.DataFrame) -> pd.DataFrame:
-    """Turn a table of completions into table `counts`: a row a problem, in the order of their first samples."""
-    sampled = completions.groupby("problem", sort=False)
-    counts = sampled.agg(
-        num_samples=("correct", "size"), num_correct=("correct", "sum"), num_tokens=("num_completion_tokens", "sum")
-    )
-    return counts.astype("int64").reset_index()
-
-
-def _run_row(one: _Ended) -> pd.DataFrame:
+def _run_row(one: Run) -> pd.DataFrame:
     """Return the one row of table `runs` that says where a run comes from; of what a failed run lacks, nothing."""
     manifest = one.manifest or {}
     texts = ("commit", "code_sha256", "input_sha256", "predictions_sha256", "result_sha256")
@@ -199,7 +171,7 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial-{os.getpid()}")
 
 
-def _write(folder: Path, members: list[_Ended]) -> Path:
+def _write(folder: Path, members: list[Run]) -> Path:
     """Write the tables of an experiment's runs into a temporary folder beside its own."""
     written = _partial(folder)
     shutil.rmtree(written, ignore_errors=True)

@@ -62,7 +62,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
 
 def test_surroundings_change_nothing_and_a_failed_arm_stops_nothing_but_its_readers(calm: Calm) -> None:
-    found = {f"{t}/{s}/{a}/seed={k}": one for t, s, a, k, one in runs.find_statuses(calm.root / "runs" / "mini")}
+    found = {run.key: run.status for run in runs.find_runs(calm.root / "runs" / "mini")}
     assert found.keys() == set(JOBS), calm.output
     assert {key for key, status in found.items() if status.state == "failed"} == {BROKEN, READERS[1]}, calm.output
     assert found[BROKEN].reason == "ValueError: it broke | on purpose"
