@@ -17,7 +17,7 @@ FLOORS = [GROUND, {"tasks"}, {"behaviours"}, {"models"}, LEFT_TOWER | RIGHT_TOWE
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # What costs seconds to import, and what the book must be built without.
 TORCH = {"torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"}
-DRAWING = {"matplotlib", "jinja2"}
+DRAWING, TEMPLATES = {"matplotlib"}, {"jinja2"}  # pages, cards of models and the report of a probe are templates
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -64,6 +64,7 @@ def test_imports_go_down_only_and_heavy_ones_stay_where_they_belong(path: Path) 
         assert not others(path) & TORCH
     if own not in RIGHT_TOWER | {"experiments", "models"}:
         assert not others(path) & DRAWING
+        assert own == "evaluation" or not others(path) & TEMPLATES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

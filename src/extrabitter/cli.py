@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import os
+import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from extrabitter.digests import REPOSITORY
+from extrabitter.params import ENGLISH_SIZES, ParameterError, WillItChokeParameters, validate
 
 if TYPE_CHECKING:
     from extrabitter.plan import Book, Plan
@@ -35,7 +40,6 @@ _CORES = len(os.sched_getaffinity(0))
 
 def _find_task(name: str, *bands: str, where: str = "") -> tuple[Task, list[str]]:
     """Return a task and these bands of it, each once; ParameterError where there is no such task or band."""
-    from extrabitter.params import ParameterError
     from extrabitter.tasks import band_of, load_task
 
     try:
@@ -48,7 +52,6 @@ def _find_task(name: str, *bands: str, where: str = "") -> tuple[Task, list[str]
 def _make_plan(profile: str, root: Path) -> Plan:
     """Make a plan whose bands and conditions its tasks know, so that no run begins that would end on them."""
     from extrabitter import plan as pipeline
-    from extrabitter.params import ParameterError
 
     made = pipeline.make_plan(profile, root.resolve())
     for job in made.jobs.values():
@@ -166,82 +169,64 @@ def ship(
     print(f"shipped as {export.ship(run.resolve(), folder.resolve())}")
 
 
-# A paragraph a line: the terminal wraps them.
-_PROBE_HELP = "\n\n".join(
-    [
-        "Say what GRPO would find in a checkpoint, before paying for it.",
-        "Samples validation problems and says by a stated rule whether search would take off, lag or choke, or that it "
-        "cannot be told, and what to do at what cost in tokens. It rests on whether completions can be read; pass@k; "
-        "the share of groups of 8 to 64 completions that would carry signal, and when the first is to be expected; how "
-        "often each behaviour works, how likely its first word is where it may stand, and what forcing that word "
-        "changes; and whether verdicts are true.",
-        "A checkpoint of this book's own kind (word-level vocabulary, grammar of a game) of a million parameters takes "
-        "one to two minutes on one core. Any other causal language model is asked in natural English: say how with "
-        "--prompt. Its behaviours are counted by rules, whose errors the report names.",
-        "Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, "
-        "a value out of bounds), in one line on stderr. They say nothing of the verdict.",
-    ]
-)
+_SHORT = {"num_problems": "--problems", "num_samples": "--samples", "max_completion_length": "--cap"}
+_OF_A_RUN = ("run_dir", "arm", "overwrite", "checkpoint", "num_attempts")
 
 
-@app.command(help=_PROBE_HELP)
+def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, in place of its **parameters, an option for each parameter of the probe, described as there."""
+    signature, options = inspect.signature(command, eval_str=True), []
+    for name, field in WillItChokeParameters.model_fields.items():
+        if name not in _OF_A_RUN:
+            sizes = f"; by default {field.default}, English: {ENGLISH_SIZES[name]}" if name in _SHORT else ""
+            option = typer.Option(_SHORT.get(name, f"--{name.replace('_', '-')}"), help=f"{field.description}{sizes}")
+            default = None if sizes else 0 if name == "seed" else field.default
+            kind = Annotated[int if field.annotation is int else str, option]  # type: ignore[valid-type]
+            options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+    *own, _ = signature.parameters.values()
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")  # the terminal wraps paragraphs
+    command.__annotations__ |= {option.name: option.annotation for option in options}
+    return command
+
+
+@app.command()
+@_with_parameters
 def probe(
     model: Annotated[
         str,
         typer.Argument(help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt."),
     ],
-    prompt: Annotated[
-        str,
-        typer.Option(
-            help="grammar: a checkpoint of this book's own kind. For any other model natural English: "
-            "plain for a base, chat through the tokenizer's own template."
-        ),
-    ] = "grammar",
-    task: Annotated[str, typer.Option(help="The game.")] = "countdown",
-    band: Annotated[str, typer.Option(help="Range of difficulty; by default the game's first.")] = "",
-    num_problems: Annotated[
-        int | None, typer.Option("--problems", help="Validation problems; by default 100, English: 20.")
-    ] = None,
-    num_samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            help="Completions of each; the largest k and G that can be read off; by default 64, English: 8.",
-        ),
-    ] = None,
-    cap: Annotated[
-        int | None, typer.Option(help="Cap of a completion, in tokens; by default 288, English: 512.")
-    ] = None,
-    few_shot: Annotated[int, typer.Option(help="English: worked examples in the prompt.")] = 0,
-    shots_show: Annotated[str, typer.Option(help="English: what the examples show, a condition.")] = "direct",
-    revision: Annotated[str, typer.Option(help="English: branch, tag or commit of a hub id.")] = "",
-    dtype: Annotated[str, typer.Option(help="English: float32, bfloat16, float16 or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="English: cpu, cuda, cuda:<n> or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Root of every random number.")] = 0,
-    threads: Annotated[
-        int, typer.Option(help="CPU threads; reruns agree only at the same number.", min=1)
-    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    **parameters: Any,
 ) -> None:
-    """Say what GRPO would find in a checkpoint, before paying for it."""
-    import json
+    """Say what GRPO would find in a checkpoint, before paying for it.
+
+    Samples validation problems and says by a stated rule whether search would take off, lag or choke, or that it cannot
+    be told, and what to do at what cost in tokens. It rests on whether completions can be read; pass@k; the share of
+    groups of 8 to 64 completions that would carry signal, and when the first is to be expected; how often each
+    behaviour works, how likely its first word is where it may stand, and what forcing that word changes; and whether
+    verdicts are true.
+
+    A checkpoint of this book's own kind (word-level vocabulary, grammar of a game) of a million parameters takes one to
+    two minutes on one core. Any other causal language model is asked in natural English: say how with --prompt. Its
+    behaviours are counted by rules, whose errors the report names.
+
+    Exit codes: 0 probed; 1 the probe failed; 2 wrong input (no such model, a value out of bounds), in one line on
+    stderr. They say nothing of the verdict.
+    """
+    sizes = {} if parameters["prompt"] == "grammar" else ENGLISH_SIZES
+    given = {name: value for name, value in parameters.items() if value is not None}
+    asked = {"run_dir": "unused", "arm": "probed", "checkpoint": model, **sizes, **given}
+    checked = validate(WillItChokeParameters, asked, "probe")
+    _find_task(checked.task, checked.band, where="probe: ")
 
     from extrabitter.evaluation import probe as probing
     from extrabitter.evaluation import report
     from extrabitter.models import hub, tiny
-    from extrabitter.params import WillItChokeParameters, validate
 
-    sizes = {"num_problems": num_problems, "num_samples": num_samples, "max_completion_length": cap}
-    values: dict[str, object] = {} if prompt == "grammar" else dict(probing.ENGLISH_SIZES)
-    values |= {name: value for name, value in sizes.items() if value is not None}
-    values |= {"few_shot": few_shot, "shots_show": shots_show, "revision": revision, "dtype": dtype, "device": device}
-    identity = {"run_dir": "unused", "arm": "probed", "task": task, "checkpoint": model, "seed": seed}
-    asked = {**values, **identity, "band": band, "prompt": prompt, "threads": threads}
-    parameters = validate(WillItChokeParameters, asked, "probe")
-    _find_task(task, band, where="probe: ")
-    tiny.set_up_process(threads)
-    loaded = hub.load_for_stage(parameters, model)
-    found = probing.run_probe(parameters, loaded)
+    tiny.set_up_process(checked.threads)
+    found = probing.run_probe(checked, hub.load_for_stage(checked, model))
     value = {"checkpoint": model, **report.as_json(found)}
     print(json.dumps(value, indent=1, allow_nan=False) if as_json else report.describe(found), flush=True)
 

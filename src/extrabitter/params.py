@@ -282,6 +282,9 @@ class WillItChokeParameters(LanguageParameters):
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
 
 
+# What the command `probe` draws of a model in English: those are a hundred times as large as ours.
+ENGLISH_SIZES = {"num_problems": 20, "num_samples": 8, "max_completion_length": 512}
+
 STAGES: dict[str, type[StageParameters]] = {
     model.stage: model
     for model in (

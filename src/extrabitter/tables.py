@@ -117,6 +117,15 @@ def read_table(path: str | Path, name: str, leading: Sequence[str] = ()) -> pd.D
     return df
 
 
+def count(completions: pd.DataFrame) -> pd.DataFrame:
+    """Turn a table of completions into table `counts`: a row a problem, in the order of their first samples."""
+    sampled = completions.groupby("problem", sort=False)
+    counts = sampled.agg(
+        num_samples=("correct", "size"), num_correct=("correct", "sum"), num_tokens=("num_completion_tokens", "sum")
+    )
+    return counts.astype("int64").reset_index()
+
+
 def empty_table(name: str) -> pd.DataFrame:
     """Return a table without rows."""
     return pd.DataFrame({column.name: pd.Series(dtype=column.dtype) for column in SCHEMAS[name]})

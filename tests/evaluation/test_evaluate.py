@@ -19,7 +19,7 @@ from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.statistics import clustered_share
-from extrabitter.tables import validate_table
+from extrabitter.tables import count, validate_table
 from extrabitter.tasks import load_task
 
 SAMPLING = SamplingParameters(max_completion_length=16)
@@ -111,14 +111,14 @@ def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_says(mean: floa
 def test_none_and_all_of_twenty_leave_room(text: str, value: float) -> None:
     completions = pd.concat([completions_of([text] * 8).assign(problem=str(number)) for number in range(20)])
     found = evaluate.summary_table(completions, measures={"pass@1": MEASURES["pass@1"]}).iloc[0]
-    table = evaluate.pass_at_k_table(evaluate.counts_table(completions), max_k=8)
+    table = evaluate.pass_at_k_table(count(completions), max_k=8)
     assert found["value"] == value and (table["value"] == value).all()
     for width in (found["upper"] - found["lower"], *(table["upper"] - table["lower"])):
         assert 3 / 20 <= width < 0.2, "the rule of three, and not much more"
 
 
 def test_pass_at_k_is_that_of_counting_by_hand() -> None:
-    table = evaluate.pass_at_k_table(evaluate.counts_table(completions_of([RIGHT, WRONG, WRONG, WRONG])), max_k=4)
+    table = evaluate.pass_at_k_table(count(completions_of([RIGHT, WRONG, WRONG, WRONG])), max_k=4)
     validate_table("pass_at_k", table)
     assert table["k"].tolist() == [1, 2, 4]
     assert table["value"].tolist() == pytest.approx([0.25, 0.5, 1.0])

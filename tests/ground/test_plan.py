@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,7 @@ import pytest
 import miniature
 from extrabitter import cli, jobs, runs, schedule
 from extrabitter import plan as pipeline
-from extrabitter.digests import REPOSITORY
-from extrabitter.params import STAGES, ParameterError, stage_parameters
-from miniature import BASE, BROKEN, GRPO, JOBS, PROFILE, READERS, edited
+from miniature import BASE, BROKEN, GRPO, JOBS, PROFILE, READERS
 
 
 @pytest.fixture
@@ -149,27 +146,6 @@ def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: P
 
 
 # --- Notebooks ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stage", list(STAGES))
-def test_shipped_stage_notebook_matches_its_model(stage: str) -> None:
-    values = {"run_dir": "runs/a", "arm": "a", "seed": 0, **miniature.REQUIRED[stage]}
-    jobs.check_notebook(REPOSITORY / "notebooks" / "stages" / f"{stage}.ipynb", stage_parameters(stage, values))
-
-
-def test_notebook_that_differs_from_the_model_is_refused(tree: Path) -> None:
-    notebook = tree / "notebooks" / "stages" / "grpo.ipynb"
-    parameters = pipeline.make_plan("mini", tree).jobs[GRPO].parameters
-    jobs.check_notebook(notebook, parameters)
-    for old, new, line in (
-        ("beta: float = 0.0", "betta: float = 0.0", "parameter beta is in the model only"),
-        ("beta: float = 0.0", "beta: float = 1.0 - 1.0", "beta = 1.0 - 1.0: must be a literal"),
-        ("num_steps: int = 100", "num_steps: int = 2.5", "num_steps = 2.5: must be of type int"),
-    ):
-        undo = edited(notebook, old, new)
-        with pytest.raises(ParameterError, match=re.escape(line)):
-            jobs.check_notebook(notebook, parameters)
-        undo()
 
 
 @pytest.mark.parametrize("written", [True, False])

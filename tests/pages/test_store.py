@@ -18,8 +18,8 @@ from extrabitter.params import STAGES
 from extrabitter.plan import make_book
 from extrabitter.runs import SCHEMA_VERSION, Status, write_json, write_status
 from extrabitter.statistics import of_difference, solved_difference
-from extrabitter.store import StoreError, count, publish, read
-from extrabitter.tables import SCHEMAS, TableError, write_table
+from extrabitter.store import StoreError, publish, read
+from extrabitter.tables import SCHEMAS, TableError, count, write_table
 from extrabitter.tasks import load_task
 
 STORE = REPOSITORY / make_book("").results_dir

@@ -22,7 +22,7 @@ from extrabitter.models.tiny import mask_tokens, masked_token_ids, next_token_pr
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
-from extrabitter.tables import empty_table
+from extrabitter.tables import count, empty_table
 from extrabitter.tasks import Task, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, read_completion
 
@@ -116,7 +116,7 @@ def evaluate(
         cue=parameters.cue,
         forced_words=parameters.forced_words.split(),
     )
-    summary, counts = summary_table(completions, seed), counts_table(completions)
+    summary, counts = summary_table(completions, seed), count(completions)
     if parameters.prompt == "grammar":
         own, cap = derive_seed(seed, "search probability", parameters.arm), parameters.max_completion_length
         each = search_probability(subject, problems, own, cap, cue=parameters.cue)
@@ -160,16 +160,6 @@ def ratio_of_sums(pairs: NDArray[np.float64]) -> float:
     """Return the ratio of the sums of two columns, (B, 2); NaN where the second is 0."""
     top, bottom = pairs.sum(axis=0)
     return float(top / bottom) if bottom else float("nan")
-
-
-def counts_table(completions: pd.DataFrame) -> pd.DataFrame:
-    """Return table `counts`: of each problem its completions, how many are right, and their tokens."""
-    columns = {
-        "num_samples": ("correct", "size"),
-        "num_correct": ("correct", "sum"),
-        "num_tokens": ("num_completion_tokens", "sum"),
-    }
-    return completions.groupby("problem", sort=True).agg(**columns).astype("int64").reset_index()
 
 
 def pass_at_k_table(counts: pd.DataFrame, max_k: int) -> pd.DataFrame:

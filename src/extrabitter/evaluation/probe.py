@@ -20,7 +20,6 @@ from extrabitter.behaviours.measures import MEASURES, Measure, constant, positiv
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
 from extrabitter.evaluation.evaluate import (
     Subject,
-    counts_table,
     mean_interval,
     pass_at_k_table,
     sample_completions,
@@ -43,6 +42,7 @@ from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import GrpoParameters, WillItChokeParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, pass_at_k
+from extrabitter.tables import count
 from extrabitter.tasks import BEHAVIOURS, Task, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, spoken
 
@@ -53,8 +53,6 @@ GROUP_SIZES = (8, 16, 32, 64)  # the first is GRPO's by default
 # GRPO as it is set by default: what a step draws, and how long a run is.
 COMPLETIONS_PER_STEP: int = GrpoParameters.model_fields["per_device_train_batch_size"].default
 NUM_STEPS: int = GrpoParameters.model_fields["num_steps"].default
-# What is drawn of a model in English, unless told otherwise: those are a hundred times as large as ours.
-ENGLISH_SIZES = {"num_problems": 20, "num_samples": 8, "max_completion_length": 512}
 
 
 def _is_sound(completions: pd.DataFrame) -> pd.Series:
@@ -115,7 +113,7 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     problems = task.problems("validation", parameters.num_problems, own, band, distinct=True)
     own = derive_seed(seed, "probe sampling")
     completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, band=band)
-    counts, summary = counts_table(completions), summary_table(completions, seed, {**MEASURES, **SOUND})
+    counts, summary = count(completions), summary_table(completions, seed, {**MEASURES, **SOUND})
     searches = interval_of(summary, f"frac_works_{SEARCH}")
     made = {name: NOT_MADE for name in openings(task)}
     if in_grammar:

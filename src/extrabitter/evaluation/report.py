@@ -6,9 +6,10 @@ Both rules are of ours; neither is calibrated on outcomes of RL yet, and the rep
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jinja2
 import numpy as np
 import pandas as pd
 
@@ -22,21 +23,6 @@ READABLE = 0.9  # of completions in English that hand in an answer
 TRUE_VERDICTS = 0.95  # as the bars ask for
 NUM_SHOTS = 4
 NUM_DOCUMENTS, NUM_EPOCHS = 1_000, 3  # of a priming set: distinct documents, and how often each is seen
-NOT_CALIBRATED = "by a rule of ours (`extrabitter.evaluation.report.foresee`), not calibrated on outcomes of RL"
-READ = {
-    "frac_answered": "hand in an answer",
-    "frac_well_formed": "are read to their end",
-    "frac_truncated": "are cut at the cap",
-    "frac_sound": "state steps, half of them right",
-    "frac_right_steps": "steps that are right",
-}
-VERDICTS = {
-    "verdict_accuracy": "all",
-    "hit_verdict_accuracy": "on attempts that hit",
-    "miss_verdict_accuracy": "on attempts that miss",
-}
-BEHAVIOUR_COLUMNS = ("p0_forced", "advantage", "num_pairs", "place")
-BEHAVIOUR_TITLES = ("", "at work", "interval", "chance", "points of success", "pairs", "place")
 ENDS = ("", "_lower", "_upper")
 
 
@@ -152,54 +138,33 @@ def as_json(probe: Probe) -> dict[str, Any]:
 
 def describe(probe: Probe) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
-    asked, model, outlook = probe.parameters, probe.model, foresee(probe.groups, probe.searches, probe.gain)
-    examples = f", {asked.few_shot} examples ({asked.shots_show})" if asked.few_shot else ""
-    length, summary = probe.measured("mean_completion_tokens").value, probe.tables["summary"].set_index("measure")
-    read, verdicts = (summary.loc[list(of)].assign(measure=list(of.values())) for of in (READ, VERDICTS))
-    blocks = {
-        f"{asked.checkpoint}: {model['architecture']}, {model['num_parameters']:,} parameters, "
-        f"{model['dtype']} on {model['device']}": [
-            f"{asked.task}: {asked.num_problems} validation problems, {asked.num_samples} completions each, "
-            f"{length:.1f} tokens on average; {asked.prompt} prompt{examples}"
-        ],
-        f"verdict: {outlook.verdict}": [*_wrapped(outlook.reason), f"  {NOT_CALIBRATED}"],
-        "advice": [line for advice in advise(probe) for line in _advice_lines(advice)],
-        "completions that": _table(_rows(read, "measure", "", "count")),
-        "pass@k": [*_table(_rows(probe.tables["pass_at_k"], "k")), *_rule_of_three(probe)],
-        "groups of G completions with signal (neither all right nor all wrong), first expected at step": _table(
-            _rows(probe.tables["informative_groups"], "num_generations", "", "first_step")
-        ),
-        "behaviours at work: share of completions; chance of the first word at its place; points it changes": _table(
-            [BEHAVIOUR_TITLES, *_rows(probe.tables["probe_behaviours"], "behaviour", "p0_sampled", *BEHAVIOUR_COLUMNS)]
-        ),
-        "verdicts that are true": _table(_rows(verdicts, "measure", "", "count")),
-    }
-    return "\n\n".join("\n".join([title, *lines]) for title, lines in blocks.items())
+    summary, right = probe.tables["summary"].set_index("measure"), probe.tables["completions"]["correct"]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("extrabitter.evaluation"), undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": percent, "tokens": _tokens, "wrapped": _wrapped, "table": _table}
+    return environment.get_template("report.txt.jinja").render(
+        asked=probe.parameters,
+        model=probe.model,
+        tables=probe.tables,
+        mean_tokens=probe.measured("mean_completion_tokens").value,
+        outlook=foresee(probe.groups, probe.searches, probe.gain),
+        advice=advise(probe),
+        num_right=int(right.sum()),
+        num_completions=len(right),
+        rows=_rows,
+        named=lambda words: summary.loc[list(words)].assign(measure=list(words.values())),
+    )
 
 
-def _rule_of_three(probe: Probe) -> list[str]:
-    """Say in words what none, or all, of so many allows; nothing where some are right and some are not."""
-    count, problems = len(probe.tables["completions"]), probe.parameters.num_problems
-    num_right = int(probe.tables["completions"]["correct"].sum())
-    if num_right not in (0, count):
-        return []
-    kind, other = ("none", "right") if num_right == 0 else ("all", "wrong")
-    most = f"at most {percent(min(1.0, 3 / problems))} of such problems have one that is {other} (3/{problems})"
-    return _wrapped(f"{kind} of {count:,} is right: by the rule of three, {most}")
-
-
-def _advice_lines(advice: Advice) -> list[str]:
-    cost = f": about {_tokens(advice.num_tokens)}" if advice.num_tokens else ""
-    return [*_wrapped(f"- {advice.what}{cost}"), *_wrapped(f"because {advice.why}", "    ")]
-
-
-def _rows(table: pd.DataFrame, label: str, share: str = "", *others: str) -> Iterable[Sequence[str]]:
-    """Yield of each row its label, a share (columns `share`, or value) with interval, and others as they are said."""
-    ends = [f"{share}{end}" for end in ENDS] if share else Interval._fields
+def _rows(table: pd.DataFrame, label: str, share: str = "", *others: str) -> list[tuple[str, ...]]:
+    """Return of each row its label, a share (columns `share`, or value) with interval, and others as they are said."""
+    ends, rows = [f"{share}{end}" for end in ENDS] if share else Interval._fields, []
     for row in table.to_dict("records"):
         value, lower, upper = (row[end] for end in ends)
         spread = "" if np.isnan(lower) else f"{100 * lower:.1f} to {100 * upper:.1f}"
-        yield str(row[label]), percent(value), spread, *(_said(row, name) for name in others)
+        rows.append((str(row[label]), percent(value), spread, *(_said(row, name) for name in others)))
+    return rows
 
 
 def _said(row: Mapping[Any, Any], name: str) -> str:
@@ -240,16 +205,15 @@ def _tokens(count: float) -> str:
     return f"{float(f'{count:.2e}'):,.0f} tokens"
 
 
-def _wrapped(text: str, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+def _wrapped(text: str, indent: str = "  ") -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Align columns to the left, two spaces apart."""
-    cells = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-    return [f"  {row}".rstrip() for row in padded]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {row}".rstrip() for row in padded)
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
