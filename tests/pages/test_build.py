@@ -13,10 +13,9 @@ import pytest
 import yaml
 
 from extrabitter.digests import REPOSITORY, STAGE_NOTEBOOKS
-from extrabitter.pages import provenance
-from extrabitter.pages.build import BookError, stage_source
+from extrabitter.pages.build import BookError, footer, stage_source, worked_runs
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, make_book
-from extrabitter.runs import write_json
+from extrabitter.runs import Status, write_json, write_status
 
 HOSTILE = "| `x` <script>alert(1)</script> {{ y }}"
 
@@ -139,15 +138,16 @@ def test_values_of_a_run_cannot_break_out_of_their_cell(book: Book) -> None:
 
 
 def test_your_own_run_is_the_worked_one_where_there_is_one(tmp_path: Path, book: Book) -> None:
-    kept = list(provenance.worked_runs(book.root / book.results_dir, None))
+    kept = list(worked_runs(book.root / book.results_dir, None))
     assert [manifest["stage"] for _, manifest in kept] == ["grpo"]
     run = tmp_path / "runs/mine/countdown/grpo/guesser/seed=0"
     run.mkdir(parents=True)
     manifest = {"schema_version": 2, "stage": "grpo", "arm": "guesser", "seed": 0, "files": {}}
     manifest["parameters"] = {"arm": "guesser"}
     write_json(run / "manifest.json", manifest)
+    write_status(run, Status("ok"))
     shutil.copy(kept[0][0], run.with_name("seed=0.ipynb"))
-    ((notebook_, found),) = provenance.worked_runs(book.root / book.results_dir, tmp_path / "runs/mine")
+    ((notebook_, found),) = worked_runs(book.root / book.results_dir, tmp_path / "runs/mine")
     assert (found["arm"], notebook_.parent.name) == ("guesser", "guesser")
 
 
@@ -159,14 +159,14 @@ def test_a_footer_names_the_last_change_and_links_only_to_a_known_home(tmp_path:
     path = Path("notebooks/a.ipynb")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / path).write_text("{}", encoding="utf-8")
-    assert "Last changed" not in provenance.footer(tmp_path, path)
+    assert "Last changed" not in footer(tmp_path, path)
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "Begin", "--date", "2026-01-02T00:00:00")
-    text = provenance.footer(tmp_path, path, "extrabitter run-chapter a")
+    text = footer(tmp_path, path, "extrabitter run-chapter a")
     assert "Last changed on " in text and "http" not in text and "`extrabitter run-chapter a`" in text
     git("remote", "add", "origin", "git@github.com:someone/something.git")
-    text = provenance.footer(tmp_path, path)
+    text = footer(tmp_path, path)
     assert re.search(rf"https://github\.com/someone/something/blob/[0-9a-f]{{40}}/{path}", text)
     assert re.search(rf"https://mybinder\.org/v2/gh/someone/something/[0-9a-f]{{40}}\?labpath={path}", text)
 

@@ -203,13 +203,9 @@ def tries_figure(table: pd.DataFrame, title: str, looks: Mapping[str, str]) -> F
     with plots.style():
         fig = plots.new_figure(title, 2.3)
         ax = fig.subplots()
-        ends = {}
-        for band, rows in table.groupby("band", sort=False):
-            ax.plot(rows["num_tries"], rows["value"], color=looks[str(band)])
-            ends[str(band)] = (float(rows["num_tries"].iloc[-1]), float(rows["value"].iloc[-1]), looks[str(band)])
-        ax.set(xlabel="different answers tried", ylabel="chance that one is right", ylim=(0, 1.02), xlim=(0.5, None))
+        ax.set(xlabel="different answers tried", ylabel="chance that one is right", ylim=(0, 1.02))
+        plots.lines(ax, table, "band", "num_tries", "value", {band: plots.Look(look) for band, look in looks.items()})
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        plots.name_ends(ax, ends)
     return fig
 
 
@@ -233,36 +229,21 @@ def problem_figure(problem: SearchProblem, policy: Array, title: str) -> Figure:
 
 def race_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the chance of a right answer against candidates scored, one panel a starting share, lines named."""
-    looks = {"a list": plots.GREY, "blind draws": GREEN, "exact policy gradient": BLUE, "sampled GRPO": RED}
+    looks = {
+        "a list": plots.Look(plots.GREY, 0.5),
+        "blind draws": plots.Look(GREEN, 0.5, "right"),
+        "exact policy gradient": plots.Look(BLUE, 0.85, "right"),
+        "sampled GRPO": plots.Look(RED, 0.5),
+    }
     starts = sorted(table["start"].unique(), reverse=True)
     with plots.style():
         fig = plots.new_figure(title, 1.7 * len(starts))
         for ax, start in zip(fig.subplots(len(starts), sharex=True), starts, strict=True):
-            at_nought = []
-            for way, rows in table[table["start"] == start].groupby("way", sort=False):
-                colour, x, y = looks[str(way)], rows["num_scored"].to_numpy(float), rows["value"].to_numpy(float)
-                draw_runs(ax, rows, "num_scored", "value", colour)
-                if y.max() == 0:
-                    at_nought.append(str(way))
-                else:  # beside the point where it passes one half, outside the bundle
-                    half, before = int((y >= 0.5).argmax()), way in ("blind draws", "exact policy gradient")
-                    name_line(ax, str(way), (x[half], y[half]), colour, "right" if before else "left")
-            if at_nought:
+            rows = table[table["start"] == start]
+            plots.lines(ax, rows, "way", "num_scored", "value", looks)
+            if at_nought := [way for way in looks if rows[rows["way"] == way]["value"].max() == 0]:
                 ax.annotate(f"all at 0: {', '.join(at_nought)}", (0.98, 0.08), xycoords="axes fraction", ha="right")
             ax.set_title(f"share on right answers at the start: {start:g}", fontsize=10)
             ax.set(xscale="log", ylim=(-0.04, 1.04), yticks=[0, 0.5, 1], ylabel="chance")
         fig.axes[-1].set_xlabel("candidates scored")
     return fig
-
-
-def name_line(ax: Any, words: str, place: tuple[float, float], colour: str, side: str = "left") -> None:
-    """Write a line's name beside a place on it: with its `side` there, so that "left" stands to the right."""
-    shift = (6 if side == "left" else -6, -4)
-    look = {"color": colour, "fontsize": 9.5, "ha": side, "annotation_clip": False}
-    ax.annotate(words, place, shift, textcoords="offset points", **look)
-
-
-def draw_runs(ax: Any, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
-    """Draw a line, and the middle 80 % of runs around it."""
-    ax.plot(rows[x], rows[y], color=colour)
-    ax.fill_between(rows[x], rows["lower"], rows["upper"], color=colour, alpha=0.18, linewidth=0)

@@ -24,8 +24,6 @@ from extrabitter.experiments.search_as_optimisation import (
     RED,
     Array,
     Learner,
-    draw_runs,
-    name_line,
     policy_steps,
 )
 from extrabitter.pages import plots
@@ -148,41 +146,24 @@ def selection_table(num_steps: int, num_runs: int = 20) -> pd.DataFrame:
 
 def escape_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the steps until a habit has half of all probability against its share at the start; lines named."""
-    looks = dict(zip(ESCAPES, (BLUE, GREEN, PURPLE, plots.GREY, RED), strict=True))
+    looks = dict(zip(ESCAPES, map(plots.Look, (BLUE, GREEN, PURPLE, plots.GREY, RED)), strict=True))
     with plots.style():
         fig = plots.new_figure(title, 3.0)
         ax = fig.subplots()
-        ends = []
-        for law, rows in table.sort_values("start", ascending=False).groupby("law", sort=False):
-            draw_runs(ax, rows, "start", "steps", looks[str(law)])
-            ends.append((float(rows["steps"].iloc[-1]), str(law)))
         ax.set(xscale="log", yscale="log", xlabel="share of the habit at the start", ylabel="steps to one half")
         ax.invert_xaxis()
-        at = 0.0
-        for steps, law in sorted(ends):
-            at = max(steps, at * 1.8)  # far enough apart to be read
-            name_line(ax, law, (float(table["start"].min()), at), looks[law])
+        plots.lines(ax, table.sort_values("start", ascending=False), "law", "start", "steps", looks)
     return fig
 
 
 def selection_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the share of the rare best of three types over steps, by dynamics; dotted, the share that it began with."""
-    # Colour, and where its name stands: the share at which it is beside the line, on which side of it.
-    looks = dict(
-        zip(
-            SELECTIONS,
-            ((plots.GREY, 0.1, "left"), (BLUE, 0.05, "right"), (RED, 0.02, "left"), (GREEN, 0.7, "left")),
-            strict=True,
-        )
-    )
+    look = plots.Look
+    places = (look(plots.GREY, 0.1), look(BLUE, 0.05, "right"), look(RED, 0.02), look(GREEN, 0.7))
     with plots.style():
         fig = plots.new_figure(title, 2.8)
         ax = fig.subplots()
-        for name, rows in table.groupby("dynamics", sort=False):
-            colour, height, side = looks[str(name)]
-            draw_runs(ax, rows, "step", "value", colour)
-            step = float(rows["step"].iloc[int((rows["value"] >= height).to_numpy().argmax())])
-            name_line(ax, str(name), (step, height), colour, side)
+        plots.lines(ax, table, "dynamics", "step", "value", dict(zip(SELECTIONS, places, strict=True)))
         ax.axhline(THREE_SHARES[0], color=plots.GREY, linewidth=0.8, linestyle=":")
         ax.set(yscale="log", ylim=(5e-4, 1.5), xlabel="step", ylabel="share of the best habit")
     return fig

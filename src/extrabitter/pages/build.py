@@ -1,31 +1,41 @@
 """The book's source: prose, executed chapters and one worked run a stage side by side; then its HTML.
 
 Nothing is executed here. Chapters are the notebooks that papermill ran; one that is missing, damaged or holds an
-error is refused.
+error is refused. Below every page stands where it comes from. Launch links appear only where the checkout comes from
+GitHub: no other address of it is known here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from extrabitter.digests import STAGE_NOTEBOOKS
-from extrabitter.pages import plots, provenance
+from extrabitter.pages import plots
+from extrabitter.pages.text import render
 from extrabitter.params import STAGES
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book
+from extrabitter.runs import find_runs
+from extrabitter.store import WORKED
 
 _SOURCE = Path("_build/source")
 _RENDERED = Path("_build/jupyter_book")
-_WORKED = "worked"  # folder of the book with a page a stage, below its page `runs`
 _COMMITTED = "_committed"  # sources of pages, where only download links find them
 # Pages of book/ that include a file of the tree's root.
 _ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+
+_GITHUB = re.compile(r"(?:https://github\.com/|git@github\.com:)([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+_LABEL = re.compile(r"^\([\w:.-]+\)=\s*$", re.MULTILINE)
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
 
 
 class BookError(RuntimeError):
@@ -78,7 +88,7 @@ def build_html(book: Book) -> Path:
     for chapter in book.chapters:
         shutil.copy(root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb", pages / "_sources" / f"{chapter}.ipynb")
     for stage in STAGES:
-        target = pages / "_sources" / _WORKED / f"{stage}.ipynb"
+        target = pages / "_sources" / WORKED / f"{stage}.ipynb"
         if target.is_file():
             shutil.copy(root / STAGE_NOTEBOOKS / target.name, target)
     index.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +116,11 @@ def _write_worked_runs(book: Book, source: Path) -> list[str]:
     """Write the page of each stage's worked run; return the stages that have one."""
     runs_dir = book.root / book.runs_dir if book.runs_dir else None
     stages = []
-    (source / _WORKED).mkdir()
-    for notebook, manifest in provenance.worked_runs(book.root / book.results_dir, runs_dir):
+    (source / WORKED).mkdir()
+    for notebook, manifest in worked_runs(book.root / book.results_dir, runs_dir):
         stages.append(str(manifest["stage"]))
-        page = source / _WORKED / f"{stages[-1]}.ipynb"
-        page.write_text(provenance.worked_page(notebook, manifest), encoding="utf-8")
+        page = source / WORKED / f"{stages[-1]}.ipynb"
+        page.write_text(worked_page(notebook, manifest), encoding="utf-8")
     return stages
 
 
@@ -122,7 +132,7 @@ def _write_toc(root: Path, source: Path, stages: list[str]) -> None:
     if parent is None:
         raise BookError("_toc.yml has no page `runs`, below which the worked runs are listed")
     if stages:
-        parent["sections"] = [{"file": f"{_WORKED}/{stage}"} for stage in stages]
+        parent["sections"] = [{"file": f"{WORKED}/{stage}"} for stage in stages]
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 
@@ -131,7 +141,7 @@ def _append_footers(book: Book, source: Path, stages: list[str]) -> None:
     options = f" --profile {book.name}" if book.runs_dir else ""
     names = [path.name for path in (book.root / "book").glob("*.md")]
     pages = [(name, _ROOT_PAGES.get(name, f"book/{name}"), "") for name in names]
-    pages += [(f"{_WORKED}/{stage}.ipynb", f"{STAGE_NOTEBOOKS}/{stage}.ipynb", "") for stage in stages]
+    pages += [(f"{WORKED}/{stage}.ipynb", f"{STAGE_NOTEBOOKS}/{stage}.ipynb", "") for stage in stages]
     for chapter in book.chapters:
         command = f"extrabitter run-chapter{options} {chapter}"
         pages.append((f"{chapter}.ipynb", f"{CHAPTER_NOTEBOOKS}/{chapter}.ipynb", command))
@@ -140,10 +150,84 @@ def _append_footers(book: Book, source: Path, stages: list[str]) -> None:
         target = source / _COMMITTED / committed
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(book.root / committed, target)
-        page, text = source / name, provenance.footer(book.root, Path(committed), command)
+        page, text = source / name, footer(book.root, Path(committed), command)
         if page.suffix == ".md":
             page.write_text(f"{page.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
             continue
         notebook = json.loads(page.read_text(encoding="utf-8"))
         notebook["cells"].append({"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text})
         page.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def worked_runs(results_dir: Path, runs_dir: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield one executed notebook and manifest a stage: of your own runs where there are some, else the store's."""
+    own = find_runs(runs_dir) if runs_dir else []
+    for stage in STAGES:
+        ended = [(run.path.with_name(f"{run.path.name}.ipynb"), run.manifest) for run in own if run.stage == stage]
+        found = [(notebook, manifest) for notebook, manifest in ended if manifest is not None]
+        kept = results_dir / WORKED / f"{stage}.ipynb"
+        if kept.is_file():
+            found.append((kept, json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))))
+        yield from [(notebook, manifest) for notebook, manifest in found if notebook.is_file()][:1]
+
+
+def worked_page(notebook: Path, manifest: Mapping[str, Any]) -> str:
+    """Return a worked run's page: what it was, then its executed notebook, as the text of a notebook."""
+    stage = manifest["stage"]
+    fields = STAGES[stage].model_fields
+    meanings = {name: field.description or "" for name, field in fields.items()}
+    machine = manifest["machine"]
+    rows = {
+        "commit": manifest["commit"][:12],
+        "code": manifest["code_sha256"][:12],
+        "weights that it began with": manifest["input_sha256"][:12] or "none",
+        "machine": machine.get("gpu") or machine.get("cpu", ""),
+        "threads": manifest["threads"],
+        "wall time": f"{manifest['wall_s']:.0f} s",
+        "peak memory": f"{manifest['peak_rss_mb']:.0f} MB",
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
+    }
+    parameters = [(name, value, meanings.get(name, "")) for name, value in manifest["parameters"].items()]
+    named = {name: manifest[name] for name in ("stage", "arm", "seed")}
+    head = render("worked_run.md", **named, rows=rows.items(), parameters=parameters)
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    cells = [_tidy(cell) for cell in content["cells"]]
+    content["cells"] = [{"cell_type": "markdown", "id": "provenance", "metadata": {}, "source": head}, *cells]
+    return json.dumps(content)
+
+
+def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
+    """Fit a stage notebook's cell into a page: no label and title of its own, printed lines in one block, no stderr."""
+    if cell["cell_type"] != "code":
+        return {**cell, "source": _TITLE.sub("", _LABEL.sub("", "".join(cell["source"])), count=1).strip()}
+    printed = "".join(
+        "".join(output["text"])
+        for output in cell["outputs"]
+        if output["output_type"] == "stream" and output["name"] == "stdout"
+    )
+    outputs = [output for output in cell["outputs"] if output["output_type"] != "stream"]
+    if printed.strip():
+        outputs.insert(0, {"output_type": "stream", "name": "stdout", "text": printed})
+    tags = cell["metadata"].get("tags", [])
+    if "injected-parameters" in tags:
+        tags = [*tags, "hide-input"]
+    return {**cell, "outputs": outputs, "metadata": {**cell["metadata"], "tags": tags}}
+
+
+def footer(root: Path, path: Path, command: str = "") -> str:
+    """Return in MyST what stands below the page made of `path`, relative to the root of a checkout or a mere folder."""
+    if Path(_git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root.resolve():
+        return render("footer.md", path=path.as_posix(), command=command, changed="", github="", commit="")
+    github = _GITHUB.fullmatch(_git(root, "config", "--get", "remote.origin.url"))
+    day, _, commit = _git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()).partition(" ")
+    changed = f"{date.fromisoformat(day):%-d %B %Y}, commit `{commit}`" if commit else ""
+    where = {"github": github[1] if github else "", "commit": _git(root, "rev-parse", "HEAD")}
+    return render("footer.md", path=path.as_posix(), command=command, changed=changed, **where)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -43,7 +43,7 @@ from matplotlib.figure import Figure
 from extrabitter import store
 from extrabitter.digests import REPOSITORY
 from extrabitter.pages import plots
-from extrabitter.pages.text import decimal, percent_interval, spell
+from extrabitter.pages.text import decimal, percent_interval, render, spell
 from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
@@ -141,10 +141,7 @@ class Chapter:
 
     def show(self, df: pd.DataFrame, caption: str, key: str = "") -> None:
         """Show a table of ready-made strings; one of more than MAX_ROWS is folded. With `key` it is offered as CSV."""
-        markup = table_markup(df, caption)
-        if len(df) > MAX_ROWS:
-            markup = f"<details><summary>{html.escape(caption)}: {len(df)} rows</summary>{markup}</details>"
-        display(inert(markup + (self._provenance(key, df) if key else "")))
+        display(inert(table_markup(df, caption, MAX_ROWS) + (self._provenance(key, df) if key else "")))
 
     def provenance(self) -> None:
         """Show in one line which runs the page's numbers come from; figures have the line below them by themselves."""
@@ -157,35 +154,23 @@ class Chapter:
         """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
         if self.runs_dir is None:
             return
-        published, own = self.table("summary", "", experiment), self.own("summary", "", experiment)
-        items = []
-        for arm in evaluated:
-            mine, theirs = of_measure(own, arm, measure), of_measure(published, arm, measure)
-            yours = f"yours {write(mine)}, {spell(mine.num_seeds, 'seed')}" if mine.measured else "not in your run"
-            items.append(f"{plots.words(arm)}: {yours}; published {write(theirs)}")
-        runs = self.own("runs", "", experiment)
-        failed = runs[runs["state"] == "failed"]
-        items += [f"{row.stage} of {row.arm}, seed {row.seed}, failed: {row.reason}" for row in failed.itertuples()]
-        listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
-        head = f"Your run{f' ({self.profile})' if self.profile else ''}: {what}"
-        display(inert(f'<aside class="eb-yours"><p><strong>{html.escape(head)}</strong></p><ul>{listed}</ul></aside>'))
+        runs, arms = self.own("runs", "", experiment), dict.fromkeys(evaluated)
+        tables = self.own("summary", "", experiment), self.table("summary", "", experiment)
+        found = [(plots.words(arm), *(of_measure(table, arm, measure) for table in tables)) for arm in arms]
+        failed = runs[runs["state"] == "failed"].to_dict("records")
+        said = {"profile": self.profile, "what": what, "write": write, "spell": spell}
+        display(inert(render("yours.html", found=found, failed=failed, **said)))
 
     def _provenance(self, key: str = "", table: pd.DataFrame | None = None) -> str:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
-        runs = pd.concat(self._runs.values()) if self._runs else pd.DataFrame()
-        parts = []
-        if len(runs):
-            commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
-            seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
-            parts.append(html.escape(f"{seeds[0].upper()}{seeds[1:]}, commit {', '.join(commits)}"))
+        runs = pd.concat(self._runs.values()) if self._runs else pd.DataFrame(columns=["seed", "commit"])
+        seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "") if len(runs) else ""
+        commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
             path = self.output_dir / "tables" / f"{key}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(path, index=False)
-            parts.append(f'<a href="tables/{key}.csv">table</a>')
-        if len(runs):
-            parts += ['<a href="runs.html">runs</a>', '<a href="reproducing.html">make it again</a>']
-        return f'<p class="eb-provenance">{" · ".join(parts)}</p>'
+        return render("provenance.html", seeds=seeds, commits=commits, key=key if table is not None else "")
 
 
 def inert(markup: str) -> HTML:
@@ -193,18 +178,10 @@ def inert(markup: str) -> HTML:
     return HTML(f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>')
 
 
-def table_markup(df: pd.DataFrame, caption: str) -> str:
-    """Return a table of ready-made strings as HTML, each escaped; a wide one scrolls in its frame."""
-    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in df.columns)
-    body = ""
-    for row in df.itertuples(index=False):
-        first, *rest = (html.escape(str(cell)) for cell in row)
-        body += f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-    label = html.escape(caption)
-    return (
-        f'<div class="eb-scroll" tabindex="0" role="region" aria-label="{label}"><table class="eb-table">'
-        f"<caption>{label}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+def table_markup(df: pd.DataFrame, caption: str, most: int = 10**9) -> str:
+    """Return a table of ready-made strings as HTML, each escaped; one of over `most` rows is folded."""
+    rows = [tuple(row) for row in df.itertuples(index=False)]
+    return render("table.html", columns=df.columns, rows=rows, caption=caption, most=most)
 
 
 def _find_results(given: str | Path) -> Path:

@@ -12,7 +12,6 @@ character that HTML knows.
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from IPython.display import HTML
 
 from extrabitter.pages.chapter import inert
 from extrabitter.pages.plots import describe, in_order, model_of
+from extrabitter.pages.text import render
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import BEHAVIOURS, Task, load_task
 
@@ -86,20 +86,9 @@ def _join(words: Sequence[str]) -> str:
 
 def completion_markup(prompt: str, shown: tuple[list[Stretch], int], note: str, title: str = "") -> str:
     """Return one prompt and completion, as `shown_stretches` gives it, as HTML with a title above and a note below."""
-    spans = []
-    for behaviour, words in shown[0]:
-        escaped = html.escape(words)
-        if behaviour in TITLES:
-            escaped = f'<mark class="eb-{behaviour}" title="{html.escape(TITLES[behaviour])}">{escaped}</mark>'
-        spans.append(escaped)
-    if shown[1]:
-        spans.append(f'<span class="eb-cut">(cut: {shown[1]} more words)</span>')
-    head = f'<p class="eb-title">{html.escape(title)}</p>' if title else ""
-    return (
-        f'<figure class="eb-completion">{head}<p class="eb-text">'
-        f'<span class="eb-prompt">{html.escape(plain_text(prompt))}</span> {" ".join(spans)}</p>'
-        f"<figcaption>{html.escape(note)}</figcaption></figure>"
-    )
+    stretched, num_left_out = shown
+    said = {"title": title, "prompt": plain_text(prompt), "note": note, "titles": TITLES}
+    return render("completion.html", stretches=stretched, num_left_out=num_left_out, **said)
 
 
 def completions_html(completions: pd.DataFrame, titles: Sequence[str], task: str = "countdown") -> HTML:
@@ -128,12 +117,7 @@ def verdict_note(row: Mapping[Hashable, Any]) -> str:
 
 def key_html(behaviours: Iterable[str] = BEHAVIOURS) -> HTML:
     """Show what each mark means."""
-    marks = " ".join(
-        f'<li><mark class="eb-{behaviour}">{behaviour.replace("_", " ")}</mark> '
-        f"{html.escape(TITLES[behaviour].split(': ', 1)[1])}</li>"
-        for behaviour in behaviours
-    )
-    return inert(f'<ul class="eb-key">{marks}</ul>')
+    return inert(render("key.html", titles={behaviour: TITLES[behaviour] for behaviour in behaviours}))
 
 
 @dataclass(frozen=True)
@@ -244,8 +228,4 @@ def browser_html(data: BrowserData) -> HTML:
                 shown = [(BEHAVIOURS[place - 1] if place else None, text) for place, text in marked]
                 title = f"{label}, {content['runs'][index][2]}"
                 panes += completion_markup(prompt, (shown, num_left_out), note, title)
-    return inert(
-        f'<div class="eb-browser" id="completions-browser"><noscript><p>Scripts are off: this is the first view.</p>'
-        f'</noscript><div class="eb-panes">{panes or html.escape("No completions were evaluated.")}</div></div>'
-        f'<script src="{_DATA}"></script><script src="{_PROGRAM}"></script>'
-    )
+    return inert(render("browser.html", panes=panes, data=_DATA, program=_PROGRAM))

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -232,14 +232,38 @@ def curves(
 
 def name_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Name lines at their right ends, words -> (x, y, colour), apart from each other where ends are close."""
-    low, high = ax.get_ylim()
-    height_in = float(ax.bbox.height) / float(ax.figure.dpi)
-    gap = 0.17 / height_in * (high - low)  # a line of text
-    beside, at = 0.015 * float(np.ptp(ax.get_xlim())), -np.inf
+    ax.get_xlim(), ax.get_ylim()  # settles them
+    look: dict[str, Any] = {"fontsize": SMALL, "va": "center", "annotation_clip": False}
+    points, at = 72 / float(ax.figure.dpi), -np.inf
     for words, (x, y, colour) in sorted(ends.items(), key=lambda item: item[1][1]):
-        at = max(y, at + gap)
-        text = ax.annotate(words, (x, y), (x + beside, at), color=colour, va="center", fontsize=SMALL)
-        text.set_annotation_clip(False)
+        height = float(ax.transData.transform((x, y))[1]) * points
+        at = max(height, at + 12)  # a line of text
+        ax.annotate(words, (x, y), (5, at - height), textcoords="offset points", color=colour, **look)
+
+
+class Look(NamedTuple):
+    """A line's colour, and where its name stands: with its `side` where it first reaches `height`, or at its end."""
+
+    colour: str
+    height: float | None = None
+    side: Literal["left", "right"] = "left"
+
+
+def lines(ax: Axes, table: pd.DataFrame, group: str, x: str, y: str, looks: Mapping[str, Look]) -> None:
+    """Draw a named line a group of a table, with what lies between its lower and upper if it has these."""
+    ends = {}
+    for name, rows in table.groupby(group, sort=False):
+        colour, height, side = looks[str(name)]
+        ax.plot(rows[x], rows[y], color=colour)
+        if "lower" in rows:
+            ax.fill_between(rows[x], rows["lower"], rows["upper"], color=colour, alpha=0.18, linewidth=0)
+        if height is None:
+            ends[str(name)] = (float(rows[x].iloc[-1]), float(rows[y].iloc[-1]), colour)
+        elif rows[y].max() > 0:
+            place = (float(rows[x].iloc[int((rows[y] >= height).to_numpy().argmax())]), height)
+            look: dict[str, Any] = {"color": colour, "fontsize": SMALL, "ha": side, "annotation_clip": False}
+            ax.annotate(str(name), place, (6 if side == "left" else -6, -4), textcoords="offset points", **look)
+    name_ends(ax, ends)
 
 
 def _smooth(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:

@@ -1,9 +1,13 @@
-"""Numbers as ready-made strings: counts in words, shares, points and intervals as a page writes them."""
+"""Numbers as ready-made strings, and templates, in whose HTML all that is filled in is escaped."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import jinja2
 
 from extrabitter.statistics import Estimate
 
@@ -77,3 +81,26 @@ def _with_interval(estimate: Estimate, value: str, factor: float, digits: int) -
         return value
     lower, upper = (decimal(factor * end, digits) for end in (estimate.lower, estimate.upper))
     return f"{value} ({lower} to {upper})"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; a value that it asks for and is not given is an error."""
+    return _environment().get_template(f"{template}.jinja").render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("extrabitter.pages"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=lambda name: name is not None and ".html." in name,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "cell": lambda text: text.replace("|", "/").replace("*", r"\*")}
+    return environment
+
+
+def _code(value: object) -> str:
+    """Show a value in a table's cell without any meaning to Markdown."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return "`" + (text.replace("`", "'").replace("|", "/").strip() or " ") + "`"
