@@ -25,16 +25,6 @@ from extrabitter.tasks.wording import spoken
 RECORD = "provenance.json"
 TEMPLATE = Path(__file__).parent / "templates" / "data_card.md.jinja"
 NUM_PROBLEMS = {"train": 5_000, "validation": 1_000, "test": 1_000}  # drawn of a band; the same ones count once
-FIELDS = {
-    "problem": "the problem's name",
-    "band": "range of difficulty",
-    "num_answers": "legal answers",
-    "num_solutions": "those of them that are right",
-    "prompt": "the problem in the grammar of the book's own models",
-    "completion": "a worked solution in the grammar",
-    "prompt_in_english": "the problem in English; empty where the task has none",
-    "completion_in_english": "the solution in English; empty where it has no words, as filler",
-}
 
 
 def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_traces: int, seed: int) -> None:
@@ -68,7 +58,7 @@ def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_tr
         configs=configs,
     )
     said: dict[str, Any] = {"name": name, "task": task, "tables": tables, "asked": asked}
-    card = DatasetCard.from_template(data, str(TEMPLATE), **said, fields=FIELDS, record=RECORD)
+    card = DatasetCard.from_template(data, str(TEMPLATE), **said, record=RECORD)
     (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")
 
 

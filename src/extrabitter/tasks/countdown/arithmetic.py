@@ -28,18 +28,6 @@ MAX_LENGTH = 256  # characters; the longest expression on six numbers of three d
 MAX_DEPTH = 16  # open parentheses
 MAX_DIGITS = 6  # digits of one number
 
-REASONS = {
-    "ok": "a value was found",
-    "not_text": "the answer is not a string",
-    "empty": "nothing but spaces",
-    "too_long": f"over {MAX_LENGTH} characters",
-    "bad_character": "a character other than ASCII digits, + - * / ( ) and space",
-    "number_too_long": f"a number of more than {MAX_DIGITS} digits",
-    "too_deep": f"over {MAX_DEPTH} open parentheses",
-    "syntax_error": "numbers, operations and parentheses in no order that makes an expression",
-    "division_by_zero": "a division by zero",
-}
-
 _FOREIGN = re.compile(r"[^0-9+\-*/() ]")
 _NUMBER = re.compile(r"[0-9]+")
 _Operation = Callable[[Fraction, Fraction], Fraction]

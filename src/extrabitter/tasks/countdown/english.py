@@ -18,16 +18,12 @@ from typing import Literal
 
 from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Trace, Use, Verdict, free_text
-from extrabitter.tasks.countdown.arithmetic import REASONS as EXPRESSION_REASONS
-from extrabitter.tasks.countdown.arithmetic import evaluate_expression, read_answer
+from extrabitter.tasks.countdown.arithmetic import PHRASES, evaluate_expression, read_answer
 from extrabitter.tasks.countdown.census import take_census
-from extrabitter.tasks.countdown.parser import REASONS as GRAMMAR_REASONS
 from extrabitter.tasks.countdown.problems import Problem
 from extrabitter.tasks.countdown.traces import Script, ScriptAttempt
 
-# Readers of text and of expressions have some in common, with bounds of their own.
-REASONS = {**EXPRESSION_REASONS, **GRAMMAR_REASONS, **free_text.REASONS}
-del REASONS["ok"]
+REASONS: dict[str, str] = {**PHRASES["reasons"], **free_text.REASONS}
 _WORD = re.compile(r"\S+")
 
 

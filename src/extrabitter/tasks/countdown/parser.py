@@ -28,23 +28,6 @@ from extrabitter.tasks.countdown.traces import VOCABULARY
 
 MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
 
-REASONS = {
-    "correct": "the answer uses each given number once and reaches the target",
-    "wrong_value": "the numbers are used as they should be, the value is not the target",
-    "number_not_available": "a number is used that is not given, not reached, or used up",
-    "numbers_unused": "a given number is left over",
-    "wrong_arithmetic": "an equation is false",
-    "operation_not_allowed": "an operation that the task does not have",
-    "numbers_not_reached": "an attempt restarts from numbers that no legal step had left",
-    "truncated": "cut at the length cap before an answer",
-    "not_text": "the completion is not a string",
-    "too_long": "longer than the verifier reads",
-    "unfinished": "the text ends before the word 'answer'",
-    "unknown_word": "a word outside the vocabulary",
-    "unexpected_word": "a word the grammar does not allow at its place",
-    "trailing_words": "words after 'answer'",
-}
-
 _NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
 _WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
 _SIGNS = frozenset("+-*/")
