@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -311,16 +312,12 @@ def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
                     f"profile {name}: {job.task}.{job.stage}.{job.arm} reads {key}, which no other arm makes; "
                     f"there are {', '.join(sorted(set(arms)))}"
                 )
-    ordered: dict[str, Job] = {}
-    while len(ordered) < len(jobs):
-        ready = [
-            job for key, job in jobs.items() if key not in ordered and all(i in ordered for i in job.inputs)
-        ]
-        if not ready:
-            circle = ", ".join(key for key in jobs if key not in ordered)
-            raise ParameterError(f"profile {name}: these arms read each other in a circle: {circle}")
-        ordered |= {job.key: job for job in ready}
-    return ordered
+    inputs = {key: job.inputs for key, job in jobs.items()}
+    try:
+        return {key: jobs[key] for key in TopologicalSorter(inputs).static_order()}
+    except CycleError as error:
+        circle = ", ".join(dict.fromkeys(error.args[1]))
+        raise ParameterError(f"profile {name}: these arms read each other in a circle: {circle}") from None
 
 
 def _trains(job: Job) -> bool:
