@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from english_models import build_tokenizer, save_model
-from extrabitter.models.decoder import is_supported
+from extrabitter.models.fused import is_supported
 from extrabitter.models.hub import load_for_stage, trainer_arguments
 from extrabitter.models.rollouts import SamplingParameters, generate
 from extrabitter.tasks import load_task

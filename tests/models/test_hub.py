@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from extrabitter.models import hub
-from extrabitter.models.decoder import is_supported
+from extrabitter.models.fused import is_supported
 from extrabitter.models.rollouts import generate
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint

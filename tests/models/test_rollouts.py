@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from extrabitter.models import decoder, rollouts
+from extrabitter.models import decoder, fused, rollouts
 from extrabitter.models.rollouts import SamplingParameters, generate, side_by_side
 from extrabitter.models.tiny import mask_tokens
 
@@ -93,9 +93,9 @@ def test_log_probabilities_are_those_of_the_models_own_forward_pass(
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2"])
-@pytest.mark.parametrize("table_rows", [0, decoder.TABLE_ROWS], ids=["computed", "from a table"])
+@pytest.mark.parametrize("table_rows", [0, fused.TABLE_ROWS], ids=["computed", "from a table"])
 def test_rarer_shapes_are_computed_alike(family: str, table_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "TABLE_ROWS", table_rows)
+    monkeypatch.setattr(fused, "TABLE_ROWS", table_rows)
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
         vocab_size=83,
@@ -113,7 +113,7 @@ def test_rarer_shapes_are_computed_alike(family: str, table_rows: int, monkeypat
         tie_word_embeddings=False,
     )
     model, prompts = getattr(transformers, f"{family}ForCausalLM")(config).eval(), _prompts(50)
-    assert decoder.is_supported(model)
+    assert fused.is_supported(model)
     ours = generate(model, prompts, 1, SamplingParameters(20, temperature=0), end_ids=[EOS])
     assert ours.completion_ids == _stock_greedy(model, prompts, 20)
 
@@ -310,7 +310,7 @@ def test_a_model_too_large_for_the_cache_and_few_rows_are_not_shared(
     model, least = build_tiny_model(), rollouts.LEAST_SHARE
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert [rollouts._shares(model, rows) for rows in (2 * least - 1, 2 * least, 100 * least)] == [1, 2, 4]
-    monkeypatch.setattr(decoder, "OUTGROWN", 0)
+    monkeypatch.setattr(fused, "OUTGROWN", 0)
     assert rollouts._shares(model, 100 * least) == 1
 
 

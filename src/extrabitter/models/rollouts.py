@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from extrabitter.models.decoder import WIDTH, Decoder, is_supported, outgrows_cache
+from extrabitter.models.decoder import WIDTH, Decoder
+from extrabitter.models.fused import is_small, is_supported
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
@@ -127,9 +128,7 @@ def side_by_side(
 
 def _shares(model: PreTrainedModel, rows: int) -> int:
     """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
-    if model.device.type != "cpu" or not is_supported(model) or outgrows_cache(model):
-        return 1
-    return min(torch.get_num_threads(), rows // LEAST_SHARE)
+    return min(torch.get_num_threads(), rows // LEAST_SHARE) if is_small(model) else 1
 
 
 @dataclass

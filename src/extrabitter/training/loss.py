@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
+from extrabitter.models.fused import completion_logprobs, is_small
 from extrabitter.tasks import Prompt
 from extrabitter.training.trainers import batches_by_length, in_parts
 
@@ -83,6 +84,17 @@ class TrimmedGRPOTrainer(GRPOTrainer):
             # the sampled tokens of all rows estimates it.
             entropies[num_logged:] = [float(-(logps * mask).sum() / tokens)]
         return loss
+
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *more: Any, **named: Any
+    ) -> Any:
+        """Return TRL's log-probabilities (B, logits_to_keep) and, of small models, an estimate of its entropies."""
+        if not (self.trimmed and is_small(model)):
+            given = (model, input_ids, attention_mask, logits_to_keep)
+            return super()._get_per_token_logps_and_entropies(*given, *more, **named)
+        logps = completion_logprobs(model, input_ids, attention_mask, logits_to_keep, self.temperature)
+        return logps, -logps.detach(), None
 
 
 def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:

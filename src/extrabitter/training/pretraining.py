@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from extrabitter.models.fused import logits
 from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoint
 from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
@@ -202,9 +203,9 @@ def pretrain(
         for chosen in batches_by_length([len(ids) for ids, _ in rows], TOKENS_PER_PASS):
             input_ids = padded([rows[index][0] for index in chosen], vocabulary["<pad>"])
             labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
-            logits = model(input_ids=input_ids, use_cache=False).logits  # (rows, T, V)
+            scores = logits(model, input_ids[:, :-1])  # (rows, T - 1, V)
             total = torch.nn.functional.cross_entropy(
-                logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
+                scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
             )
             (total / num_scored).backward()
             loss += float(total.detach()) / num_scored
