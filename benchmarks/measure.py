@@ -174,7 +174,7 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
     """Return the time of a round's matrix products and attention as bare operations, and a profile of the round."""
     import torch
 
-    from extrabitter.models import decoder
+    from extrabitter.models import decoder, fused
 
     decoded: Counter[tuple[int, int]] = Counter()  # rows, columns -> tokens decoded at once
     trained: Counter[tuple[int, int]] = Counter()  # rows, columns -> passes with a gradient
@@ -183,10 +183,9 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
         decoded[len(ids), columns] += 1
         return inner(self, ids, offset, columns)
 
-    def seen(module: Any, given: Any, named: dict[str, Any]) -> None:
-        ids = named.get("input_ids", given[0] if given else None)
-        if torch.is_grad_enabled() and ids is not None:
-            trained[tuple(ids.shape)] += 1
+    def with_gradient(trained_model: Any, ids: Any, first: int = 0) -> Any:
+        trained[tuple(ids.shape)] += 1
+        return of_rows(trained_model, ids, first)
 
     def products(*given: Any, **named: Any) -> Any:
         with torch.profiler.record_function("attention to the cache"):  # NumPy's, which no profile of torch shows
@@ -194,11 +193,11 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
 
     inner, decoder.Decoder.logits = decoder.Decoder.logits, logits  # type: ignore[method-assign]
     multiplied, decoder.products = decoder.products, products
-    hook = model.model.register_forward_pre_hook(seen, with_kwargs=True)
+    of_rows, fused.logits = fused.logits, with_gradient
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         took = take_round()
-    hook.remove()
     decoder.Decoder.logits, decoder.products = inner, multiplied  # type: ignore[method-assign]
+    fused.logits = of_rows
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     shares = [f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:8]]
