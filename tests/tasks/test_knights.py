@@ -25,7 +25,6 @@ from extrabitter.tasks.knights.problems import (
     closure,
     next_step,
     num_paired,
-    num_structures,
     read_problem,
     split_of,
     statements_of,
@@ -116,7 +115,6 @@ def test_a_structure_is_what_renaming_and_reordering_leave(seed: int, band: str)
 
 @pytest.mark.slow
 def test_there_are_as_many_structures_as_are_told_and_each_split_has_some() -> None:
-    assert [num_structures(count) for count in (3, 4, 5)] == [14, 302, 8390]
     names = NAMES[:4]
     found = set()
     for said in product(*[statements_of(speaker, names) for speaker in names]):
@@ -129,7 +127,7 @@ def test_there_are_as_many_structures_as_are_told_and_each_split_has_some() -> N
     for limit, wanted in ((1, 60), (2, 254), (4, 302)):
         assert sum(paired <= limit for _, paired in found) == wanted
     kept = Counter(split_of(form) for form, paired in found if paired <= MAX_PAIRED[4])
-    assert kept == {"train": 179, "validation": 21, "test": 54}
+    assert kept == {"train": 168, "validation": 32, "test": 54}
     seen = {p.structure[0] for split in problems.SPLITS for p in TASK.problems(split, 600, 1, "people4")}
     assert seen <= {form for form, paired in found if paired <= MAX_PAIRED[4]} and len(seen) > 220
 

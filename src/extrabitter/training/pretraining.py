@@ -190,7 +190,7 @@ def pretrain(
     vocabulary = tokenizer.get_vocab()
     model.train()
     log: list[tuple[int, float, float, int, float]] = []
-    num_tokens, start = 0, time.perf_counter()
+    num_tokens, num_scored, start = 0, 0, time.perf_counter()
     while num_tokens < parameters.num_tokens:
         factor = 1.0 if parameters.schedule == "constant" else 1.0 - num_tokens / parameters.num_tokens
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
@@ -198,7 +198,11 @@ def pretrain(
         seed = derive_seed(parameters.seed, "pretraining", part, len(log))
         documents = mixture.draw(parameters.documents_per_step, seed)
         rows = [encode(document, vocabulary) for document in documents]
-        num_scored = sum(label != IGNORED_LABEL for _, labels in rows for label in labels)
+        in_batch = sum(label != IGNORED_LABEL for _, labels in rows for label in labels)
+        num_scored += in_batch
+        # Of all steps so far and not of this one: a batch with more search in it, which is longer, would weigh each
+        # word of it less, and how often the base comes to search would be below its share of documents.
+        scored_a_step = num_scored / (len(log) + 1)
         loss = 0.0
         for chosen in batches_by_length([len(ids) for ids, _ in rows], TOKENS_PER_PASS):
             input_ids = padded([rows[index][0] for index in chosen], vocabulary["<pad>"])
@@ -207,8 +211,8 @@ def pretrain(
             total = torch.nn.functional.cross_entropy(
                 scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
             )
-            (total / num_scored).backward()
-            loss += float(total.detach()) / num_scored
+            (total / scored_a_step).backward()
+            loss += float(total.detach()) / in_batch
         check_finite("base_model", len(log) + 1, loss=loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         for optimizer in optimizers:

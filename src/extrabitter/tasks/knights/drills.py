@@ -26,7 +26,7 @@ from extrabitter.tasks.knights.traces import (
 
 SHARES = {"look": 0.25, "facts": 0.15, "tests": 0.1, "recall": 0.2, "walk": 0.3}  # ours
 NUM_LOOKS, MAX_LOOKED_UP, NUM_FACTS, NUM_TESTS, MAX_KNOWN = 3, 8, 3, 2, 5
-BANDS = ("people4", "islands33", "islands34", "islands44")  # of the puzzles in "recall" and "walk"
+BANDS = ("people4", "people5", "islands44")  # of the puzzles in "recall" and "walk"
 
 
 def draw_drill(rng: SupportsRandom) -> tuple[str, list[bool]]:

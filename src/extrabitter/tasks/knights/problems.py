@@ -25,6 +25,7 @@ from itertools import combinations, permutations, product
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extrabitter.seeding import derive_seed
 
@@ -38,6 +39,7 @@ SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of structures
 # How many roles may follow from two statements alone. Of three people two always do; of four, a limit of one would
 # leave 60 structures of 302, few enough to be learnt by heart.
 MAX_PAIRED = {3: 2, 4: 2, 5: 1}
+_RELATIONS = ("is", *SIGNS)
 _CLAIMS = {"same": operator.eq, "differs": operator.ne, "and": operator.and_, "or": operator.or_, "if": operator.ge}
 _STATEMENT = re.compile(r"([A-L]):([A-L])(?:([+-])|([=!&|>])([A-L]))")
 
@@ -162,13 +164,28 @@ def allowed(statement: Statement, names: str) -> int:
 
 @lru_cache(maxsize=32768)
 def canonical_form(island: Island) -> str:
-    """Return the first, in the alphabet, of all ways to write an island's statements with names A, B, C …"""
-    names = [statement.speaker for statement in island]
-    forms = []
-    for chosen in permutations(NAMES[: len(names)]):
-        new = dict(zip(names, chosen, strict=True))
-        forms.append(sorted(statement.renamed(new).turned() for statement in island))
-    return Problem(tuple(min(forms))).identifier
+    """Return the same words for all ways to name an island's people and to order its statements, and for no others.
+
+    Each statement is a number, at the place of its speaker; of all namings the one whose numbers come first.
+    """
+    place = {statement.speaker: index for index, statement in enumerate(island)}
+    namings = _permutations(len(island))  # (n!, n)
+    rows = np.empty_like(namings)
+    for speaker, subject, relation, other in island:
+        first, last = namings[:, place[subject]], namings[:, place[other]] if other in place else ROLES.index(other)
+        if relation not in ("is", "if"):  # what is said of two is the same the other way round
+            first, last = np.minimum(first, last), np.maximum(first, last)
+        code = (_RELATIONS.index(relation) * MAX_ISLAND + first) * MAX_ISLAND + last
+        rows[np.arange(len(rows)), namings[:, place[speaker]]] = code
+    for column in range(len(island)):
+        rows = rows[rows[:, column] == rows[:, column].min()]
+    return " ".join(map(str, rows[0]))
+
+
+@lru_cache
+def _permutations(count: int) -> NDArray[np.int64]:
+    """Return every order of `count` places, (count!, count)."""
+    return np.array(list(permutations(range(count))))
 
 
 @lru_cache(maxsize=65536)
@@ -219,12 +236,16 @@ def ordered(island: Sequence[Statement], rng: random.Random) -> Island | None:
 
 def num_paired(island: Island, names: str) -> int:
     """Return how many roles follow from two of the statements alone."""
-    settled = set()
-    for first, second in combinations(island, 2):
-        left = allowed(first, names) & allowed(second, names)
-        kept = [roles for bit, roles in enumerate(assignments(names)) if left >> bit & 1]
-        settled |= {name for name in names if len({roles[name] for roles in kept}) == 1}
-    return len(settled)
+    left = [allowed(first, names) & allowed(second, names) for first, second in combinations(island, 2)]
+    # Of the assignments that a pair leaves, all or none have a person a knight.
+    return sum(any(ways and ways & knight in (0, ways) for ways in left) for knight in _knights(names))
+
+
+@lru_cache
+def _knights(names: str) -> tuple[int, ...]:
+    """Return of each person which assignments have them a knight, a bit each."""
+    every = assignments(names)
+    return tuple(sum(1 << bit for bit, roles in enumerate(every) if roles[name] == "knight") for name in names)
 
 
 def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -> list[Statement]:
@@ -233,31 +254,6 @@ def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -
     said = [Statement(speaker, name, "is", role) for name in others for role in ROLES]
     pairs = [(relation, pair) for relation in relations if relation != "is" for pair in combinations(others, 2)]
     return said + [Statement(speaker, first, relation, second) for relation, (first, second) in pairs]
-
-
-def num_structures(num_people: int) -> int:
-    """Return how many structures with an order there are of 3, 4 or 5 people: 14, 302 and 8,390.
-
-    Structures that the headline leaves out (see `MAX_PAIRED`) are counted. Takes seconds for five people: a structure
-    is counted where it is the least of all that renaming makes of it.
-    """
-    names = NAMES[:num_people]
-    said = [statements_of(speaker, names) for speaker in names]
-    base = len(said[0])
-    drawn = np.indices((base,) * num_people).reshape(num_people, -1)  # (n, base ** n): what each one says
-    left = np.full(drawn.shape[1], -1)
-    for own, index in zip(said, drawn, strict=True):
-        left &= np.array([allowed(statement, names) for statement in own])[index]
-    drawn = drawn[:, (left != 0) & (left & (left - 1) == 0)]  # exactly one assignment
-    least = np.full(drawn.shape[1], np.iinfo(np.int64).max)
-    for order in permutations(range(num_people)):
-        new = dict(zip(names, [names[place] for place in order], strict=True))
-        code = np.zeros_like(least)
-        for own, to, index in zip(said, order, drawn, strict=True):
-            code += np.array([said[to].index(s.renamed(new).turned()) * base**to for s in own])[index]
-        least = np.minimum(least, code)
-    kept = [[own[code // base**place % base] for place, own in enumerate(said)] for code in np.unique(least)]
-    return sum(ordered(structure, random.Random(0)) is not None for structure in kept)
 
 
 class Band(NamedTuple):
@@ -269,14 +265,16 @@ class Band(NamedTuple):
 
 
 BANDS = {
-    "islands": Band("one island of four people, or two of three or four", ((4,), (3, 3), (3, 4), (4, 4))),
+    "islands": Band("one island of four or five people, or two of four", ((4,), (5,), (4, 4))),
     "people3": Band("one island of three people", ((3,),)),
     "people4": Band("one island of four people", ((4,),)),
     "people5": Band("one island of five people", ((5,),)),
     "islands33": Band("two islands of three people", ((3, 3),)),
     "islands34": Band("an island of three people and one of four", ((3, 4),)),
     "islands44": Band("two islands of four people", ((4, 4),)),
+    "islands45": Band("an island of four people and one of five", ((4, 5),)),
     "islands333": Band("three islands of three people", ((3, 3, 3),)),
+    "islands444": Band("three islands of four people", ((4, 4, 4),)),
     "free": Band("four people, statements in any order behind the first", ((4,),), "free"),
     "mixed": Band("three people and four, the islands' statements interleaved", ((3, 4),), "mixed"),
     "nested": Band("five people, of whom no one's role settles all others'", ((5,),), "nested"),
