@@ -83,6 +83,7 @@ check-published: setup
 
 lint: setup
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet src tests benchmarks || { echo "error: run ruff format src tests benchmarks"; exit 1; }
 	@$(BIN)/mypy
 
 budgets: setup

@@ -44,7 +44,10 @@ ENGINES = {
 def jobs(quick: bool, first: bool) -> list[Row]:
     """Return what is measured: kind, workload, shape of the base, count, and rounds of each engine."""
     if quick:
-        listed = [("rollouts", "direct", "countdown", 64, 1, 1, 0), ("step", "direct", "countdown", 64, 1, 1, 0)]
+        listed = [
+            ("rollouts", "direct", "countdown", 64, 1, 1, 0),
+            ("step", "direct", "countdown", 64, 1, 1, 0),
+        ]
         listed.append(("pretraining", "", "countdown", 20_000, 1, 0, 0))
     else:  # few completions are as long as chance makes them, so many rounds of few are asked for
         listed = [("rollouts", w, "countdown", 1024, 5, 1, 1) for w in ("direct", "search")]
@@ -127,13 +130,18 @@ def main() -> None:
     parser.add_argument("--first", type=Path, help="checkout of an earlier edition, to be compared with")
     parser.add_argument("--output", type=Path, default=FOLDER / "results.csv")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one small round, into _build, to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="one small round, into _build, to see that it runs"
+    )
     parser.add_argument("--only", default="", help="a kind, a workload or a shape")
     arguments = parser.parse_args()
     output = REPOSITORY / "_build" / "bench_quick.csv" if arguments.quick else arguments.output
     state, versions, here = git_state(), package_versions(), machine()
     names = ("python", "torch", "transformers", "trl", "numpy")
-    origin = {"date": datetime.now(UTC).date().isoformat(), "commit": state["commit"][:10] + "-dirty" * state["dirty"]}
+    origin = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": state["commit"][:10] + "-dirty" * state["dirty"],
+    }
     origin["versions"] = ", ".join(f"{name} {versions[name]}" for name in names)
     origin["machine"] = f"{here['cpu']}, {here['num_cores']} cores"
     rows = []

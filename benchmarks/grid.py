@@ -35,7 +35,9 @@ LAYERS = {"countdown": 2, "knights": 4}  # the second game's facts were not lear
 def shapes(task: str) -> list[dict[str, int]]:
     """Return the centre of a task's grid and what differs from it in one knob."""
     centre = {"num_hidden_layers": LAYERS[task], **CENTRE}
-    turned = [centre | {knob: value} for knob, values in KNOBS.items() for value in values if value != centre[knob]]
+    turned = [
+        centre | {knob: value} for knob, values in KNOBS.items() for value in values if value != centre[knob]
+    ]
     return [{**shape, "num_attention_heads": shape["hidden_size"] // 32} for shape in [centre, *turned]]
 
 
@@ -53,10 +55,23 @@ def measure(task: str, shape: dict[str, int], seed: int) -> Row:
         losses.append(pretrain(parameters, model, tokenizer).iloc[-1])
     round_to_float16(model)
     bars = measure_bars(parameters, model, tokenizer)
-    row: Row = {**shape, "num_parameters": model.num_parameters(), "missed": "; ".join(bars["bar"][~bars["passed"]])}
-    row["pretraining_tokens_per_s"] = sum(x["num_tokens"] for x in losses) / sum(x["elapsed_s"] for x in losses)
+    row: Row = {
+        **shape,
+        "num_parameters": model.num_parameters(),
+        "missed": "; ".join(bars["bar"][~bars["passed"]]),
+    }
+    row["pretraining_tokens_per_s"] = sum(x["num_tokens"] for x in losses) / sum(
+        x["elapsed_s"] for x in losses
+    )
     for kind, column in (("rollouts", "rollout_tokens_per_cpu_s"), ("step", "step_tokens_per_cpu_s")):
-        job = {"engine": "ours", "kind": kind, "workload": "search", "count": 256, "threads": 1, "sizes": shape}
+        job = {
+            "engine": "ours",
+            "kind": kind,
+            "workload": "search",
+            "count": 256,
+            "threads": 1,
+            "sizes": shape,
+        }
         process = Measuring(job)
         row[column] = max(took["tokens"] / took["cpu_s"] for took in (process.take_round() for _ in range(3)))
         process.end()

@@ -147,7 +147,11 @@ def step(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
         model.__dict__.pop("forward", None)  # TRL's fused head
         last = table.dataframe().iloc[1]
         parts = {"wall_s": last["step_s"], "rollout_s": last["rollout_s"], "train_s": last["train_s"]}
-        return {**parts, "cpu_s": clock[3] - clock[2], "tokens": last["mean_completion_tokens"] * job["count"]}
+        return {
+            **parts,
+            "cpu_s": clock[3] - clock[2],
+            "tokens": last["mean_completion_tokens"] * job["count"],
+        }
 
     return take_round, lambda: beside(take_round, model, 2)
 
@@ -160,7 +164,9 @@ def pretraining(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]
     parameters = used.params.BaseModelParameters(**values)
     from extrabitter.tasks.countdown import VOCABULARY as WORDS
 
-    sizes: dict[str, Any] = {"seed": 0} | ({} if job["engine"] == "first" else {"num_key_value_heads": kv_heads})
+    sizes: dict[str, Any] = {"seed": 0} | (
+        {} if job["engine"] == "first" else {"num_key_value_heads": kv_heads}
+    )
 
     def take_round() -> dict[str, Any]:
         model = used.tiny.build_model("llama", len(WORDS), 128, layers, 4, 384, **sizes)
@@ -188,7 +194,9 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
         return of_rows(trained_model, ids, first)
 
     def products(*given: Any, **named: Any) -> Any:
-        with torch.profiler.record_function("attention to the cache"):  # NumPy's, which no profile of torch shows
+        with torch.profiler.record_function(
+            "attention to the cache"
+        ):  # NumPy's, which no profile of torch shows
             return multiplied(*given, **named)
 
     inner, decoder.Decoder.logits = decoder.Decoder.logits, logits  # type: ignore[method-assign]
@@ -200,10 +208,16 @@ def beside(take_round: Round, model: Any, num_steps: int = 1) -> dict[str, Any]:
     fused.logits = of_rows
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
-    shares = [f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:8]]
+    shares = [
+        f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:8]
+    ]
     pairs = ((decoding_s, decoded), (training_s, trained))
     bare = sum(n * bare_s(model.config, *shape) for bare_s, counted in pairs for shape, n in counted.items())
-    return {"attainable_s": bare / num_steps, "attainable_tokens": took["tokens"], "profile": ", ".join(shares)}
+    return {
+        "attainable_s": bare / num_steps,
+        "attainable_tokens": took["tokens"],
+        "profile": ", ".join(shares),
+    }
 
 
 def matrices(config: Any) -> Iterator[tuple[int, int, int]]:
@@ -225,9 +239,13 @@ def decoding_s(config: Any, rows: int, columns: int) -> float:
     per_head = config.num_attention_heads // heads
     query, weights = torch.ones(rows * heads, per_head, dim), torch.ones(rows * heads, per_head, columns)
     layers = range(config.num_hidden_layers)
-    keys, values = ([torch.ones(rows * heads, *shape) for _ in layers] for shape in ((dim, columns), (columns, dim)))
+    keys, values = (
+        [torch.ones(rows * heads, *shape) for _ in layers] for shape in ((dim, columns), (columns, dim))
+    )
     with torch.inference_mode():
-        spent = sum(n * fastest(torch.mm, torch.ones(rows, a), torch.ones(a, b)) for a, b, n in matrices(config))
+        spent = sum(
+            n * fastest(torch.mm, torch.ones(rows, a), torch.ones(a, b)) for a, b, n in matrices(config)
+        )
         # Layer by layer, as in a step: no cache is read twice in a row.
         pairs = list(zip(keys, values, strict=True))
         return spent + fastest(lambda: [(torch.bmm(query, k), torch.bmm(weights, v)) for k, v in pairs])

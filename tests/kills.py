@@ -29,7 +29,9 @@ def finished(root: Path, profile: str) -> dict[str, bytes]:
     """Manifests of the runs that ended well, by job: they hold clock times, so that no run has another's."""
     runs = root / "runs" / profile
     ended = {run.key: run.status for run in find_runs(runs)}
-    return {key: (runs / key / "manifest.json").read_bytes() for key, one in ended.items() if one.state == "ok"}
+    return {
+        key: (runs / key / "manifest.json").read_bytes() for key, one in ended.items() if one.state == "ok"
+    }
 
 
 def disturb(root: Path, profile: str, kills: int, rng: random.Random, longest_s: float) -> list[str]:
@@ -44,7 +46,9 @@ def disturb(root: Path, profile: str, kills: int, rng: random.Random, longest_s:
         process.communicate()
         after = finished(root, profile)
         changed = [key for key in before if after.get(key) != before[key]]
-        complaints += [f"kill {number + 1}: {key} was {'made again' if key in after else 'lost'}" for key in changed]
+        complaints += [
+            f"kill {number + 1}: {key} was {'made again' if key in after else 'lost'}" for key in changed
+        ]
     return complaints
 
 
@@ -73,7 +77,9 @@ def lay_out(root: Path, profile: str) -> Path:
 
 def main() -> int:
     """Run it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--longest", type=float, default=9.0, help="longest time before a kill, in seconds")
@@ -90,7 +96,9 @@ def main() -> int:
         if done.returncode:
             complaints.append(f"snakemake: {done.stderr.strip().splitlines()[-1]}")
         mine, others = miniature.results(root, asked.profile), miniature.results(calm, asked.profile)
-        complaints += [f"differs: {name}" for name in sorted(mine | others) if mine.get(name) != others.get(name)]
+        complaints += [
+            f"differs: {name}" for name in sorted(mine | others) if mine.get(name) != others.get(name)
+        ]
         complaints += [f"left over: {name}" for name in leftovers(root)]
         print("\n".join(complaints), end="\n" * bool(complaints))
         what = "as an undisturbed build" if not complaints else f"{len(complaints)} complaints"

@@ -46,7 +46,9 @@ PROFILE: dict[str, Any] = {
     "seeds": [0],
     "tasks": {"countdown": {"stages": STAGE_RUNS}},
 }
-BASE, GRPO, BROKEN = (f"countdown/{name}/seed=0" for name in ("base_model/guesser", "grpo/guesser", "grpo/broken"))
+BASE, GRPO, BROKEN = (
+    f"countdown/{name}/seed=0" for name in ("base_model/guesser", "grpo/guesser", "grpo/broken")
+)
 READERS = tuple(f"countdown/behaviour_evaluation/after_{arm}/seed=0" for arm in ("guesser", "broken"))
 JOBS = (BASE, GRPO, BROKEN, *READERS)
 CHAPTER = "what_came_out"

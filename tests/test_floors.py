@@ -17,7 +17,10 @@ FLOORS = [GROUND, {"tasks"}, {"behaviours"}, {"models"}, LEFT_TOWER | RIGHT_TOWE
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # What costs seconds to import, and what the book must be built without.
 TORCH = {"torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"}
-DRAWING, TEMPLATES = {"matplotlib"}, {"jinja2"}  # pages, cards of models and the report of a probe are templates
+DRAWING, TEMPLATES = (
+    {"matplotlib"},
+    {"jinja2"},
+)  # pages, cards of models and the report of a probe are templates
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -78,7 +81,9 @@ def test_a_task_is_reached_by_its_name_alone(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Compare) and parts[0] != "tasks":
             values = {part.value for part in node.comparators if isinstance(part, ast.Constant)}
-            assert not values & registered_tasks().keys(), f"{path.name}, line {node.lineno}: asks which task it is"
+            assert not values & registered_tasks().keys(), (
+                f"{path.name}, line {node.lineno}: asks which task it is"
+            )
 
 
 def test_sft_and_grpo_share_nothing_but_a_checkpoint_path() -> None:

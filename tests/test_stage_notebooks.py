@@ -72,7 +72,10 @@ def test_a_stage_runs_alone_from_another_folder_and_never_replaces_another_run(t
     again = run_papermill("base_model", tmp_path, run_dir="a folder/ünder", **(TINY | {"seed": 5}))
     assert again.returncode and read_manifest(tmp_path / "a folder" / "ünder") == manifest
     last = again.stderr.strip().splitlines()[-1]
-    assert "holds a run with other parameters (seed = 0, not 5); give another folder, or overwrite = true" in last
+    assert (
+        "holds a run with other parameters (seed = 0, not 5); give another folder, or overwrite = true"
+        in last
+    )
 
 
 @pytest.mark.slow

@@ -61,7 +61,9 @@ def _make_plan(profile: str, root: Path) -> Plan:
             value = getattr(job.parameters, name, "direct")
             if value not in task.conditions:
                 known = ", ".join(task.conditions)
-                raise ParameterError(f"{where}: {name} = {value!r}: {job.task} has no such condition; it has {known}")
+                raise ParameterError(
+                    f"{where}: {name} = {value!r}: {job.task} has no such condition; it has {known}"
+                )
     return made
 
 
@@ -147,7 +149,9 @@ def publish(
     profile: ProfileName,
     root: Root = REPOSITORY,
     results: Annotated[Path, typer.Option(help="Store to add to.")] = Path("results/edition"),
-    partial: Annotated[bool, typer.Option(help="Publish the runs that have ended, though not all have.")] = False,
+    partial: Annotated[
+        bool, typer.Option(help="Publish the runs that have ended, though not all have.")
+    ] = False,
 ) -> None:
     """Add the tables of a profile's runs to the committed results, each experiment of a seed whole."""
     from extrabitter import store
@@ -179,13 +183,19 @@ def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in WillItChokeParameters.model_fields.items():
         if name not in _OF_A_RUN:
             sizes = f"; by default {field.default}, English: {ENGLISH_SIZES[name]}" if name in _SHORT else ""
-            option = typer.Option(_SHORT.get(name, f"--{name.replace('_', '-')}"), help=f"{field.description}{sizes}")
+            option = typer.Option(
+                _SHORT.get(name, f"--{name.replace('_', '-')}"), help=f"{field.description}{sizes}"
+            )
             default = None if sizes else 0 if name == "seed" else field.default
             kind = Annotated[int if field.annotation is int else str, option]  # type: ignore[valid-type]
-            options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+            options.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            )
     *own, _ = signature.parameters.values()
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")  # the terminal wraps paragraphs
+    command.__doc__ = re.sub(
+        r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or ""
+    )  # the terminal wraps paragraphs
     command.__annotations__ |= {option.name: option.annotation for option in options}
     return command
 
@@ -195,7 +205,9 @@ def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
 def probe(
     model: Annotated[
         str,
-        typer.Argument(help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt."),
+        typer.Argument(
+            help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     **parameters: Any,
@@ -262,7 +274,8 @@ def export_data(
     task: Annotated[str, typer.Argument(help="The game, e.g. countdown.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
     bands: Annotated[
-        list[str] | None, typer.Option("--band", help="Range of difficulty; may be repeated. The first by default.")
+        list[str] | None,
+        typer.Option("--band", help="Range of difficulty; may be repeated. The first by default."),
     ] = None,
     num_traces: Annotated[int, typer.Option("--traces", help="Traces of each condition.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Root of the traces' random numbers.")] = 0,
@@ -274,7 +287,9 @@ def export_data(
     from extrabitter.models.export import write_folder
     from extrabitter.tasks import export
 
-    write_folder(target, lambda partial: export.write_data(partial, target.name, game, chosen, num_traces, seed))
+    write_folder(
+        target, lambda partial: export.write_data(partial, target.name, game, chosen, num_traces, seed)
+    )
     print(f"exported to {target}")
 
 
@@ -308,7 +323,9 @@ def main() -> None:
             line, code = f"{type(error).__name__}: {' '.join(str(error).split())}{_log_traceback()}", 1
         if of_options or (ours and isinstance(error, ValueError | ArtifactError)):
             code = 2
-        print(line if "\n" in line and of_options else f"error: {line}", file=sys.stderr)  # no arguments: the help
+        print(
+            line if "\n" in line and of_options else f"error: {line}", file=sys.stderr
+        )  # no arguments: the help
     if code == 130:
         print("error: stopped; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)

@@ -149,7 +149,9 @@ def import_closure(trees: Iterable[ast.Module], follow: bool = True, tasks: Iter
             waiting += [file for file in beside if file.is_file()]
             if path == _TASKS:
                 known = registered_tasks()
-                waiting += [file for task in tasks for file in _files_of(known.get(task, "").partition(":")[0])]
+                waiting += [
+                    file for task in tasks for file in _files_of(known.get(task, "").partition(":")[0])
+                ]
     return sorted(found)
 
 
@@ -230,7 +232,11 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def _named(source: str) -> tuple[list[str], list[str]]:
     """Return what a module's code imports, and the files of data that it names."""
     tree = _parsed(source)
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
     data = [text for text in texts if text.endswith(_DATA) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", text)]
     return [name for name in _imports(tree) if name.partition(".")[0] == PACKAGE.name], data
 

@@ -43,7 +43,9 @@ class StageParameters(StrictModel):
     stage: ClassVar[str]
 
     run_dir: str = Field(min_length=1, description="folder that the run becomes when it is complete")
-    task: str = Field("countdown", pattern=r"^[a-z][a-z0-9_]*$", description="the game: a key of tasks.REGISTRY")
+    task: str = Field(
+        "countdown", pattern=r"^[a-z][a-z0-9_]*$", description="the game: a key of tasks.REGISTRY"
+    )
     arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. searcher")
     seed: int = Field(ge=0, lt=2**31, description="root seed of the run")
     threads: int = Field(
@@ -119,7 +121,8 @@ class BaseModelParameters(StageParameters):
     )
     documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
     bands: str = Field(
-        "", description="difficulty of problem documents, e.g. 'common=0.3 four=0.7'; empty: the task's first band"
+        "",
+        description="difficulty of problem documents, e.g. 'common=0.3 four=0.7'; empty: the task's first band",
     )
     drill_share: Share = Field(
         0.3, ge=0, le=1, description="share of documents that drill arithmetic or comparison"
@@ -127,12 +130,18 @@ class BaseModelParameters(StageParameters):
     cued_share: Share = Field(
         0.0, ge=0, le=1, description="share of problem documents with the cue, which search"
     )
-    habit: str = Field("search", description="what the documents of habit_share show: a condition of the task")
-    habit_share: Share = Field(0.0, ge=0, le=1, description="share of uncued problem documents that show the habit")
+    habit: str = Field(
+        "search", description="what the documents of habit_share show: a condition of the task"
+    )
+    habit_share: Share = Field(
+        0.0, ge=0, le=1, description="share of uncued problem documents that show the habit"
+    )
     solution_probability: float = Field(
         0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
     )
-    learning_rate: float = Field(0.02, gt=0, le=1, description="peak rate of Muon, for matrices inside the blocks")
+    learning_rate: float = Field(
+        0.02, gt=0, le=1, description="peak rate of Muon, for matrices inside the blocks"
+    )
     adamw_learning_rate: float = Field(
         3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"
     )
@@ -147,8 +156,16 @@ class BaseModelParameters(StageParameters):
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         heads, width = self.num_attention_heads, self.hidden_size
         yield width % heads, "num_attention_heads", f"must divide hidden_size ({width})"
-        yield heads % self.num_key_value_heads, "num_key_value_heads", f"must divide num_attention_heads ({heads})"
-        yield not (self.num_tokens or self.init_from), "num_tokens", "must be at least 1 where init_from is empty"
+        yield (
+            heads % self.num_key_value_heads,
+            "num_key_value_heads",
+            f"must divide num_attention_heads ({heads})",
+        )
+        yield (
+            not (self.num_tokens or self.init_from),
+            "num_tokens",
+            "must be at least 1 where init_from is empty",
+        )
 
 
 class SftPrimingParameters(LanguageParameters):
@@ -165,7 +182,9 @@ class SftPrimingParameters(LanguageParameters):
     num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
     num_steps: int = Field(100, ge=1, description="optimiser steps, where num_tokens is 0")
     num_tokens: int = Field(
-        0, ge=0, description="budget, in tokens seen: conditions differ in length, never in tokens; 0: num_steps"
+        0,
+        ge=0,
+        description="budget, in tokens seen: conditions differ in length, never in tokens; 0: num_steps",
     )
     per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak rate of AdamW")
@@ -181,7 +200,9 @@ class GrpoParameters(LanguageParameters):
     init_from: str = Field(min_length=1, description="checkpoint to train")
     num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
     num_tokens: int = Field(
-        0, ge=0, description="budget, in generated tokens: arms differ in length; num_steps is then the most; 0: none"
+        0,
+        ge=0,
+        description="budget, in generated tokens: arms differ in length; num_steps is then the most; 0: none",
     )
     num_generations: int = Field(
         8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
@@ -234,7 +255,9 @@ class GrpoParameters(LanguageParameters):
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         yield from super()._rules()
         batches, size = self.gradient_accumulation_steps, self.num_generations
-        times = f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
+        times = (
+            f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
+        )
         yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", times
         for name in ("vllm_gpu_memory_utilization", "vllm_server"):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
@@ -278,7 +301,9 @@ class WillItChokeParameters(LanguageParameters):
     checkpoint: str = Field(min_length=1, description="checkpoint to probe")
     num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
     num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
-    num_attempts: int = Field(4, ge=1, le=4096, description="first attempts of each problem to intervene behind")
+    num_attempts: int = Field(
+        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
+    )
     max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
 
 

@@ -193,11 +193,20 @@ class Book:
     def made_from(self) -> dict[str, str]:
         """Return hashes of what the built book is made from: pages, settings, executed chapters, the code of pages."""
         root, chapters = self.root, self.root / self.output_dir
-        settings = [root / name for name in ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")]
+        settings = [
+            root / name
+            for name in ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")
+        ]
         return {
-            "pages": _sha256(json.dumps([files_sha256(root / "book"), files_sha256(PACKAGE / "pages/templates")])),
-            "settings": _sha256(json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])),
-            "chapters": _sha256(json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})),
+            "pages": _sha256(
+                json.dumps([files_sha256(root / "book"), files_sha256(PACKAGE / "pages/templates")])
+            ),
+            "settings": _sha256(
+                json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])
+            ),
+            "chapters": _sha256(
+                json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})
+            ),
             "code": module_digest("extrabitter.pages.build"),
         }
 
@@ -260,7 +269,11 @@ def _seeds(where: str, values: Mapping[str, Any]) -> list[int]:
 
 
 def _make_job(
-    profile: Profile, runs_dir: Path, section: Stage, names: tuple[str, str, str, int], given: Mapping[str, Any]
+    profile: Profile,
+    runs_dir: Path,
+    section: Stage,
+    names: tuple[str, str, str, int],
+    given: Mapping[str, Any],
 ) -> Job:
     task, stage, arm, seed = names
     where = f"profile {profile.name}: {task}.{stage}.{arm}"

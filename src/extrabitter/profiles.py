@@ -126,9 +126,15 @@ def _ambiguous(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
 _SIGNS = "-+0123456789."
 _NUMBERS = (
     ("tag:yaml.org,2002:int", r"[-+]?(0|[1-9][0-9]*)"),
-    ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+    ),
     # Octal, hexadecimal, binary, with underscores, and minutes and seconds, each of some version.
-    ("!ambiguous", r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|[0-9]+(:[0-5]?[0-9])+)"),
+    (
+        "!ambiguous",
+        r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|[0-9]+(:[0-5]?[0-9])+)",
+    ),
 )
 for _tag, _pattern in _NUMBERS:
     _StrictLoader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_SIGNS))

@@ -145,7 +145,9 @@ class Run:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """Read a run folder's manifest and check its tables; None when the folder is no complete run."""
     manifest = _manifest(path)
-    files = {name: sha for name, sha in (manifest or {"files": {}})["files"].items() if name.endswith(".parquet")}
+    files = {
+        name: sha for name, sha in (manifest or {"files": {}})["files"].items() if name.endswith(".parquet")
+    }
     return None if altered(path, files) else manifest
 
 
@@ -164,7 +166,9 @@ def damage(run_dir: Path, status: Status) -> str:
     """Say what of a finished run is missing, empty or altered, by every hash that was kept; empty if it is whole."""
     manifest = _manifest(run_dir)
     missing = f"{run_dir.name}/{MANIFEST} is missing, altered or of another edition"
-    return altered(run_dir.parent, status.files) or (altered(run_dir, manifest["files"]) if manifest else missing)
+    return altered(run_dir.parent, status.files) or (
+        altered(run_dir, manifest["files"]) if manifest else missing
+    )
 
 
 def weights_sha256(checkpoint: Path) -> str:
@@ -219,7 +223,9 @@ def find_runs(root: str | Path, task: str = "*") -> list[Run]:
             if status := read_status(run_dir):
                 manifest = read_manifest(run_dir) if status.state == "ok" else None
                 its_task, _, arm, seed = run_dir.parts[-4:]
-                found.append(Run(its_task, stage, arm, int(seed.removeprefix("seed=")), run_dir, status, manifest))
+                found.append(
+                    Run(its_task, stage, arm, int(seed.removeprefix("seed=")), run_dir, status, manifest)
+                )
     return found
 
 
@@ -233,8 +239,12 @@ def find_checkpoint(name: str, text: str) -> Path:
     folder = next((path for path in candidates if (path / "config.json").is_file()), None)
     if folder is None:
         hint = "; `make smollm2` fetches it" if "smollm2" in text else ""
-        hint = "; one of a hub is asked in English: give prompt plain or chat" if names_hub_model(text) else hint
-        raise ArtifactError(f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{hint}")
+        hint = (
+            "; one of a hub is asked in English: give prompt plain or chat" if names_hub_model(text) else hint
+        )
+        raise ArtifactError(
+            f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{hint}"
+        )
     sums = folder / CHECKSUMS
     if sums.is_file():
         lines = (line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines())
@@ -297,9 +307,17 @@ def _check_replaceable(stage: str, parameters: StageParameters, final: Path) -> 
     manifest = _manifest(final)
     if manifest is None:
         raise ArtifactError(f"{where}: holds something that is no run; must be a new or empty folder")
-    made_by, old, new = manifest["stage"], manifest["parameters"], parameters.model_dump(exclude={"overwrite"})
+    made_by, old, new = (
+        manifest["stage"],
+        manifest["parameters"],
+        parameters.model_dump(exclude={"overwrite"}),
+    )
     # The same folder by another name is the same run.
-    differ = [name for name in sorted(new.keys() | old.keys()) if old.get(name) != new.get(name) and name != "run_dir"]
+    differ = [
+        name
+        for name in sorted(new.keys() | old.keys())
+        if old.get(name) != new.get(name) and name != "run_dir"
+    ]
     if parameters.overwrite or (made_by == stage and not differ):
         return
     what = f"a run of {made_by}" if made_by != stage else f"a run with {_difference(old, new, differ)}"

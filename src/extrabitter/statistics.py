@@ -232,7 +232,9 @@ def solved_difference(counts: pd.DataFrame, arm: str, baseline: str) -> Estimate
     """
     rows = []
     for seed, own in counts[counts["arm"].isin([arm, baseline])].groupby("seed"):
-        share = (own["num_correct"] / own["num_samples"]).groupby([own["problem"], own["arm"]]).mean().unstack()
+        share = (
+            (own["num_correct"] / own["num_samples"]).groupby([own["problem"], own["arm"]]).mean().unstack()
+        )
         if {arm, baseline} <= set(share.columns) and len(paired := (share[arm] - share[baseline]).dropna()):
             rng = np.random.default_rng(derive_seed(int(str(seed)), "paired difference"))
             rows.append(bootstrap_interval(paired, rng))

@@ -61,7 +61,10 @@ def _empty(table: str) -> pd.DataFrame:
 
 
 def publish(
-    runs_dir: str | Path, results_dir: str | Path, planned: Mapping[str, str] | None = None, partial: bool = False
+    runs_dir: str | Path,
+    results_dir: str | Path,
+    planned: Mapping[str, str] | None = None,
+    partial: bool = False,
 ) -> int:
     """Add what has ended below `runs_dir` to a store, each experiment of a seed whole; return the files added.
 
@@ -118,7 +121,9 @@ def _keep_worked(ended: list[Run], folder: Path) -> None:
 
 def _ended(runs_dir: str | Path, task: str = "*") -> list[Run]:
     """List the jobs below a folder of runs that failed, or ended well and left a whole run."""
-    return [one for one in find_runs(runs_dir, task) if one.manifest is not None or one.status.state == "failed"]
+    return [
+        one for one in find_runs(runs_dir, task) if one.manifest is not None or one.status.state == "failed"
+    ]
 
 
 def _experiment(one: Run) -> str:
@@ -187,7 +192,9 @@ def _check_same(folder: Path, written: Path) -> None:
     old, new = ({path.name for path in where.glob("*.parquet")} for where in (folder, written))
     for name in sorted(old | new):
         if name not in old & new:
-            raise StoreError(f"publish: {folder} has other tables, of which {name} is one; what was added stays")
+            raise StoreError(
+                f"publish: {folder} has other tables, of which {name} is one; what was added stays"
+            )
         if not pd.read_parquet(folder / name).equals(pd.read_parquet(written / name)):
             raise StoreError(f"publish: {folder / name} has other content; what was added is never rewritten")
 

@@ -77,12 +77,16 @@ def validate_table(name: str, df: pd.DataFrame) -> None:
         if column_name not in present:
             raise TableError(f"table {name}: column {column_name!r} is missing; it has {', '.join(present)}")
         if column_name not in expected:
-            raise TableError(f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}")
+            raise TableError(
+                f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}"
+            )
     for column in SCHEMAS[name]:
         # An empty column has no type of its own to check.
         if len(df) and not _IS_DTYPE[column.dtype](df[column.name]):
             found = df[column.name].dtype
-            raise TableError(f"table {name}: column {column.name!r} has type {found}; it must be {column.dtype}")
+            raise TableError(
+                f"table {name}: column {column.name!r} has type {found}; it must be {column.dtype}"
+            )
 
 
 def write_table(path: str | Path, name: str, df: pd.DataFrame, leading: Sequence[str] = ()) -> Path:
@@ -121,7 +125,9 @@ def count(completions: pd.DataFrame) -> pd.DataFrame:
     """Turn a table of completions into table `counts`: a row a problem, in the order of their first samples."""
     sampled = completions.groupby("problem", sort=False)
     counts = sampled.agg(
-        num_samples=("correct", "size"), num_correct=("correct", "sum"), num_tokens=("num_completion_tokens", "sum")
+        num_samples=("correct", "size"),
+        num_correct=("correct", "sum"),
+        num_tokens=("num_completion_tokens", "sum"),
     )
     return counts.astype("int64").reset_index()
 

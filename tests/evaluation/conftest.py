@@ -26,7 +26,12 @@ def random_subject() -> Callable[[str], Subject]:
     def build(name: str) -> Subject:
         if name not in made:
             task = load_task(name)
-            shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+            shape = {
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+            }
             tiny.set_up_process(1)
             model = tiny.build_model("llama", len(task.vocabulary), **shape, seed=0)
             for parameter in model.parameters():
@@ -69,7 +74,9 @@ def save_reciter(
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = list(dict.fromkeys(["<pad>", "<unk>", "</s>", "<turn_end>", "<start>", "assistant", *pieces, end]))
+    words = list(
+        dict.fromkeys(["<pad>", "<unk>", "</s>", "<turn_end>", "<start>", "assistant", *pieces, end])
+    )
     size = -(-len(words) // 2) * 2
     words += [f"<spare{number}>" for number in range(size - len(words))]
     inner = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))

@@ -28,7 +28,12 @@ WRONG = "2 + 1 = 3 , 3 - 3 = 0 answer"
 
 
 def parameters(task: str = "countdown", **changes: object) -> BehaviourEvaluationParameters:
-    values: dict[str, object] = {"run_dir": "unused", "arm": "before_searcher", "seed": 0, "checkpoint": "unused"}
+    values: dict[str, object] = {
+        "run_dir": "unused",
+        "arm": "before_searcher",
+        "seed": 0,
+        "checkpoint": "unused",
+    }
     values |= {"task": task, "split": "validation", "num_problems": 6, "num_samples": 3, "max_k": 3}
     return BehaviourEvaluationParameters(**values | {"max_completion_length": 12} | changes)
 
@@ -37,7 +42,10 @@ def completions_of(texts: list[str], problem: str = "1-2-3:6") -> pd.DataFrame:
     """Measure given completions of one problem as if they had been sampled."""
     task = load_task("countdown")
     given = task.read_problem(problem)
-    own = [{"problem": problem, "num_completion_tokens": len(text.split()) + 1, "truncated": False} for text in texts]
+    own = [
+        {"problem": problem, "num_completion_tokens": len(text.split()) + 1, "truncated": False}
+        for text in texts
+    ]
     return pd.DataFrame(
         [row | measure_trace(task.parse(text, given)) for row, text in zip(own, texts, strict=True)]
     )
@@ -175,7 +183,8 @@ OTHER = "<answer>3 + 8 + 9</answer>"
 TAGS = ("so", "<answer>", "3", "*", "8", "+", "9", "</answer>")
 THINK = ("<think>", "</think>")
 OPENS_A_THOUGHT = (
-    "{% for message in messages %}<start> {{ message.role }} {{ message.content }} {% endfor %}<start> <think>"
+    "{% for message in messages %}<start> {{ message.role }} {{ message.content }} {% endfor %}"
+    "<start> <think>"
 )
 
 
@@ -242,7 +251,10 @@ def test_prompts_and_caps_beyond_the_model_are_refused_in_one_line(reciter: Call
 def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Callable[..., Path]) -> None:
     folder = reciter("good", "good bye", end="good")
     asked, texts = parameters(prompt="chat", num_problems=2), []
-    for settings in ({}, {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2}):
+    for settings in (
+        {},
+        {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2},
+    ):
         path = folder / "generation_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | settings))
         loaded = hub.load_for_stage(asked, str(folder))

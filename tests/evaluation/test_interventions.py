@@ -44,7 +44,10 @@ def test_first_attempts_are_whole_legal_and_told_hit_from_miss() -> None:
         "aim": None,
         "": None,
     }
-    completions, task = pd.DataFrame({"problem": "6-7-9:8", "completion": list(texts)}), load_task("countdown")
+    completions, task = (
+        pd.DataFrame({"problem": "6-7-9:8", "completion": list(texts)}),
+        load_task("countdown"),
+    )
     found = first_attempts(completions, task, per_problem=5)
     assert found["hit"].tolist() == [hit for hit in texts.values() if hit is not None]
     assert found["prefix"].tolist() == ["9 - 7 = 2 , 6 + 2 = 8", "9 + 7 = 16 , 16 - 6 = 10"]
@@ -66,7 +69,9 @@ def test_both_arms_go_on_from_one_text_and_differ_in_the_forced_word(subject: Su
         result = intervene(subject, behaviour, attempts, SAMPLING, seed=1)
         asked = attempts[~attempts["hit"]] if place == "after_miss" else attempts
         problems = map(subject.task.read_problem, asked["problem"])
-        assert result.forced["problem"].tolist() == result.other["problem"].tolist() == asked["problem"].tolist()
+        assert (
+            result.forced["problem"].tolist() == result.other["problem"].tolist() == asked["problem"].tolist()
+        )
         assert (result.probability > 0).all()
         texts = (result.forced["completion"], result.other["completion"], asked["prefix"])
         for problem, forced, other, prefix in zip(problems, *texts, strict=True):

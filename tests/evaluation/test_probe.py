@@ -29,7 +29,13 @@ ANSWER, OTHER = "<answer>3 * 8 + 9</answer>", "<answer>3 + 8 + 9</answer>"
 
 
 def parameters(task: str = "countdown", **changes: object) -> WillItChokeParameters:
-    values: dict[str, object] = {"run_dir": "unused", "arm": "probed", "seed": 0, "task": task, "checkpoint": "tiny"}
+    values: dict[str, object] = {
+        "run_dir": "unused",
+        "arm": "probed",
+        "seed": 0,
+        "task": task,
+        "checkpoint": "tiny",
+    }
     values |= {"num_problems": 5, "num_samples": 8, "max_completion_length": 20}
     return WillItChokeParameters(**values | changes)
 
@@ -77,7 +83,12 @@ def test_the_first_informative_group_is_expected_when_the_share_says() -> None:
 
 # The verdict and the advice.
 
-MANY, FEW, RARE, NONE = Interval(30, 28, 31), Interval(0.3, 0.1, 0.6), Interval(1e-6, 1e-7, 1e-5), Interval(0, 0, 0.9)
+MANY, FEW, RARE, NONE = (
+    Interval(30, 28, 31),
+    Interval(0.3, 0.1, 0.6),
+    Interval(1e-6, 1e-7, 1e-5),
+    Interval(0, 0, 0.9),
+)
 MAYBE, UNSEEN = Interval(2, 0.5, 9), Interval(0, 0, 5)
 GAIN, LOSS, UNSURE = Interval(0.3, 0.2, 0.4), Interval(-0.3, -0.4, -0.2), Interval(0.1, -0.1, 0.3)
 UNKNOWN = Interval(np.nan, np.nan, np.nan)
@@ -134,7 +145,11 @@ def able(found: Probe, **measures: float) -> Probe:
         ({}, {"searches": FEW}, ["prime with"]),
         ({}, {"gain": UNSURE}, ["prime with"]),
         ({"miss_verdict_accuracy": 0.5}, {"gain": LOSS}, ["prime with"]),
-        ({"frac_well_formed": 0.5}, {"groups": NONE}, ["teach the form", "probe an easier band", "prime with"]),
+        (
+            {"frac_well_formed": 0.5},
+            {"groups": NONE},
+            ["teach the form", "probe an easier band", "prime with"],
+        ),
     ],
 )
 def test_advice_follows_its_rule_and_says_what_it_costs(
@@ -170,13 +185,21 @@ def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
         validate_table(name, table)
     value = json.loads(json.dumps(report.as_json(found), allow_nan=False))
     assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
-    assert [row["behaviour"] for row in value["probe_behaviours"]] == list(interventions.openings(subject.task))
+    assert [row["behaviour"] for row in value["probe_behaviours"]] == list(
+        interventions.openings(subject.task)
+    )
     assert value["verdict"]["verdict"] in ("takes off", "lags", "chokes", "cannot be told")
     assert value["parameters"]["task"] == subject.task.name and value["model"]["num_parameters"] == 1234
     assert report.as_json(probed(subject)) == report.as_json(found), "a seed fixes the probe"
     text = report.describe(found)
     assert max(map(len, text.splitlines())) <= 120 and "nan" not in text.split()
-    for words in ("verdict: ", "not calibrated on outcomes", "advice", "the rule of three", "expected at step"):
+    for words in (
+        "verdict: ",
+        "not calibrated on outcomes",
+        "advice",
+        "the rule of three",
+        "expected at step",
+    ):
         assert words in text
 
 
@@ -190,23 +213,31 @@ def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Callable[..., P
     found = recited(reciter("3 + 8 + 9 = 20", OTHER), num_problems=20)
     text = report.describe(found)
     assert found.measured("pass@1").value == 0
-    assert "none of 160 is right: by the rule of three, at most 15.0 % of such problems" in " ".join(text.split())
+    assert "none of 160 is right: by the rule of three, at most 15.0 % of such problems" in " ".join(
+        text.split()
+    )
     assert report.foresee(found.groups, found.searches, found.gain).verdict == "cannot be told"
     advice = report.advise(found)
     assert advice[0].what.startswith("give 4 worked examples in the prompt")
     again = int(found.tables["completions"]["num_completion_tokens"].sum())
     assert advice[0].num_tokens > again == advice[1].num_tokens
-    assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith("probe an easier")
+    assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith(
+        "probe an easier"
+    )
 
 
-@pytest.mark.parametrize("piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."])
+@pytest.mark.parametrize(
+    "piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."]
+)
 def test_text_without_steps_or_an_answer_shows_no_behaviour_and_is_told_to_learn_the_form_first(
     reciter: Callable[..., Path], piece: str
 ) -> None:
     found = recited(reciter(piece))
     assert report.advise(found)[0].what.startswith("teach the form first")
     assert "0.0 % of its completions hand in an answer" in report.describe(found)
-    assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all() and found.measured("frac_sound").value == 0
+    assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all() and found.measured(
+        "frac_sound"
+    ).value == 0
     assert found.tables["probe_behaviours"]["advantage"].isna().all(), "in English nothing is forced"
 
 

@@ -13,7 +13,9 @@ from extrabitter.behaviours.rivals import enumerator_successes, legal_answers, r
 from extrabitter.tasks import REGISTRY, load_task
 
 
-def samples(values: str, right: str = "r", yes: str = "", tokens: int = 10, problem: str = "p") -> pd.DataFrame:
+def samples(
+    values: str, right: str = "r", yes: str = "", tokens: int = 10, problem: str = "p"
+) -> pd.DataFrame:
     """Completions of a problem that hand in one letter each; "." hands in nothing."""
     return pd.DataFrame(
         {
@@ -80,7 +82,9 @@ def test_tokens_are_spent_until_they_or_samples_end_or_a_check_succeeds(
     assert found["num_tokens"] == pytest.approx(spent) and found["is_short"] == (tokens == 100)
 
 
-@pytest.mark.parametrize(("answers", "right", "draws"), [(10, 2, 3), (10, 10, 1), (8, 1, 8), (5, 1, 9), (16, 3, 0)])
+@pytest.mark.parametrize(
+    ("answers", "right", "draws"), [(10, 2, 3), (10, 10, 1), (8, 1, 8), (5, 1, 9), (16, 3, 0)]
+)
 def test_the_enumerator_draws_without_repeating_itself(answers: int, right: int, draws: int) -> None:
     table = pd.DataFrame({"problem": ["p"], "num_answers": answers, "num_right": right, "num_tokens": 7})
     found = enumerator_successes(table, budget(7 * draws)).iloc[0]
@@ -126,7 +130,9 @@ def test_the_table_sets_each_rival_beside_the_searcher_problem_by_problem() -> N
     assert listed["value"] == pytest.approx(6 / 12)
     for row in (checked, listed):
         assert row["gap"] == pytest.approx(0.75 - row["value"])
-        assert row["gap_lower"] <= row["gap"] <= row["gap_upper"] and row["lower"] < row["value"] < row["upper"]
+        assert (
+            row["gap_lower"] <= row["gap"] <= row["gap_upper"] and row["lower"] < row["value"] < row["upper"]
+        )
     assert table.loc[("guesser", "majority"), "num_tokens"] == pytest.approx(60)
     assert (table["frac_short"] == 0).all()
 

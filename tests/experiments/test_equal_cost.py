@@ -51,7 +51,10 @@ def both(searcher: str, guesser: str, tokens: int) -> pd.DataFrame:
     rows = [
         table
         for seed in range(3)
-        for table in (samples("after_searcher", searcher, tokens, seed), samples("after_guesser", guesser, 10, seed))
+        for table in (
+            samples("after_searcher", searcher, tokens, seed),
+            samples("after_guesser", guesser, 10, seed),
+        )
     ]
     return pd.concat(rows, ignore_index=True)
 
@@ -78,20 +81,27 @@ def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher"
     assert set(labels[1:]) == {
-        "guesser, a checker picks", "guesser, they vote", "guesser, one answer", "a list, a checker picks",
+        "guesser, a checker picks",
+        "guesser, they vote",
+        "guesser, one answer",
+        "a list, a checker picks",
     }
     assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
 
 
 def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.DataFrame:
     count = len(reward)
-    table = pd.DataFrame({"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward})
+    table = pd.DataFrame(
+        {"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward}
+    )
     return table.assign(seed=seed, arm=arm)
 
 
 def runs(*arms: str) -> pd.DataFrame:
     parameters = json.dumps({"per_device_train_batch_size": 32, "gradient_accumulation_steps": 4})
-    return pd.DataFrame([(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"])
+    return pd.DataFrame(
+        [(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"]
+    )
 
 
 def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
@@ -127,11 +137,19 @@ def test_findings_are_paired_by_seed_and_named() -> None:
     level["after_silenced"] = 0.5
     table = summary({(arm, measure): value for arm, value in level.items() for measure in measures})
     curve = training_curves(
-        pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]), runs("searcher", "guesser")
+        pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]),
+        runs("searcher", "guesser"),
     )
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     found = findings(table, curve, costs)
-    expected = {"gap": 0.3, "knock_out": 0.4, "gain_guesser": 0.3, "habit": 0.5, "in_training": 0.4, "climb": 0.0}
+    expected = {
+        "gap": 0.3,
+        "knock_out": 0.4,
+        "gain_guesser": 0.3,
+        "habit": 0.5,
+        "in_training": 0.4,
+        "climb": 0.0,
+    }
     assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
 
 

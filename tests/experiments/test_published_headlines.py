@@ -103,7 +103,9 @@ def test_right_answers_are_those_of_another_reader(arm: str) -> None:
 def test_differences_are_those_of_plain_means(key: str, arm: str, baseline: str) -> None:
     gaps = []
     for seed in SEEDS:
-        first, second = (completions(name, seed).groupby("problem")["correct"].mean() for name in (arm, baseline))
+        first, second = (
+            completions(name, seed).groupby("problem")["correct"].mean() for name in (arm, baseline)
+        )
         assert first.index.equals(second.index), "the same problems"
         gaps.append(float((first - second).mean()))
     assert agrees(key, gaps)
@@ -161,7 +163,9 @@ def test_the_lead_at_equal_tokens_is_that_of_a_formula_on_shares(key: str, metho
 def test_the_guesser_hardly_writes_a_word_of_search_after_rl() -> None:
     texts = pd.concat([completions("after_guesser", seed)["completion"] for seed in SEEDS])
     written = texts.str.contains(r"\b(?:check|back)\b").mean()
-    assert found()["searches_guesser"].value <= written < 1e-3  # garbled text counts here, and not in the book
+    assert (
+        found()["searches_guesser"].value <= written < 1e-3
+    )  # garbled text counts here, and not in the book
 
 
 def test_no_base_of_the_series_is_below_a_bar() -> None:

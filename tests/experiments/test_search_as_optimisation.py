@@ -35,7 +35,9 @@ def test_half_of_all_instances_have_two_roots_and_the_score_is_one_just_there(pr
 
 @given(logit_rows, st.data())
 @settings(max_examples=40, deadline=None)
-def test_the_policy_gradient_is_the_derivative_of_the_expected_reward(row: list[float], data: st.DataObject) -> None:
+def test_the_policy_gradient_is_the_derivative_of_the_expected_reward(
+    row: list[float], data: st.DataObject
+) -> None:
     logits = np.array(row)
     pay = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(row), max_size=len(row))))
     step = 1e-6 * np.eye(len(row))
@@ -61,7 +63,9 @@ def test_a_group_that_is_all_right_or_all_wrong_moves_nothing(pay: float) -> Non
     assert (group_gradient(np.array([[0.4, 0.6]]), np.full((1, 2), pay), learner, rng) == 0).all()
 
 
-@pytest.mark.parametrize("learner", [Learner(), Learner("adam", 0.1), Learner(sampled=True), Learner("replicator")])
+@pytest.mark.parametrize(
+    "learner", [Learner(), Learner("adam", 0.1), Learner(sampled=True), Learner("replicator")]
+)
 def test_what_has_no_share_never_gets_one(learner: Learner) -> None:
     steps = policy_steps(np.array([[0.0, 0.7, 0.3]]), np.array([1.0, 0.4, 0.2]), learner)
     for _ in range(200):
@@ -94,7 +98,12 @@ def test_from_no_share_only_the_list_finds_the_root() -> None:
     assert (last[0.3] > 0.95).all()
     ways = race.pivot(index=["start", "num_scored"], columns="way", values="value")
     assert (ways["a list"] >= ways["blind draws"] - 1e-9).all(), "it repeats nothing"
-    assert last[0.0].to_dict() == {"a list": 1, "blind draws": 0, "exact policy gradient": 0, "sampled GRPO": 0}
+    assert last[0.0].to_dict() == {
+        "a list": 1,
+        "blind draws": 0,
+        "exact policy gradient": 0,
+        "sampled GRPO": 0,
+    }
     assert ((race["lower"] <= race["value"] + 1e-9) & (race["value"] <= 1)).all()
 
 

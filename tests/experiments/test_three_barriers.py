@@ -26,7 +26,9 @@ from extrabitter.experiments.three_barriers import (
 @pytest.mark.parametrize("rival_pay", [0.0, RIVAL_PAY])
 @pytest.mark.parametrize("divide_by_std", [False, True])
 @pytest.mark.parametrize("start", [0.003, 0.05])
-def test_plain_ascent_escapes_when_the_integral_says(start: float, rival_pay: float, divide_by_std: bool) -> None:
+def test_plain_ascent_escapes_when_the_integral_says(
+    start: float, rival_pay: float, divide_by_std: bool
+) -> None:
     learner = Learner(learning_rate=0.2, divide_by_std=divide_by_std)
     simulated = escape_times(np.array([start]), rival_pay, learner, 1, 50_000)[0, 0]
     assert simulated == pytest.approx(escape_steps(start, 0.2, rival_pay, divide_by_std), rel=0.03, abs=2)
@@ -53,7 +55,10 @@ def test_a_run_that_never_escapes_counts_as_the_last_step() -> None:
 def test_groups_are_informative_as_often_as_the_identity_says(p: float, size: int) -> None:
     runs = 40_000
     gradient = group_gradient(
-        np.full((runs, 2), 0.5), np.full((runs, 2), p), Learner(num_generations=size), np.random.default_rng(1)
+        np.full((runs, 2), 0.5),
+        np.full((runs, 2), p),
+        Learner(num_generations=size),
+        np.random.default_rng(1),
     )
     moved = (gradient != 0).any(axis=1)
     # A group can be informative and leave both shares where they are, if its two types were right equally often.
@@ -65,7 +70,9 @@ def test_groups_are_informative_as_often_as_the_identity_says(p: float, size: in
 
 
 @pytest.mark.parametrize(("second", "shrinks"), [(0.53, False), (0.55, True), (0.96, True), (0.975, False)])
-def test_the_rare_best_shrinks_between_the_shares_that_the_exercise_names(second: float, shrinks: bool) -> None:
+def test_the_rare_best_shrinks_between_the_shares_that_the_exercise_names(
+    second: float, shrinks: bool
+) -> None:
     shares = np.array([[0.01, second, 0.99 - second]])
     steps = policy_steps(shares, THREE_PAY, Learner(learning_rate=1e-3))
     before, after = next(steps)[0, 0], next(steps)[0, 0]
@@ -87,6 +94,9 @@ def test_figures_name_every_line() -> None:
     assert {text.get_text() for text in escape.axes[0].texts} == set(ESCAPES)
     selection = selection_figure(selection_table(30, num_runs=2), "Shrinking")
     assert {text.get_text() for text in selection.axes[0].texts} == {
-        "replicator", "SGD, exact", "SGD, sampled", "Adam, exact",
+        "replicator",
+        "SGD, exact",
+        "SGD, sampled",
+        "Adam, exact",
     }
     assert HABIT_PAY > RIVAL_PAY

@@ -56,7 +56,10 @@ def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> 
     regions = []
     for entry in entries:
         if entry["series"] == "first":
-            bounds = sorted(entry["predicted"].items()), [sorted(region.items()) for region in entry["falsifier"]]
+            bounds = (
+                sorted(entry["predicted"].items()),
+                [sorted(region.items()) for region in entry["falsifier"]],
+            )
             regions.append((entry["key"], entry["primary"], *bounds, entry["seeds"]))
     regions.sort()
     assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
@@ -100,7 +103,10 @@ def test_a_key_given_twice_and_a_primary_too_many_are_refused(tmp_path: Path) ->
     many = "".join(ENTRY.replace("key: a", f"key: a{number}") for number in range(MAX_PRIMARY + 1))
     with pytest.raises(ParameterError, match="9 primaries; at most 8"):
         read_predictions(written(tmp_path, many))
-    assert len(read_predictions(written(tmp_path, many.replace("primary: true", "primary: false")))) == MAX_PRIMARY + 1
+    assert (
+        len(read_predictions(written(tmp_path, many.replace("primary: true", "primary: false"))))
+        == MAX_PRIMARY + 1
+    )
 
 
 def prediction(**changes: object) -> Prediction:
@@ -119,12 +125,16 @@ def prediction(**changes: object) -> Prediction:
         ((0.2, -np.inf, np.inf), "undecided"),
     ],
 )
-def test_the_verdict_is_where_the_whole_interval_lies(interval: tuple[float, float, float], verdict: str) -> None:
+def test_the_verdict_is_where_the_whole_interval_lies(
+    interval: tuple[float, float, float], verdict: str
+) -> None:
     assert prediction().verdict(Estimate(*interval, 5)) == verdict
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.integers(2, 10))
-def test_every_interval_has_one_verdict_and_a_p_value_that_agrees(value: float, half: float, seeds: int) -> None:
+def test_every_interval_has_one_verdict_and_a_p_value_that_agrees(
+    value: float, half: float, seeds: int
+) -> None:
     entry = prediction(falsifier=[{"low": -0.3, "high": 0.05}, {"high": -0.5}])
     estimate = Estimate(value, value - half, value + half, seeds)
     verdict = entry.verdict(estimate)
@@ -153,7 +163,9 @@ def summary(**means: float) -> pd.DataFrame:
     return table.assign(lower=float("nan"), upper=float("nan"))
 
 
-@pytest.mark.parametrize(("y", "verdict"), [(0.5, "held"), (0.79, "failed"), (0.65, "undecided"), (0.72, "undecided")])
+@pytest.mark.parametrize(
+    ("y", "verdict"), [(0.5, "held"), (0.79, "failed"), (0.65, "undecided"), (0.72, "undecided")]
+)
 def test_an_effect_is_paired_by_seed_and_judged_by_its_regions(y: float, verdict: str) -> None:
     judged = judge(summary(x=0.8, y=y), {"a": prediction()})
     assert judged["value"].item() == pytest.approx(0.8 - y)
@@ -188,7 +200,9 @@ def test_the_forest_says_each_claim_with_its_verdict() -> None:
 
 
 def test_the_published_series_agrees_with_what_the_first_edition_wrote_down() -> None:
-    judged = judge(read(REPOSITORY / "results" / "interim", "countdown", "summary"), read_predictions(series="first"))
+    judged = judge(
+        read(REPOSITORY / "results" / "interim", "countdown", "summary"), read_predictions(series="first")
+    )
     first = pd.read_csv(REPOSITORY / "results" / "first_edition.csv")
     then = first[first["series"] == "replication"].set_index("key")
     for row in judged.to_dict("records"):

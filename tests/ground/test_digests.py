@@ -28,7 +28,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashes(task: str = "countdown") -> dict[str, str]:
-    return {stage: digests.code_digest(REPOSITORY / STAGE_NOTEBOOKS / f"{stage}.ipynb", task) for stage in STAGES}
+    return {
+        stage: digests.code_digest(REPOSITORY / STAGE_NOTEBOOKS / f"{stage}.ipynb", task) for stage in STAGES
+    }
 
 
 def stale(change: Callable[[], object], task: str = "countdown") -> set[str]:
@@ -113,7 +115,9 @@ def test_of_the_parameters_only_those_of_the_own_stage_count(package: Path) -> N
 
 
 def test_what_is_imported_for_types_alone_does_not_count(tmp_path: Path) -> None:
-    source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from extrabitter.training import grpo\n"
+    source = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from extrabitter.training import grpo\n"
+    )
     names = {path.name for path in import_closure([ast.parse(source)])}
     assert names == set()
 

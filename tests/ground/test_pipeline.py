@@ -64,7 +64,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 def test_surroundings_change_nothing_and_a_failed_arm_stops_nothing_but_its_readers(calm: Calm) -> None:
     found = {run.key: run.status for run in runs.find_runs(calm.root / "runs" / "mini")}
     assert found.keys() == set(JOBS), calm.output
-    assert {key for key, status in found.items() if status.state == "failed"} == {BROKEN, READERS[1]}, calm.output
+    assert {key for key, status in found.items() if status.state == "failed"} == {BROKEN, READERS[1]}, (
+        calm.output
+    )
     assert found[BROKEN].reason == "ValueError: it broke | on purpose"
     assert found[READERS[1]].reason == f"input failed: {BROKEN}"
     assert not (calm.root / "runs" / "mini" / BROKEN).exists()
@@ -74,9 +76,13 @@ def test_surroundings_change_nothing_and_a_failed_arm_stops_nothing_but_its_read
 
 def test_progress_names_jobs_what_they_say_the_time_left_and_where_an_error_is_told_whole(calm: Calm) -> None:
     lines = calm.output.splitlines()
-    assert any(re.match(r"  countdown: grpo: 2 runs, about \d:\d\d \(guesser, broken\)", line) for line in lines)
+    assert any(
+        re.match(r"  countdown: grpo: 2 runs, about \d:\d\d \(guesser, broken\)", line) for line in lines
+    )
     assert f"  {GRPO}: step 1 of guesser" in lines
-    pattern = r"finished countdown/grpo/\S+: ok in [\d.]+ s; \d of 5 runs, elapsed \d+:\d\d, about \d+:\d\d left"
+    pattern = (
+        r"finished countdown/grpo/\S+: ok in [\d.]+ s; \d of 5 runs, elapsed \d+:\d\d, about \d+:\d\d left"
+    )
     assert any(re.match(pattern, line) for line in lines), calm.output
     line = f"failed: {BROKEN}: ValueError: it broke | on purpose; see runs/mini/{BROKEN}.log"
     assert line in lines
@@ -129,8 +135,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, set[str]]] = {
         "damaged: seed=0.ipynb is missing",
         {GRPO, READERS[0]},
     ),
-    "folder gone": (lambda path: shutil.rmtree(path / GRPO), "damaged: seed=0/manifest.json", {GRPO, READERS[0]}),
-    "cut status": (lambda path: os.truncate(path / f"{GRPO}.status.json", 9), "not finished", {GRPO, READERS[0]}),
+    "folder gone": (
+        lambda path: shutil.rmtree(path / GRPO),
+        "damaged: seed=0/manifest.json",
+        {GRPO, READERS[0]},
+    ),
+    "cut status": (
+        lambda path: os.truncate(path / f"{GRPO}.status.json", 9),
+        "not finished",
+        {GRPO, READERS[0]},
+    ),
     "stage gone": (lambda path: shutil.rmtree(path / Path(GRPO).parents[1]), "not made", {GRPO, READERS[0]}),
     "another run's weights": (
         lambda path: _exchange_weights(path / BASE),
@@ -179,16 +193,23 @@ def test_the_same_command_mends_damage_and_says_so_in_one_line(calm: Calm) -> No
     assert (calm.root / "_build" / "chapters" / "mini" / "figures" / "one.txt").read_text() == "a figure"
 
 
-def test_where_all_is_up_to_date_nothing_is_done_also_after_touch_and_other_words(calm: Calm, tmp_path: Path) -> None:
+def test_where_all_is_up_to_date_nothing_is_done_also_after_touch_and_other_words(
+    calm: Calm, tmp_path: Path
+) -> None:
     root = tmp_path / "tree"
     shutil.copytree(calm.root, root)
     stages = {name: dict(stage) for name, stage in miniature.STAGE_RUNS.items()}
     for stage, arm in (("grpo", "broken"), ("behaviour_evaluation", "after_broken")):
-        stages[stage] = {**stages[stage], "arms": {k: v for k, v in stages[stage]["arms"].items() if k != arm}}
+        stages[stage] = {
+            **stages[stage],
+            "arms": {k: v for k, v in stages[stage]["arms"].items() if k != arm},
+        }
     profile = {**miniature.PROFILE, "tasks": {"countdown": {"stages": stages}}}
     miniature.write_yaml(root / "profiles" / "mini.yaml", profile)
     miniature.run(root, *BUILD)
-    assert (root / "runs" / "mini" / "removed" / f"{BROKEN}.status.json").is_file(), "set aside, out of readers' sight"
+    assert (root / "runs" / "mini" / "removed" / f"{BROKEN}.status.json").is_file(), (
+        "set aside, out of readers' sight"
+    )
     for path in root.rglob("*"):
         path.touch()
     edited(root / "src/extrabitter/runs.py", '"""Run folders: ', '"""Folders of runs: ')
@@ -216,7 +237,9 @@ def test_second_build_beside_a_running_one_is_refused_in_one_line(tmp_path: Path
             program = [sys.executable, "-m", command, *BUILD, "--root", str(root)]
             done = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert any(f"another build is at work in {root}" in line for line in done.stderr.splitlines()), done.stderr
+    assert any(f"another build is at work in {root}" in line for line in done.stderr.splitlines()), (
+        done.stderr
+    )
     assert not (root / "runs").exists() and "Traceback" not in done.stderr
 
 

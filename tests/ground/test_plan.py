@@ -66,7 +66,9 @@ def test_arm_may_have_seeds_and_an_experiment_of_its_own_and_read_a_middle_check
     assert job.inputs == ("countdown/grpo/guesser/seed=1",)
 
 
-def test_two_tasks_share_a_profile_and_read_their_own_runs(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tasks_share_a_profile_and_read_their_own_runs(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline, "registered_tasks", lambda: {"countdown": "", "toy": ""})
     sections = {name: {"stages": miniature.STAGE_RUNS} for name in ("countdown", "toy")}
     plan = set_profile(tree, tasks=sections)
@@ -103,7 +105,9 @@ def test_another_version_of_a_package_makes_every_run_stale(
         assert [name for name in after if after[name] != before[key][name]] == ["packages"]
 
 
-def test_the_checkpoint_that_is_shipped_counts_and_one_that_a_job_makes_is_held_to_its_weights(tree: Path) -> None:
+def test_the_checkpoint_that_is_shipped_counts_and_one_that_a_job_makes_is_held_to_its_weights(
+    tree: Path,
+) -> None:
     stages = json.loads(json.dumps(miniature.STAGE_RUNS))
     stages["base_model"]["arms"]["guesser"] = {"init_from": "models/given"}
     plan = set_profile(tree, tasks={"countdown": {"stages": stages}})
@@ -121,7 +125,11 @@ def test_the_checkpoint_that_is_shipped_counts_and_one_that_a_job_makes_is_held_
 def test_the_published_book_has_no_runs_and_no_two_books_share_a_folder(tree: Path) -> None:
     mine, published = pipeline.make_book("mini", tree), pipeline.make_book("", tree)
     assert published.plan.jobs == {} and published.runs_dir == "" and published.name == "published"
-    assert mine.runs_dir == "runs/mini" and mine.output_dir != published.output_dir and mine.index != published.index
+    assert (
+        mine.runs_dir == "runs/mini"
+        and mine.output_dir != published.output_dir
+        and mine.index != published.index
+    )
     assert set(schedule.pending(published)) == {f"chapter {miniature.CHAPTER}", "book"}
 
 
@@ -259,7 +267,10 @@ def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture
     (tree / "runs").write_text("a file where a folder should be")
     assert run_cli("run-job", BASE, "--profile", "mini", "--root", str(tree)) == 2
     error = capsys.readouterr().err
-    assert f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)" in error and error.count("\n") == 1
+    assert (
+        f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)" in error
+        and error.count("\n") == 1
+    )
 
 
 def test_the_whole_traceback_of_an_unforeseen_error_lies_in_a_log_that_the_line_names(

@@ -25,21 +25,32 @@ def read(tmp_path: Path, text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("grpo:\n  arms:\n    a: {x: 1}\n    a: {x: 2}\n", "line 4: a stands twice, first in line 3; remove or"),
+        (
+            "grpo:\n  arms:\n    a: {x: 1}\n    a: {x: 2}\n",
+            "line 4: a stands twice, first in line 3; remove or",
+        ),
         ("num_steps: 3\nb: 1\nnum_steps: 4\n", "line 3: num_steps stands twice, first in line 1"),
         ("a: {b: 1, c: 2, b: 3}", "line 1: b stands twice, first in line 1"),
-        ("seeds:\n- 010\n", "line 2: 010 is another number in YAML 1.1 than in 1.2; write it in decimal digits"),
+        (
+            "seeds:\n- 010\n",
+            "line 2: 010 is another number in YAML 1.1 than in 1.2; write it in decimal digits",
+        ),
         ("seeds: [08]", "line 1: 08 is another number"),
         ("a: 0x1f", "line 1: 0x1f is another number"),
         ("a: 1_000", "line 1: 1_000 is another number"),
         ("a: 12:30", "line 1: 12:30 is another number"),
-        ("a: !!python/object/apply:os.system ['true']", "line 1: could not determine a constructor for the tag"),
+        (
+            "a: !!python/object/apply:os.system ['true']",
+            "line 1: could not determine a constructor for the tag",
+        ),
         ("a:\t1", r"line 1: found character '\t' that cannot start any token"),
         ("a: [", "line 1: expected the node content"),
         ("[" * 3000, "is nested too deeply"),
     ],
 )
-def test_yaml_that_could_be_read_in_two_ways_is_one_line_with_its_place(tmp_path: Path, text: str, line: str) -> None:
+def test_yaml_that_could_be_read_in_two_ways_is_one_line_with_its_place(
+    tmp_path: Path, text: str, line: str
+) -> None:
     with pytest.raises(ParameterError) as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith("profile x: x.yaml") and line in str(caught.value)
@@ -91,17 +102,38 @@ def stages(value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"sedes": [0]}, "sedes = [0]: unknown name; did you mean seeds? allowed: description, name, seeds, tasks"),
+        (
+            {"sedes": [0]},
+            "sedes = [0]: unknown name; did you mean seeds? allowed: description, name, seeds, tasks",
+        ),
         ({"seeds": 3}, "seeds = 3: must be a valid list"),
         ({"name": "other"}, "name = 'other': must be 'mini', as the file is called"),
-        ({"tasks": {"chess": {"stages": miniature.STAGE_RUNS}}}, "task = 'chess': unknown; must be one of countdown"),
+        (
+            {"tasks": {"chess": {"stages": miniature.STAGE_RUNS}}},
+            "task = 'chess': unknown; must be one of countdown",
+        ),
         ({"tasks": stages({"gpro": {}})}, "stages.gpro = {}: unknown name; did you mean grpo?"),
-        ({"tasks": stages({"grpo": {"arms": {"a": {}}, "arm": {}}})}, "stages.grpo.arm = {}: unknown name; did you"),
-        ({"tasks": countdown("grpo", "guesser", prompt="plain", revision="v1")}, "revision = 'v1': only of a hub id"),
+        (
+            {"tasks": stages({"grpo": {"arms": {"a": {}}, "arm": {}}})},
+            "stages.grpo.arm = {}: unknown name; did you",
+        ),
+        (
+            {"tasks": countdown("grpo", "guesser", prompt="plain", revision="v1")},
+            "revision = 'v1': only of a hub id",
+        ),
         ({"tasks": countdown("grpo", "guesser", learnin_rate=1)}, "did you mean learning_rate? allowed: "),
-        ({"tasks": countdown("grpo", "guesser", num_steps="ten")}, "num_steps = 'ten': must be a valid integer"),
-        ({"tasks": countdown("base_model", "guesser", habit_share=2)}, "habit_share = 2: must be less than or equal"),
-        ({"tasks": countdown("grpo", "guesser", run_dir="x")}, "run_dir = 'x': is set by the pipeline; remove it"),
+        (
+            {"tasks": countdown("grpo", "guesser", num_steps="ten")},
+            "num_steps = 'ten': must be a valid integer",
+        ),
+        (
+            {"tasks": countdown("base_model", "guesser", habit_share=2)},
+            "habit_share = 2: must be less than or equal",
+        ),
+        (
+            {"tasks": countdown("grpo", "guesser", run_dir="x")},
+            "run_dir = 'x': is set by the pipeline; remove it",
+        ),
         ({"tasks": countdown("grpo", "guesser", overwrite=True)}, "overwrite = True: is set by the pipeline"),
         ({"tasks": countdown("grpo", "guesser", experiment="a b")}, "experiment = 'a b': must be a name"),
         ({"tasks": countdown("grpo", "guesser", seeds="all")}, "seeds = 'all': must be a list of integers"),
@@ -134,4 +166,6 @@ def test_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_profile_can_be_planned(path: Path) -> None:
     plan = pipeline.make_plan(path.stem)
-    assert plan.jobs and all(job.key.startswith(f"{job.task}/{job.stage}/{job.arm}/") for job in plan.jobs.values())
+    assert plan.jobs and all(
+        job.key.startswith(f"{job.task}/{job.stage}/{job.arm}/") for job in plan.jobs.values()
+    )

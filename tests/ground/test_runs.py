@@ -103,7 +103,10 @@ def test_a_run_folder_that_exists_is_never_replaced_in_silence(tmp_path: Path) -
     with pytest.raises(ArtifactError) as caught:
         start_run(tmp_path, num_tokens=20)
     line = str(caught.value)
-    assert "holds a run with other parameters (num_tokens = 10, not 20); give another folder, or overwrite" in line
+    assert (
+        "holds a run with other parameters (num_tokens = 10, not 20); give another folder, or overwrite"
+        in line
+    )
     assert "\n" not in line and (first / "left_over").exists()
     assert finish_run(tmp_path, num_tokens=10) == first, "the same run goes on"
     assert not (first / "left_over").exists()
@@ -111,7 +114,9 @@ def test_a_run_folder_that_exists_is_never_replaced_in_silence(tmp_path: Path) -
     assert (whole(tmp_path)[0].manifest or {})["parameters"]["num_tokens"] == 20
     assert sorted(os.listdir(first.parent)) == ["seed=0", "seed=0.status.json"]
     other = stage_parameters("grpo", {"run_dir": str(first), "arm": "trunk", "seed": 0, "init_from": "x"})
-    with pytest.raises(ArtifactError, match=r"grpo: run_dir = '.*': holds a run of base_model; give another folder"):
+    with pytest.raises(
+        ArtifactError, match=r"grpo: run_dir = '.*': holds a run of base_model; give another folder"
+    ):
         RunFolder.create("grpo", other)
 
 
@@ -123,7 +128,9 @@ def test_run_dir_that_holds_something_else_is_refused_and_stays(tmp_path: Path, 
     if manifest is not None:
         precious.with_name("manifest.json").write_text(manifest)
     for overwrite in (False, True):
-        with pytest.raises(ArtifactError, match=r"base_model: run_dir = '.*': holds something that is no run"):
+        with pytest.raises(
+            ArtifactError, match=r"base_model: run_dir = '.*': holds something that is no run"
+        ):
             start_run(tmp_path, overwrite=overwrite)
     assert precious.read_text() == "mine" and len(list(precious.parent.parent.iterdir())) == 1
 
@@ -141,7 +148,9 @@ def test_empty_run_dir_is_taken_and_one_that_cannot_be_made_is_one_line(tmp_path
     (tmp_path / "countdown" / "base_model" / "trunk" / "seed=0").mkdir(parents=True)
     assert finish_run(tmp_path).is_dir()
     (tmp_path / "countdown" / "base_model" / "file").write_text("a file where a folder should be")
-    with pytest.raises(ArtifactError, match=r"base_model: run_dir = '.*': cannot be written \(Not a directory\)"):
+    with pytest.raises(
+        ArtifactError, match=r"base_model: run_dir = '.*': cannot be written \(Not a directory\)"
+    ):
         start_run(tmp_path, arm="file")
 
 
@@ -161,7 +170,9 @@ def test_status_is_none_until_the_job_ended_and_when_its_record_is_damaged(tmp_p
     status = Status("failed", "grpo: it broke", 2.5, "taste_test", {"code": "a"}, {"b": "c"}, {"d": "e"})
     runs.write_status(run_dir, status)
     assert runs.read_status(run_dir) == status
-    assert [(run.key, run.status) for run in runs.find_runs(tmp_path)] == [("countdown/grpo/guesser/seed=0", status)]
+    assert [(run.key, run.status) for run in runs.find_runs(tmp_path)] == [
+        ("countdown/grpo/guesser/seed=0", status)
+    ]
     assert os.listdir(run_dir.parent) == ["seed=0.status.json"]
     unknown = ('{"state": "ok"}', '{"state": "fine", "wall_s": 1}', '{"state": "ok", "wall_s": 1, "x": 2}')
     for text in ("", "{", "[]", *unknown):
@@ -178,7 +189,10 @@ def test_whole_checkpoint_is_found_and_a_damaged_one_is_one_line(tmp_path: Path)
     runs.write_checksums(folder)
     assert find_checkpoint("init_from", str(folder)) == folder
     for damage, line in (
-        (lambda: weights.write_bytes(b"\x01" + bytes(99)), r"model.safetensors is altered, by its SHA256SUMS"),
+        (
+            lambda: weights.write_bytes(b"\x01" + bytes(99)),
+            r"model.safetensors is altered, by its SHA256SUMS",
+        ),
         (lambda: weights.write_bytes(b""), r"model.safetensors is empty"),
         (weights.unlink, r"model.safetensors is missing"),
         ((folder / "config.json").unlink, r"no checkpoint there; it must be a folder with config.json"),

@@ -158,7 +158,11 @@ def summary_and_counts(seeds: int, problems: int = 40) -> tuple[pd.DataFrame, pd
         level = rng.uniform(0.2, 0.7)
         for arm, more in (("a", 0.0), ("b", 0.1)):
             correct = rng.binomial(8, level + more, size=problems)
-            own = {"problem": [f"{seed}-{i}" for i in range(problems)], "num_samples": 8, "num_correct": correct}
+            own = {
+                "problem": [f"{seed}-{i}" for i in range(problems)],
+                "num_samples": 8,
+                "num_correct": correct,
+            }
             counts.append(pd.DataFrame(own).assign(seed=seed, arm=arm))
     table = pd.concat(counts)
     means = table.groupby(["seed", "arm"])["num_correct"].mean() / 8

@@ -25,7 +25,13 @@ def test_table_comes_back_as_written_with_columns_in_the_schemas_order(tmp_path:
 def test_columns_in_front_of_a_stacked_table_come_back_and_must_be_there(tmp_path: Path) -> None:
     stacked = pass_at_k().assign(arm="a")
     path = write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", stacked, leading=("arm",))
-    assert list(read_table(path, "pass_at_k", leading=("arm",)).columns) == ["arm", "k", "value", "lower", "upper"]
+    assert list(read_table(path, "pass_at_k", leading=("arm",)).columns) == [
+        "arm",
+        "k",
+        "value",
+        "lower",
+        "upper",
+    ]
     with pytest.raises(TableError, match="column 'arm' is unknown"):
         read_table(path, "pass_at_k")
     with pytest.raises(TableError, match="seed"):
@@ -97,4 +103,6 @@ def test_empty_table_with_all_columns_is_a_table(tmp_path: Path) -> None:
 def test_every_column_has_a_type_and_a_meaning() -> None:
     for name, columns in records.SCHEMAS.items():
         assert len({column.name for column in columns}) == len(columns), name
-        assert all(column.meaning and column.dtype in ("int", "float", "str", "bool") for column in columns), name
+        assert all(
+            column.meaning and column.dtype in ("int", "float", "str", "bool") for column in columns
+        ), name

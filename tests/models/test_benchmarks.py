@@ -15,7 +15,9 @@ from extrabitter.digests import REPOSITORY
 
 def load(name: str) -> ModuleType:
     """A program in benchmarks/, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", REPOSITORY / "benchmarks" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"benchmarks_{name}", REPOSITORY / "benchmarks" / f"{name}.py"
+    )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -43,7 +45,9 @@ class Scripted:
         return {"peak_rss_gb": 0.5, **bare}
 
 
-def test_engines_take_turns_and_a_ratio_is_of_a_tokens_price_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_take_turns_and_a_ratio_is_of_a_tokens_price_in_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = load("bench")
     monkeypatch.setattr(bench, "Measuring", Scripted)
     Scripted.turns = []
@@ -81,5 +85,7 @@ def test_what_is_attainable_is_counted_from_a_round() -> None:
 
 def test_the_committed_table_has_what_the_page_on_speed_reads() -> None:
     results = pd.read_csv(REPOSITORY / "benchmarks" / "results.csv")
-    assert {"kind", "workload", "count", "wall_s", "stock_wall_s", "kept_wall_s", "peak_rss_gb"} <= set(results)
+    assert {"kind", "workload", "count", "wall_s", "stock_wall_s", "kept_wall_s", "peak_rss_gb"} <= set(
+        results
+    )
     assert set(results["machine"].str.len() > 0) == {True}

@@ -74,7 +74,12 @@ def test_rarer_shapes_are_computed_alike(family: str) -> None:
     rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     sizes |= {"vocab_size": 83, "num_key_value_heads": 2, "head_dim": 16}
-    options = {"initializer_range": 0.2, "rms_norm_eps": 0.1, "tie_word_embeddings": False, "rope_parameters": rope}
+    options = {
+        "initializer_range": 0.2,
+        "rms_norm_eps": 0.1,
+        "tie_word_embeddings": False,
+        "rope_parameters": rope,
+    }
     config = getattr(transformers, f"{family}Config")(**sizes, **options)
     check(getattr(transformers, f"{family}ForCausalLM")(config).eval())
 

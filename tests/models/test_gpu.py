@@ -46,7 +46,9 @@ def test_greedy_completions_are_those_of_generate(
     ours = generate(model, PROMPTS, 2, SamplingParameters(30, temperature=0), end_ids=[EOS])
     width = max(map(len, PROMPTS))
     ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in PROMPTS], device="cuda")
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in PROMPTS], device="cuda")
+    mask = torch.tensor(
+        [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in PROMPTS], device="cuda"
+    )
     stock = model.generate(ids, attention_mask=mask, max_new_tokens=30, do_sample=False)[:, width:].tolist()
     cut = [row[: row.index(EOS) + 1] if EOS in row else row for row in stock]
     assert ours.completion_ids == [row for row in cut for _ in range(2)]
@@ -60,7 +62,9 @@ def test_one_seed_on_the_gpu_gives_the_same_rollouts_by_the_decoder_and_by_gener
     model, sampling = build_tiny_model().to("cuda", getattr(torch, dtype)), SamplingParameters(20)
     assert is_supported(model) == (dtype == "float32")
     first, again, other = (
-        generate(model, PROMPTS, 4, sampling, end_ids=[EOS], generator=torch.Generator("cuda").manual_seed(seed))
+        generate(
+            model, PROMPTS, 4, sampling, end_ids=[EOS], generator=torch.Generator("cuda").manual_seed(seed)
+        )
         for seed in (1, 1, 2)
     )
     assert first == again and first.completion_ids != other.completion_ids

@@ -31,9 +31,13 @@ TEMPLATE = (
 QUESTION = [{"role": "user", "content": "good"}]
 
 
-def words_tokenizer(template: str = TEMPLATE, special: tuple[str, ...] = ("<turn_end>",)) -> PreTrainedTokenizerFast:
+def words_tokenizer(
+    template: str = TEMPLATE, special: tuple[str, ...] = ("<turn_end>",)
+) -> PreTrainedTokenizerFast:
     """A word-level tokenizer with a chat template, whose turns end in a token that is not its end of text."""
-    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<pad>"))
+    inner = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<pad>")
+    )
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
@@ -83,7 +87,9 @@ def test_a_turn_ends_at_each_id_that_the_model_names(family: str, where: str, tm
     if where != "template":
         getattr(model, where).eos_token_id = [EOS, TURN_END]
     model.save_pretrained(tmp_path)
-    words_tokenizer(TEMPLATE if where == "template" else TEMPLATE.replace(" <turn_end>", "")).save_pretrained(tmp_path)
+    words_tokenizer(TEMPLATE if where == "template" else TEMPLATE.replace(" <turn_end>", "")).save_pretrained(
+        tmp_path
+    )
     loaded, tokenizer, _ = hub.load_pretrained(str(tmp_path))
     prompts = hub.encode_prompts(tokenizer, [QUESTION])
     ends = hub.end_ids(loaded, tokenizer)
@@ -168,12 +174,19 @@ HARMLESS = {
     *("max_cache_len", "compile_config", "disable_compile", "continuous_batching_config", "low_memory"),
     *("prefill_chunk_size", "output_attentions", "output_hidden_states", "output_scores", "output_logits"),
     *("return_dict_in_generate", "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule"),
-    *("assistant_confidence_threshold", "max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind"),
+    *(
+        "assistant_confidence_threshold",
+        "max_matching_ngram_size",
+        "assistant_lookbehind",
+        "target_lookbehind",
+    ),
     *("assistant_ensemble_weight", "speculation_type"),
 }
 
 
-def forward_logprobs(model: Any, prompt: list[int], completion: list[int], temperature: float) -> torch.Tensor:
+def forward_logprobs(
+    model: Any, prompt: list[int], completion: list[int], temperature: float
+) -> torch.Tensor:
     """The log-probabilities of a completion by one full forward pass."""
     with torch.no_grad():
         logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / temperature
@@ -209,12 +222,19 @@ def test_settings_that_a_checkpoint_brings_change_no_draw(family: str, field: st
 @pytest.mark.parametrize("family", ["Llama", "Qwen3"])
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 @pytest.mark.parametrize("with_logprobs", [True, False])
-def test_logits_that_are_not_finite_are_one_line(family: str, temperature: float, with_logprobs: bool) -> None:
+def test_logits_that_are_not_finite_are_one_line(
+    family: str, temperature: float, with_logprobs: bool
+) -> None:
     model = build(family)
     model.model.norm.weight.data[0] = torch.nan
     with pytest.raises(CheckpointError, match="logits are not finite") as raised:
         generate(
-            model, [[1, 4]], 2, SamplingParameters(4, temperature=temperature), end_ids=[], with_logprobs=with_logprobs
+            model,
+            [[1, 4]],
+            2,
+            SamplingParameters(4, temperature=temperature),
+            end_ids=[],
+            with_logprobs=with_logprobs,
         )
     assert "\n" not in str(raised.value)
 
@@ -243,15 +263,23 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "one is missing": (lambda w: {k: v for k, v in w.items() if k != UP}, f"lacks the weights {UP};"),
     "compiled": (lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}, "lacks the weights .* and .* more"),
     "an adapter's": (lambda w: {f"base_model.model.{k}": v for k, v in w.items()}, "lacks the weights"),
-    "one is left over": (lambda w: {**w, "model.extra.weight": torch.ones(3)}, "no place for, the weights model.extra"),
+    "one is left over": (
+        lambda w: {**w, "model.extra.weight": torch.ones(3)},
+        "no place for, the weights model.extra",
+    ),
     "another shape": (lambda w: {**w, UP: torch.ones(3, 3)}, "cannot be loaded"),
-    "not a number": (lambda w: {**w, "model.norm.weight": torch.full((16,), torch.nan)}, "model.norm.weight are not f"),
+    "not a number": (
+        lambda w: {**w, "model.norm.weight": torch.full((16,), torch.nan)},
+        "model.norm.weight are not f",
+    ),
     "infinite": (lambda w: {**w, UP: torch.full((32, 16), torch.inf)}, f"the weights {UP} are not finite"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-@pytest.mark.parametrize("load", [load_checkpoint, lambda folder: hub.load_pretrained(str(folder))], ids=["own", "hub"])
+@pytest.mark.parametrize(
+    "load", [load_checkpoint, lambda folder: hub.load_pretrained(str(folder))], ids=["own", "hub"]
+)
 def test_weights_that_do_not_fit_the_configuration_are_one_line(kind: str, load: Any, tmp_path: Path) -> None:
     change, message = DAMAGE[kind]
     edit_weights(saved(tmp_path), change)
@@ -283,7 +311,9 @@ def test_a_tokenizer_beyond_the_embedding_is_one_line_and_a_wider_head_is_none(t
     tokenizer = words_tokenizer()
     tokenizer.add_tokens(["<another>"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=f"ids up to {len(WORDS)}, its embedding only {len(WORDS)} rows"):
+    with pytest.raises(
+        CheckpointError, match=f"ids up to {len(WORDS)}, its embedding only {len(WORDS)} rows"
+    ):
         hub.load_pretrained(str(folder))
 
 
@@ -311,7 +341,11 @@ def test_pickles_code_and_damaged_files_are_refused(tmp_path: Path) -> None:
         ({"max_position_embeddings": 48}, 48, ""),
         ({"max_position_embeddings": 48}, 49, "49 tokens are more than the model's 48; lower"),
         ({"rope_type": "dynamic"}, 12, ""),
-        ({"rope_type": "dynamic"}, 13, "13 tokens are more than the 12 up to which rope_type dynamic is exact"),
+        (
+            {"rope_type": "dynamic"},
+            13,
+            "13 tokens are more than the 12 up to which rope_type dynamic is exact",
+        ),
         ({"rope_type": "longrope"}, 13, "more than the 12 up to which rope_type longrope is exact"),
         ({"rope_type": "linear"}, 13, ""),
     ],
@@ -322,7 +356,11 @@ def test_lengths_that_a_model_does_not_compute_truly_are_one_line(
     if kind := options.get("rope_type"):
         rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
         if kind == "longrope":
-            rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 12}
+            rope |= {
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 12,
+            }
         positions = 12 if kind == "dynamic" else 48
         options = {"rope_parameters": rope, "max_position_embeddings": positions}
     model = build(**options)
@@ -336,7 +374,9 @@ def test_lengths_that_a_model_does_not_compute_truly_are_one_line(
 
 
 def test_lengths_are_checked_in_models_of_other_kinds() -> None:
-    gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_positions=48, n_embd=16, n_layer=1, n_head=2))
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(n_positions=48, n_embd=16, n_layer=1, n_head=2)
+    )
     with pytest.raises(CheckpointError, match="49 tokens are more than the model's 48"):
         hub.check_lengths(gpt2, 49)
     mamba = transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=20)
@@ -355,9 +395,14 @@ def test_the_chat_template_writes_special_tokens_once() -> None:
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [(None, "no chat template; use 'plain'"), ("{{ raise_exception('no\nsystem') }}", r"template fails \(no\)")],
+    [
+        (None, "no chat template; use 'plain'"),
+        ("{{ raise_exception('no\nsystem') }}", r"template fails \(no\)"),
+    ],
 )
-def test_chat_without_a_template_and_with_a_broken_one_are_one_line(template: str | None, message: str) -> None:
+def test_chat_without_a_template_and_with_a_broken_one_are_one_line(
+    template: str | None, message: str
+) -> None:
     tokenizer = words_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=message):
@@ -419,7 +464,9 @@ def test_refusals_of_the_hub_are_one_line_that_says_what_to_do(
     assert "\n" not in str(raised.value)
 
 
-def test_an_id_in_the_cache_is_loaded_and_its_commit_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_id_in_the_cache_is_loaded_and_its_commit_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = saved(tmp_path / commit)
     asked: dict[str, Any] = {}

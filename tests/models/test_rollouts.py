@@ -66,7 +66,9 @@ def build(build_tiny_model: Build) -> Build:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kv_heads", KV_HEADS)
 @pytest.mark.parametrize("longest", [4, 10], ids=["of one length", "of all lengths"])
-def test_greedy_completions_are_those_of_generate(architecture: str, kv_heads: int, longest: int, build: Build) -> None:
+def test_greedy_completions_are_those_of_generate(
+    architecture: str, kv_heads: int, longest: int, build: Build
+) -> None:
     model, prompts = build(architecture, kv_heads), _prompts(400, longest=longest)
     ours = generate(model, prompts, 1, SamplingParameters(30, temperature=0), end_ids=[EOS])
     assert ours.completion_ids == _stock_greedy(model, prompts, 30)
@@ -88,13 +90,17 @@ def test_log_probabilities_are_those_of_the_models_own_forward_pass(
         assert completion[:2] == forced and len(completion) == len(logprobs) <= 60
         with torch.no_grad():
             logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
-        expected = (logits / (temperature or 1.0)).log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])
+        expected = (
+            (logits / (temperature or 1.0)).log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])
+        )
         assert torch.allclose(torch.tensor(logprobs), expected[:, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2"])
 @pytest.mark.parametrize("table_rows", [0, fused.TABLE_ROWS], ids=["computed", "from a table"])
-def test_rarer_shapes_are_computed_alike(family: str, table_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rarer_shapes_are_computed_alike(
+    family: str, table_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fused, "TABLE_ROWS", table_rows)
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
@@ -149,7 +155,9 @@ def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
         **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **options},
     )
     for context, sample in ((prompt, tokens[:, 0]), ([*prompt, favourite], given_favourite)):
-        scores = model.generate(torch.tensor([context]), generation_config=config).scores[0][0]  # stock, filtered
+        scores = model.generate(torch.tensor([context]), generation_config=config).scores[0][
+            0
+        ]  # stock, filtered
         probabilities = scores.double().softmax(dim=-1)
         frequencies = torch.bincount(sample, minlength=len(probabilities)) / len(sample)
         standard_error = (probabilities * (1 - probabilities) / len(sample)).sqrt()
@@ -181,7 +189,12 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = transformers.Qwen3Config(
-        vocab_size=83, head_dim=8, num_key_value_heads=kv_heads, initializer_range=0.3, eos_token_id=EOS, **shape
+        vocab_size=83,
+        head_dim=8,
+        num_key_value_heads=kv_heads,
+        initializer_range=0.3,
+        eos_token_id=EOS,
+        **shape,
     )
     model = transformers.Qwen3ForCausalLM(config).eval()
     model.generation_config.pad_token_id = 0
@@ -201,7 +214,8 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     assert np.isnan(np.concatenate(without.logprobs)).all()
     sampling = SamplingParameters(12)
     first, same = (
-        generate(model, prompts, 2, sampling, end_ids=[EOS], forced_ids=[7], generator=_seeded(4)) for _ in range(2)
+        generate(model, prompts, 2, sampling, end_ids=[EOS], forced_ids=[7], generator=_seeded(4))
+        for _ in range(2)
     )
     assert first == same and all(completion[0] == 7 for completion in first.completion_ids)
 
@@ -234,7 +248,8 @@ def test_a_cache_of_bounded_size_makes_chunks_narrow(
 def test_one_seed_gives_the_same_rollouts_and_another_does_not(build: Build) -> None:
     model, sampling = build(), SamplingParameters(20)
     first, same, other = (
-        generate(model, _prompts(30), 4, sampling, end_ids=[EOS], generator=_seeded(seed)) for seed in (0, 0, 1)
+        generate(model, _prompts(30), 4, sampling, end_ids=[EOS], generator=_seeded(seed))
+        for seed in (0, 0, 1)
     )
     assert first == same
     assert first != other
@@ -256,7 +271,13 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(build_tiny_mod
     model = build_tiny_model()
     assert generate(model, [], 4, SamplingParameters(5), end_ids=[EOS]).completion_ids == []
     assert len(generate(model, _prompts(2), 3, SamplingParameters(1), end_ids=[EOS]).completion_ids) == 6
-    for name, value in {"temperature": -1, "top_k": -1, "top_p": 0.0, "min_p": 1.0, "max_completion_length": 0}.items():
+    for name, value in {
+        "temperature": -1,
+        "top_k": -1,
+        "top_p": 0.0,
+        "min_p": 1.0,
+        "max_completion_length": 0,
+    }.items():
         with pytest.raises(ValueError, match=f"{name}: must be"):
             SamplingParameters(**{"max_completion_length": 5, name: value})
     with pytest.raises(ValueError, match="prompts of at least one token"):

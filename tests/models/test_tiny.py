@@ -97,7 +97,9 @@ def test_a_base_is_its_float16_checkpoint_and_is_read_as_float32(
         assert torch.equal(weights, model.get_parameter(name)), "what is measured is what is shipped"
     assert torch.equal(model.model.rotary_emb.inv_freq, rotations)
     save_checkpoint(loaded, tiny_tokenizer, tmp_path / "twice", float16=True)
-    assert (tmp_path / "once/model.safetensors").read_bytes() == (tmp_path / "twice/model.safetensors").read_bytes()
+    assert (tmp_path / "once/model.safetensors").read_bytes() == (
+        tmp_path / "twice/model.safetensors"
+    ).read_bytes()
     model.lm_head.weight.data[0, 0] = 1e6
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight: not finite in float16"):
         tiny.round_to_float16(model)

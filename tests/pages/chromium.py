@@ -109,7 +109,12 @@ class Page:
 
     def resize(self, width: int, height: int = 844) -> None:
         """Give the page a size in CSS pixels; a narrow one is a telephone's."""
-        metrics: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        metrics: dict[str, Any] = {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 600,
+        }
         self.send("Emulation.setDeviceMetricsOverride", **metrics)
 
     def _read(self, deadline: float, waiting_for: str) -> dict[str, Any]:

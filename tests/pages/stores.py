@@ -46,12 +46,14 @@ def without_effects(source: Path, target: Path) -> Path:
                     taste_test = seed / EXPERIMENT / path.name
                     origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
                     table = pd.concat(
-                        _reference(origin[origin["stage"] == stage] if stage in set(origin["stage"]) else own).assign(
-                            arm=arm
-                        )
+                        _reference(
+                            origin[origin["stage"] == stage] if stage in set(origin["stage"]) else own
+                        ).assign(arm=arm)
                         for (stage, arm), own in table.groupby(["stage", "arm"], sort=False)
                     )
-                if path.stem == "bars":  # each measures what one base can do, and compares it with no other arm
+                if (
+                    path.stem == "bars"
+                ):  # each measures what one base can do, and compares it with no other arm
                     table = table.assign(value=0.0, lower=0.0, upper=0.0, passed=False)
                 _write(table, target / path.relative_to(source))
     return target
@@ -59,7 +61,9 @@ def without_effects(source: Path, target: Path) -> Path:
 
 def _reference(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the reference, before RL if it was measured then, or of the first arm."""
-    order = sorted(rows["arm"].unique(), key=lambda arm: (not arm.endswith(_REFERENCE), arm.startswith("after_"), arm))
+    order = sorted(
+        rows["arm"].unique(), key=lambda arm: (not arm.endswith(_REFERENCE), arm.startswith("after_"), arm)
+    )
     return rows[rows["arm"] == order[0]]
 
 
@@ -84,6 +88,8 @@ def run_chapter(notebook: Path, **parameters: str) -> dict[str, Any]:
             with contextlib.redirect_stdout(io.StringIO()):  # what it displays
                 exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), namespace)
             if "parameters" in cell["metadata"].get("tags", []):
-                assert set(parameters) <= set(namespace), f"{notebook.name} has not the parameters of a chapter"
+                assert set(parameters) <= set(namespace), (
+                    f"{notebook.name} has not the parameters of a chapter"
+                )
                 namespace |= parameters
     return namespace

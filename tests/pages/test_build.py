@@ -39,27 +39,44 @@ def stream(name: str, text: str) -> dict[str, Any]:
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     """A book of two pages, one of them a chapter that has been run, with a store that keeps one worked run."""
-    for folder in ("book/_static", "notebooks/chapters", "notebooks/stages", "results/interim/worked", "profiles"):
+    for folder in (
+        "book/_static",
+        "notebooks/chapters",
+        "notebooks/stages",
+        "results/interim/worked",
+        "profiles",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "book" / "runs.md").write_text("# Runs\n", encoding="utf-8")
     (tmp_path / "_config.yml").write_text("title: t\n", encoding="utf-8")
     toc = {"format": "jb-book", "root": "index", "parts": [{"caption": "c", "chapters": [{"file": "runs"}]}]}
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-    (tmp_path / CHAPTER_NOTEBOOKS / "index.ipynb").write_text(notebook(markdown("# A book")), encoding="utf-8")
+    (tmp_path / CHAPTER_NOTEBOOKS / "index.ipynb").write_text(
+        notebook(markdown("# A book")), encoding="utf-8"
+    )
     (tmp_path / STAGE_NOTEBOOKS / "grpo.ipynb").write_text(notebook(markdown("# GRPO")), encoding="utf-8")
     worked = tmp_path / "results/interim/worked/grpo.ipynb"
     worked.write_text(
         notebook(
             markdown("(grpo)=\n# GRPO\n\nText."),
             code("a = 1", tags=("injected-parameters",)),
-            code("train()", stream("stdout", "step 1\n"), stream("stderr", "warning\n"), stream("stdout", "step 2\n")),
+            code(
+                "train()",
+                stream("stdout", "step 1\n"),
+                stream("stderr", "warning\n"),
+                stream("stdout", "step 2\n"),
+            ),
         ),
         encoding="utf-8",
     )
     manifest = {
         **{"stage": "grpo", "arm": "searcher", "seed": 3, "commit": "a" * 40, "code_sha256": "c" * 64},
         **{"input_sha256": "", "machine": {"cpu": HOSTILE, "gpu": ""}, "threads": 1, "wall_s": 2.0},
-        **{"peak_rss_mb": 10.0, "packages": {"python": "3.11"}, "parameters": {"num_steps": 80, "retired": HOSTILE}},
+        **{
+            "peak_rss_mb": 10.0,
+            "packages": {"python": "3.11"},
+            "parameters": {"num_steps": 80, "retired": HOSTILE},
+        },
     }
     write_json(worked.with_suffix(".json"), manifest)
     made = make_book("", tmp_path)
@@ -81,7 +98,9 @@ def test_a_staged_book_has_its_chapters_without_papermills_cell_and_what_they_sa
     source = stage_source(book)
     staged = cells(source / "index.ipynb")
     assert [cell["source"] for cell in staged[:2]] == ["# A book", "x"]
-    assert staged[-1]["source"].startswith("```{div} eb-footer\nSource: {download}`notebooks/chapters/index.ipynb")
+    assert staged[-1]["source"].startswith(
+        "```{div} eb-footer\nSource: {download}`notebooks/chapters/index.ipynb"
+    )
     assert "Made by `extrabitter run-chapter index`." in staged[-1]["source"]
     assert (source / "_extra" / "figures" / "key.svg").is_file()
     assert "--eb-" in (source / "_static" / "plots.css").read_text(encoding="utf-8")
@@ -96,12 +115,18 @@ def test_a_staged_book_has_its_chapters_without_papermills_cell_and_what_they_sa
         ("{", "chapter index is damaged: index.ipynb is no notebook"),
         ("[]", "chapter index is damaged: index.ipynb is no notebook"),
         (
-            notebook(code("1/0", {"output_type": "error", "ename": "ClaimError", "evalue": "page index: “x” is not"})),
+            notebook(
+                code(
+                    "1/0", {"output_type": "error", "ename": "ClaimError", "evalue": "page index: “x” is not"}
+                )
+            ),
             "chapter index holds an error: ClaimError: page index: “x” is not",
         ),
     ],
 )
-def test_a_chapter_that_is_missing_damaged_or_wrong_is_refused(text: str | None, line: str, book: Book) -> None:
+def test_a_chapter_that_is_missing_damaged_or_wrong_is_refused(
+    text: str | None, line: str, book: Book
+) -> None:
     path = book.root / book.output_dir / "index.ipynb"
     path.write_text(text, encoding="utf-8") if text is not None else path.unlink()
     with pytest.raises(BookError) as error:

@@ -42,7 +42,9 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Claim
 def test_every_claim_holds_on_the_published_results(claims: dict[str, Claims]) -> None:
     assert [claim for claim in claims["published"].values() if not claim.holds] == []
     effects = {page for (page, _), claim in claims["published"].items() if not claim.fact}
-    assert {"index", "taste_test", "verdict"} <= effects, "pages that argue from results must claim something of them"
+    assert {"index", "taste_test", "verdict"} <= effects, (
+        "pages that argue from results must claim something of them"
+    )
 
 
 def test_every_claim_about_an_effect_fails_where_there_is_none(claims: dict[str, Claims]) -> None:
@@ -57,20 +59,27 @@ def test_every_claim_about_an_effect_fails_where_there_is_none(claims: dict[str,
         for key, claim in published.items()
         if key not in facts and all(other[key].holds for other in others)
     ]
-    assert idle == [], "these hold whatever was found; claim what the sentence says, or mark a fact of the set-up"
+    assert idle == [], (
+        "these hold whatever was found; claim what the sentence says, or mark a fact of the set-up"
+    )
     assert len(facts) < len(published) / 2
 
 
 def test_a_page_whose_claim_fails_stops_with_page_sentence_and_values(tmp_path: Path) -> None:
     store = without_effects(STORE, tmp_path / "without")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ClaimError, match=r"page taste_test: “.+”.*found: .+"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ClaimError, match=r"page taste_test: “.+”.*found: .+"),
+    ):
         patch.chdir(REPOSITORY)
         notebook = next(path for path in CHAPTERS if path.stem == "taste_test")
         run_chapter(notebook, results_dir=str(store), output_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("make", [permuted, without_effects])
-def test_a_store_without_effects_has_all_tables_and_none_of_the_effects(make: Callable, tmp_path: Path) -> None:
+def test_a_store_without_effects_has_all_tables_and_none_of_the_effects(
+    make: Callable, tmp_path: Path
+) -> None:
     store = make(STORE, tmp_path / "store")
     files = {path.relative_to(STORE) for path in STORE.rglob("*.parquet")}
     assert {path.relative_to(store) for path in store.rglob("*.parquet")} == files
@@ -81,5 +90,7 @@ def test_a_store_without_effects_has_all_tables_and_none_of_the_effects(make: Ca
     gaps = [solved_difference(read(root, "countdown", "counts"), *arms) for root in (STORE, store)]
     assert gaps[0].lower > 0.2
     assert abs(gaps[1].value) < 0.05 and gaps[1].lower <= 0 <= gaps[1].upper
-    searches = [of_measure(read(root, "countdown", "summary"), arms[0], "frac_searches") for root in (STORE, store)]
+    searches = [
+        of_measure(read(root, "countdown", "summary"), arms[0], "frac_searches") for root in (STORE, store)
+    ]
     assert searches[0].value > 0.9 > 0.5 > searches[1].value

@@ -104,7 +104,9 @@ def test_hostile_text_is_shown_word_for_word(text: str) -> None:
 
 
 def test_a_search_is_cut_into_what_it_does_and_loses_no_word() -> None:
-    text = "6 + 7 = 13 , 13 - 9 = 4 check 8 no back 6 7 9 target 8 : 9 + 6 = 15 , 15 - 7 = 8 check 8 yes answer"
+    text = (
+        "6 + 7 = 13 , 13 - 9 = 4 check 8 no back 6 7 9 target 8 : 9 + 6 = 15 , 15 - 7 = 8 check 8 yes answer"
+    )
     found = stretches(text, TASK, PROBLEM)
     assert found == [
         (None, "6 + 7 = 13 , 13 - 9 = 4"),
@@ -152,7 +154,11 @@ def hostile(published: pd.DataFrame) -> pd.DataFrame:
     """The same, every completion and prompt hostile, one of HOSTILE after the other."""
     rows = published[published["sample"] < 4].groupby(["seed", "arm"]).head(4 * len(HOSTILE)).copy()
     rows["completion"] = [HOSTILE[index % len(HOSTILE)] for index in range(len(rows))]
-    rows["prompt"], rows["reason"], rows["correct"] = rows["completion"], "<script>window.hacked = true</script>", False
+    rows["prompt"], rows["reason"], rows["correct"] = (
+        rows["completion"],
+        "<script>window.hacked = true</script>",
+        False,
+    )
     return rows
 
 
@@ -234,16 +240,22 @@ def shown(browser: Page) -> tuple[str, str]:
 
 
 @pytest.mark.browser
-def test_hostile_completions_are_text_in_a_browser(hostile: pd.DataFrame, browser: Page, tmp_path: Path) -> None:
+def test_hostile_completions_are_text_in_a_browser(
+    hostile: pd.DataFrame, browser: Page, tmp_path: Path
+) -> None:
     browser.open(page_of(hostile, tmp_path))
     seen: set[str] = set()
     for problem in range(browser.evaluate("document.querySelectorAll('#browser-problem option').length")):
         for sample in range(4):
             choose(browser, "problem", problem)
             choose(browser, "sample", sample)
-            tags = browser.evaluate("[...document.querySelectorAll('.eb-panes *')].map((node) => node.localName)")
+            tags = browser.evaluate(
+                "[...document.querySelectorAll('.eb-panes *')].map((node) => node.localName)"
+            )
             assert set(tags) <= {"figure", "p", "span", "mark", "figcaption", "a"}
-            seen |= set(browser.evaluate("[...document.querySelectorAll('.eb-text')].map((n) => n.textContent)"))
+            seen |= set(
+                browser.evaluate("[...document.querySelectorAll('.eb-text')].map((n) => n.textContent)")
+            )
     for text in HOSTILE[:11]:
         words = " ".join(text.split())
         assert f"{words} {words}" in seen, text
@@ -282,7 +294,11 @@ def test_a_view_has_an_address_and_a_forged_one_is_ignored(
     browser.open(link)
     assert browser.evaluate(view) == text
     assert browser.evaluate("document.getElementById('browser-pair').selectedIndex") == 2
-    for forged in ("left=x&right=__proto__", "left=-1&right=9999", "problem=<img src=x onerror=alert(1)>&left=0"):
+    for forged in (
+        "left=x&right=__proto__",
+        "left=-1&right=9999",
+        "problem=<img src=x onerror=alert(1)>&left=0",
+    ):
         browser.open("about:blank")
         browser.open(f"{address}#{forged}")
         assert browser.evaluate("document.getElementById('browser-pair').selectedIndex") == 0
@@ -290,7 +306,9 @@ def test_a_view_has_an_address_and_a_forged_one_is_ignored(
 
 
 @pytest.mark.browser
-def test_problems_can_be_chosen_by_what_rl_did(published: pd.DataFrame, browser: Page, tmp_path: Path) -> None:
+def test_problems_can_be_chosen_by_what_rl_did(
+    published: pd.DataFrame, browser: Page, tmp_path: Path
+) -> None:
     browser.open(page_of(published, tmp_path))
     counts = []
     for index in range(4):  # all, more often right, less often, equally often
@@ -321,4 +339,7 @@ def test_without_scripts_the_first_view_is_there(published: pd.DataFrame) -> Non
     _, _, before, after = data.content["pairs"][0]
     for index in (before, after):
         _, note, prompt, marked, _ = data.content["completions"][0][str(index)][0]
-        assert f"{prompt} {' '.join(words for _, words in marked)}" in html.unescape(page.text) and note in page.text
+        assert (
+            f"{prompt} {' '.join(words for _, words in marked)}" in html.unescape(page.text)
+            and note in page.text
+        )

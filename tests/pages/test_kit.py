@@ -52,9 +52,13 @@ def page(tmp_path: Path) -> Chapter:
 @pytest.fixture
 def own_runs(tmp_path: Path) -> Path:
     """Your run: one seed of the searcher after RL, nine in ten solved, and a run that failed."""
-    summary = pd.DataFrame({"measure": ["pass@1"], "value": [0.91], "lower": [0.88], "upper": [0.94], "count": [2400]})
+    summary = pd.DataFrame(
+        {"measure": ["pass@1"], "value": [0.91], "lower": [0.88], "upper": [0.94], "count": [2400]}
+    )
     write_run(tmp_path / "own", "countdown/behaviour_evaluation/after_searcher/seed=0", {"summary": summary})
-    write_run(tmp_path / "own", "countdown/grpo/guesser/seed=0", {}, state="failed", reason="<b>no memory</b>")
+    write_run(
+        tmp_path / "own", "countdown/grpo/guesser/seed=0", {}, state="failed", reason="<b>no memory</b>"
+    )
     return tmp_path / "own"
 
 
@@ -140,10 +144,14 @@ def test_your_run_is_one_box_with_the_published_value_and_what_failed(
     evaluated = ["after_searcher", "after_guesser"]
     Chapter("a_page", output_dir=tmp_path).your_run("problems solved", "pass@1", evaluated)
     assert shown == [], "without own runs there is no box"
-    Chapter("a_page", runs_dir=own_runs, output_dir=tmp_path, profile="mine").your_run("solved", "pass@1", evaluated)
+    Chapter("a_page", runs_dir=own_runs, output_dir=tmp_path, profile="mine").your_run(
+        "solved", "pass@1", evaluated
+    )
     (box,) = shown
     assert "Your run (mine): solved" in box
-    assert re.search(r"searcher after RL: yours 91 % \(88 to 94\), one seed; published \d\d % \(\d\d to \d\d\)", box)
+    assert re.search(
+        r"searcher after RL: yours 91 % \(88 to 94\), one seed; published \d\d % \(\d\d to \d\d\)", box
+    )
     assert "guesser after RL: not in your run; published" in box
     assert "grpo of guesser, seed 0, failed: &lt;b&gt;no memory&lt;/b&gt;" in box
 
@@ -176,7 +184,11 @@ def test_a_long_table_is_folded_and_every_cell_escaped(page: Chapter, shown: lis
 
 
 def test_a_model_has_one_look_before_and_after_and_others_keep_their_name() -> None:
-    assert plots.describe("before_searcher") == plots.describe("after_searcher_rare") == plots.describe("searcher")
+    assert (
+        plots.describe("before_searcher")
+        == plots.describe("after_searcher_rare")
+        == plots.describe("searcher")
+    )
     assert plots.words("after_taught_search") == "taught to search after RL"
     assert plots.in_order(["zebra", "guesser", "after_searcher"]) == ["after_searcher", "guesser", "zebra"]
     looks = [(arm.colour, arm.marker) for arm in plots.known_arms().values()]
@@ -199,7 +211,13 @@ def test_names_in_figures_can_be_read_on_light_and_on_dark_pages(name: str) -> N
 
 
 ROWS = [
-    Row("searcher", "searcher", Estimate(0.93, 0.92, 0.95, 5), Estimate(0.36, 0.33, 0.38, 5), Estimate(0.9, 0.8, 1, 1)),
+    Row(
+        "searcher",
+        "searcher",
+        Estimate(0.93, 0.92, 0.95, 5),
+        Estimate(0.36, 0.33, 0.38, 5),
+        Estimate(0.9, 0.8, 1, 1),
+    ),
     Row("guesser", "guesser", Estimate(0.63, 0.6, 0.65, 5)),
 ]
 
@@ -211,7 +229,9 @@ def figures() -> dict[str, Any]:
     own = steps[steps["seed"] == steps["seed"].min()]
     return {
         "rows": dot_rows(ROWS, "Searching pays", "solved"),
-        "before_and_after": plots.before_and_after(summary, models, "pass@1", "Searching pays", "solved", own=summary),
+        "before_and_after": plots.before_and_after(
+            summary, models, "pass@1", "Searching pays", "solved", own=summary
+        ),
         "curves": plots.curves(steps, models, "correct_reward", "The searcher climbs", "solved", own=own),
     }
 

@@ -154,7 +154,9 @@ def test_a_page_is_whole_legible_and_accessible_without_a_network(
 
 
 @pytest.mark.browser
-def test_figures_are_drawn_in_the_pages_colours_and_large_enough_for_a_telephone(html: Path, browser: Page) -> None:
+def test_figures_are_drawn_in_the_pages_colours_and_large_enough_for_a_telephone(
+    html: Path, browser: Page
+) -> None:
     browser.resize(NARROW)
     browser.open((html / "taste_test.html").as_uri())
     browser.evaluate(SETTLED)

@@ -65,12 +65,18 @@ def runs(tmp_path: Path) -> Path:
             for name, table in (("completions", completions), ("summary", summary)):
                 own = table[(table["seed"] == seed) & (table["arm"] == "after_searcher")].head(40)
                 tables[name] = own[[column.name for column in SCHEMAS[name]]]
-            write_run(root, f"countdown/behaviour_evaluation/{arm}/seed={seed}", tables, experiment=experiment)
-    write_run(root, "countdown/grpo/mine/seed=20", {}, state="failed", reason="out of memory", experiment="priming")
+            write_run(
+                root, f"countdown/behaviour_evaluation/{arm}/seed={seed}", tables, experiment=experiment
+            )
+    write_run(
+        root, "countdown/grpo/mine/seed=20", {}, state="failed", reason="out of memory", experiment="priming"
+    )
     return root
 
 
-def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(runs: Path, tmp_path: Path) -> None:
+def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(
+    runs: Path, tmp_path: Path
+) -> None:
     results = tmp_path / "results"
     # Two seeds of two experiments: runs, summary and counts each, and completions of the headline's arm.
     assert publish(runs, results) == 2 * 2 * 3 + 2
@@ -91,7 +97,10 @@ def test_runs_hold_what_manifests_held_and_why_a_run_failed(runs: Path, tmp_path
     rows = read(tmp_path / "results", "countdown", "runs").set_index(["seed", "stage", "arm"])
     good = rows.loc[(20, "behaviour_evaluation", "after_searcher")]
     assert (good["state"], good["commit"], good["seconds"]) == ("ok", "abc1234def", 2.5)
-    assert json.loads(good["parameters"]) == {"learning_rate": 0.1} and json.loads(good["machine"])["cpu"] == "a cpu"
+    assert (
+        json.loads(good["parameters"]) == {"learning_rate": 0.1}
+        and json.loads(good["machine"])["cpu"] == "a cpu"
+    )
     failed = rows.loc[(20, "grpo", "mine")]
     assert (failed["state"], failed["reason"], failed["experiment"]) == ("failed", "out of memory", "priming")
 
@@ -121,7 +130,9 @@ def other_content(runs: Path) -> None:
     run = runs / "countdown/behaviour_evaluation/after_mine/seed=21"
     summary = pd.read_parquet(run / "summary.parquet").assign(value=0.5)
     shutil.rmtree(run)
-    write_run(runs, "countdown/behaviour_evaluation/after_mine/seed=21", {"summary": summary}, experiment="priming")
+    write_run(
+        runs, "countdown/behaviour_evaluation/after_mine/seed=21", {"summary": summary}, experiment="priming"
+    )
 
 
 def another_arm(runs: Path) -> None:
@@ -129,7 +140,9 @@ def another_arm(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_content, another_arm])
-def test_what_was_added_is_never_rewritten(change: Callable[[Path], None], runs: Path, tmp_path: Path) -> None:
+def test_what_was_added_is_never_rewritten(
+    change: Callable[[Path], None], runs: Path, tmp_path: Path
+) -> None:
     results = tmp_path / "results"
     publish(runs, results)
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
@@ -203,11 +216,16 @@ def solved() -> dict[str, dict[int, dict[str, float]]]:
     right: dict[str, dict[int, dict[str, list[bool]]]] = {}
     for path in sorted(STORE.glob("countdown/seed=*/taste_test/completions.parquet")):
         seed = int(path.parts[-3].split("=")[1])
-        for arm, problem, text in pd.read_parquet(path)[["arm", "problem", "completion"]].itertuples(index=False):
+        for arm, problem, text in pd.read_parquet(path)[["arm", "problem", "completion"]].itertuples(
+            index=False
+        ):
             verdict = task.verify(text, task.read_problem(problem))
             right.setdefault(arm, {}).setdefault(seed, {}).setdefault(problem, []).append(verdict.correct)
     return {
-        arm: {seed: {p: sum(samples) / len(samples) for p, samples in own.items()} for seed, own in seeds.items()}
+        arm: {
+            seed: {p: sum(samples) / len(samples) for p, samples in own.items()}
+            for seed, own in seeds.items()
+        }
         for arm, seeds in right.items()
     }
 
@@ -233,7 +251,9 @@ def test_the_headline_is_recomputed_by_an_independent_path(
         of_difference(read(STORE, "countdown", "summary"), "after_searcher", baseline),
     ]
     for found in published:
-        assert (found.value, found.lower, found.upper) == pytest.approx((mean, mean - half, mean + half), abs=1e-4)
+        assert (found.value, found.lower, found.upper) == pytest.approx(
+            (mean, mean - half, mean + half), abs=1e-4
+        )
         assert found.num_seeds == len(means) >= 5
     assert mean - half > 0.15
     # Problems resampled within resampled seeds say the same.

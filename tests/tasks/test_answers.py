@@ -210,8 +210,27 @@ SPELLINGS = {
     "*": ["*", " * ", "\u00d7", " \u22c5 ", "\u00b7", "\u2219", "\u2217", " \\times ", " \\cdot ", " times "],
     "/": ["/", " / ", "\u00f7", " \u2215 ", "\u2044", " \\div ", " divided by ", "\uff0f"],
 }  # fmt: skip
-BRACKETS = [("(", ")"), ("[", "]"), ("\\left(", "\\right)"), ("\uff08", "\uff09"), ("( ", " )"), ("\\{", "\\}")]
-WRAPPINGS = ["{}", " {}\n", "{}.", "**{}**", "`{}`", "${}$", "$${}$$", "\\({}\\)", "\\[ {} \\]", "\\text{{{}}}", "'{}'"]
+BRACKETS = [
+    ("(", ")"),
+    ("[", "]"),
+    ("\\left(", "\\right)"),
+    ("\uff08", "\uff09"),
+    ("( ", " )"),
+    ("\\{", "\\}"),
+]
+WRAPPINGS = [
+    "{}",
+    " {}\n",
+    "{}.",
+    "**{}**",
+    "`{}`",
+    "${}$",
+    "$${}$$",
+    "\\({}\\)",
+    "\\[ {} \\]",
+    "\\text{{{}}}",
+    "'{}'",
+]
 FRAMES = ["<answer>{}</answer>", "so <answer>\n{}\n</answer> is it", "\\boxed{{{}}}", "The answer is {}"]
 HARMFUL = [
     *(f"{space}{more}" for space in ("", " ", "\n", "\u2009", "\u00a0", "\t") for more in (
@@ -278,7 +297,16 @@ def test_no_harmful_continuation_is_ever_right(tree: int | tuple, seed: int) -> 
         st.sampled_from(
             [
                 *("33", "99999999", "<answer>", "</answer>", "<think>", "</think>", "answer:", "answer is "),
-                *("Problem:", "\\boxed{", "\\frac{", "\\text{", "\\left(", "**", "\u200b", *"389*+()=x$}{\n.,-"),
+                *(
+                    "Problem:",
+                    "\\boxed{",
+                    "\\frac{",
+                    "\\text{",
+                    "\\left(",
+                    "**",
+                    "\u200b",
+                    *"389*+()=x$}{\n.,-",
+                ),
             ]
         ),
         max_size=60,
@@ -293,9 +321,39 @@ def test_no_completion_breaks_the_reader(pieces: list[str]) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        *("<answer>", "<answer> </answer>", "<answer>3", "</think>", "<think>", "<think></think>", "\\boxed{", "x"),
-        *("answer is 3 ", "answer: ", "answer is\n", "{", "}", "\n", " ", "\\frac{", "\\frac{1}", "(", "3(", "1/", "*"),
-        *(". ", ".\n", "\u200b", "answer is " + "\n" * 500, "<answer>" + " " * 1_900 + "</answer>", "\nProblem:"),
+        *(
+            "<answer>",
+            "<answer> </answer>",
+            "<answer>3",
+            "</think>",
+            "<think>",
+            "<think></think>",
+            "\\boxed{",
+            "x",
+        ),
+        *(
+            "answer is 3 ",
+            "answer: ",
+            "answer is\n",
+            "{",
+            "}",
+            "\n",
+            " ",
+            "\\frac{",
+            "\\frac{1}",
+            "(",
+            "3(",
+            "1/",
+            "*",
+        ),
+        *(
+            ". ",
+            ".\n",
+            "\u200b",
+            "answer is " + "\n" * 500,
+            "<answer>" + " " * 1_900 + "</answer>",
+            "\nProblem:",
+        ),
         *("<answer>" + "{" * 1_900 + "</answer>", "<answer>" + "\\frac{" * 300 + "</answer>", "seven "),
         *("<answer>" + each * 600 + "</answer>" for each in ("3/(", "**", "3=")),
     ],

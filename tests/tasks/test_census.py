@@ -132,17 +132,29 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("There are about 6 ways. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("I take the 9 off the 33: 33 minus the 9 is 24. 3 * 8 = 24.", {"backward_chaining"}),
         # Signs alone say nothing.
-        *((text, set()) for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33", "1/1/1/1")),
+        *(
+            (text, set())
+            for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33", "1/1/1/1")
+        ),
     ],
 )
-def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(text: str, expected: set[str]) -> None:
+def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(
+    text: str, expected: set[str]
+) -> None:
     assert {finding.behaviour for finding in take_census(text, NUMBERS, TARGET).findings} == expected
     assert {use.behaviour for use in parse(text).uses} == expected
 
 
 def test_signs_alone_show_no_behaviour_whatever_the_problem() -> None:
     for numbers, target in (((1,), 1), ((4, 5, 20), 1), ((1, 5, 20), 16), ((1, 1), 2), ((3, 8), 24)):
-        for text in ("1\n1\n1", "1/1/1/1", "1-1-1", "1 1\n= 1 = 1 * 1", "24 24 24\n24 + 24\n24*24", "5 5 5 = 5 5"):
+        for text in (
+            "1\n1\n1",
+            "1/1/1/1",
+            "1-1-1",
+            "1 1\n= 1 = 1 * 1",
+            "24 24 24\n24 + 24\n24*24",
+            "5 5 5 = 5 5",
+        ):
             assert take_census(text, numbers, target).findings == (), (text, target)
 
 
@@ -153,7 +165,10 @@ def test_findings_say_where_and_by_which_rule_and_become_words_of_a_trace() -> N
     assert text[finding.start : finding.end] == "3 × 8 + 9 = 33"
     trace, words = parse(text), text.split()
     assert [" ".join(words[use.start : use.end]) for use in trace.uses] == ["3 × 8 + 9 = 33."]
-    assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == ["3 + 8 + 9 = 20.", "3 × 8 + 9 = 33."]
+    assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == [
+        "3 + 8 + 9 = 20.",
+        "3 × 8 + 9 = 33.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -181,8 +196,36 @@ def test_an_attempt_that_the_cap_cut_was_not_made() -> None:
     assert [a.finished for a in parse(text, truncated=True).attempts] == [True, False]
 
 
-WORDS = ["3", "8", "9", "33", "24", *"+-*/=().x✓}İ\n", "no", "need", "target", "is", "check", "instead", "so", "→"]
-WORDS += ["->", "hundred", "one hundred and ", "twelves", "six ", "by ", "take ", "off ", "from ", "\\frac{", "&", "\\"]
+WORDS = [
+    "3",
+    "8",
+    "9",
+    "33",
+    "24",
+    *"+-*/=().x✓}İ\n",
+    "no",
+    "need",
+    "target",
+    "is",
+    "check",
+    "instead",
+    "so",
+    "→",
+]
+WORDS += [
+    "->",
+    "hundred",
+    "one hundred and ",
+    "twelves",
+    "six ",
+    "by ",
+    "take ",
+    "off ",
+    "from ",
+    "\\frac{",
+    "&",
+    "\\",
+]
 
 
 @settings(max_examples=400, deadline=2_000, derandomize=True)
@@ -200,7 +243,19 @@ def test_no_text_breaks_the_census(text: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        *("(1", "1+", "1+1=", "9**9**9 ", "3x", "\\frac{1}{", "1 and ", "add 4 is ", " ", "target ", "need 24 "),
+        *(
+            "(1",
+            "1+",
+            "1+1=",
+            "9**9**9 ",
+            "3x",
+            "\\frac{1}{",
+            "1 and ",
+            "add 4 is ",
+            " ",
+            "target ",
+            "need 24 ",
+        ),
         "hundred ",
         *("3 + 8 = 11 no ", "3 * 8 = 24 if ", "33 - 9 = 24\n", "3 + 8 = 11, and 8 is 19. ", "24 is ", "no. "),
     ],

@@ -41,7 +41,11 @@ from extrabitter.tasks.countdown.traces import (
 )
 
 TASK = load_task("countdown")
-PROBLEMS = [p for band, n in (("two", 20), ("common", 120), ("four", 120)) for p in TASK.problems("train", n, 11, band)]
+PROBLEMS = [
+    p
+    for band, n in (("two", 20), ("common", 120), ("four", 120))
+    for p in TASK.problems("train", n, 11, band)
+]
 PROBLEM = Problem((6, 7, 9), 8)
 GOOD = "9 - 7 = 2 , 6 + 2 = 8"
 BACK = "back 6 7 9 target 8 :"
@@ -79,7 +83,9 @@ def test_solver_lists_every_legal_attempt_exactly_once_in_an_order_that_can_be_c
     for numbers in [*multisets("train", 3)[::2], *multisets("test", 3), *multisets("test", 2), *four]:
         expected, table = brute_force(numbers), attempt_table(numbers)
         attempts = [table.attempt(index) for index in range(len(table))]
-        assert {tuple(sorted(attempt)): table.values[index] for index, attempt in enumerate(attempts)} == expected
+        assert {
+            tuple(sorted(attempt)): table.values[index] for index, attempt in enumerate(attempts)
+        } == expected
         assert len(table) == len(expected)
         for value, steps in zip(table.values, attempts, strict=True):
             left = list(numbers)
@@ -132,7 +138,9 @@ def test_rare_problems_are_those_that_common_ones_leave_out_in_every_split() -> 
             assert 0 < len(solve(problem)) < MIN_SOLUTION_SHARE * TASK.count_answers(problem)
     drawn = TASK.problems("test", len(rare), 3, "rare", distinct=True)
     assert set(drawn) == rare
-    with pytest.raises(ValueError, match=f"count = {len(rare) + 1}: must be at most {len(rare)}, the test problems"):
+    with pytest.raises(
+        ValueError, match=f"count = {len(rare) + 1}: must be at most {len(rare)}, the test problems"
+    ):
         TASK.problems("test", len(rare) + 1, 3, "rare", distinct=True)
     assert generate_problems("train", 30, 7, BANDS["rare"])[:20] == TASK.problems("train", 20, 7, "rare")
 
@@ -151,7 +159,8 @@ def test_attempts_are_uniform_solutions_or_uniform_legal_attempts_whatever_the_c
     rng = Random(1)
     for probability in (0.0, 0.4, 1.0):
         counts = Counter(
-            write_script(PROBLEM, CONDITIONS["direct"], rng, probability).attempts[0].steps for _ in range(draws)
+            write_script(PROBLEM, CONDITIONS["direct"], rng, probability).attempts[0].steps
+            for _ in range(draws)
         )
         for index in range(len(table)):
             expected = (1 - probability) / len(table)
@@ -182,7 +191,9 @@ def test_behaviours_that_a_condition_names_are_shown_and_no_others() -> None:
             trace, _ = read(write_script(problem, condition, Random(seed), 0.2), problem)
             shown.update({use.behaviour for use in trace.uses})
             functional = {use.behaviour for use in trace.uses if use.functional}
-            assert condition.verdicts == "random" or functional >= {u.behaviour for u in trace.uses} - {"backtracking"}
+            assert condition.verdicts == "random" or functional >= {u.behaviour for u in trace.uses} - {
+                "backtracking"
+            }
         assert set(shown) == {behaviour for behaviour in BEHAVIOURS if getattr(condition, behaviour)}
 
 
@@ -202,11 +213,16 @@ def test_the_length_of_filler_says_nothing_of_the_problem_or_the_answer() -> Non
     problems = TASK.problems("train", 1500, 2)
     scripts = [write_script(p, CONDITIONS["filler"], Random(seed)) for seed, p in enumerate(problems)]
     dots = np.array([script.num_filler for script in scripts], dtype=float)
-    right = np.array([read(script, p)[0].verdict.correct for script, p in zip(scripts, problems, strict=True)])
+    right = np.array(
+        [read(script, p)[0].verdict.correct for script, p in zip(scripts, problems, strict=True)]
+    )
     assert abs(np.corrcoef(dots, right)[0, 1]) < 0.08, "the first edition's was .5"
     few = right[dots <= np.quantile(dots, 0.2)]
     assert abs(few.mean() - right.mean()) < 4 * 0.5 / len(few) ** 0.5
-    longer = [len(read(write_script(p, CONDITIONS["all_behaviours"], Random(s)), p)[1]) for s, p in enumerate(problems)]
+    longer = [
+        len(read(write_script(p, CONDITIONS["all_behaviours"], Random(s)), p)[1])
+        for s, p in enumerate(problems)
+    ]
     whole = [len(read(script, p)[1]) for script, p in zip(scripts, problems, strict=True)]
     assert np.mean(whole) == pytest.approx(np.mean(longer), rel=0.06), "as long as all behaviours, on average"
 
@@ -238,7 +254,8 @@ def test_backward_steps_are_true_and_lead_from_the_target_to_what_a_solution_nee
 def test_documents_fit_under_the_caps_and_are_the_same_for_the_same_seed() -> None:
     for name in CONDITIONS:
         texts = [
-            TASK.render(TASK.write_trace(p, name, Random(s)), p) for s, p in enumerate(TASK.problems("train", 300, 4))
+            TASK.render(TASK.write_trace(p, name, Random(s)), p)
+            for s, p in enumerate(TASK.problems("train", 300, 4))
         ]
         assert max(len(text.split()) for text in texts) <= 280
     for make in (Random, np.random.default_rng):
@@ -287,7 +304,11 @@ def test_drills_are_true_facts_or_fair_comparisons_that_bear_loss_on_what_is_fou
         (f"9 * 6 = 54 , 54 - 7 = 47 check 8 no {BACK} {GOOD} answer", "correct", 2),
         (f"9 * 6 = 60 , 1 - 1 = 0 back 9 7 6 target 8 : {GOOD} answer", "correct", 2),
         ("9 - 7 = 2 , 6 * 2 = 12 check 8 no back 2 6 target 8 : 6 + 2 = 8 answer", "correct", 2),
-        ("9 - 7 = 2 , 6 * 2 = 12 back 6 2 target 8 : 6 - 2 = 4 back 2 6 target 8 : 6 + 2 = 8 answer", "correct", 3),
+        (
+            "9 - 7 = 2 , 6 * 2 = 12 back 6 2 target 8 : 6 - 2 = 4 back 2 6 target 8 : 6 + 2 = 8 answer",
+            "correct",
+            3,
+        ),
         ("9 + 7 = 16 , 16 - 6 = 10 answer", "wrong_value", 1),
         (f"{GOOD} check 8 yes {BACK} 9 + 7 = 16 , 16 - 6 = 10 answer", "wrong_value", 2),
         ("9 + 7 = 16 , 16 - 8 = 8 answer", "number_not_available", 1),
@@ -337,7 +358,9 @@ def test_completions_are_read_as_far_as_they_go_and_judged_with_a_named_reason(
     assert (trace.verdict.reason, trace.verdict.correct) == (reason, reason == "correct")
     assert len(trace.attempts) == num_attempts and reason in TASK.reasons
     assert trace.form in ("ok", reason) and trace.answered == (trace.form in ("ok", "trailing_words"))
-    assert TASK.parse(text, PROBLEM, truncated=True).verdict.reason == reason.replace("unfinished", "truncated")
+    assert TASK.parse(text, PROBLEM, truncated=True).verdict.reason == reason.replace(
+        "unfinished", "truncated"
+    )
 
 
 def test_a_trace_says_where_each_part_stands_and_what_it_is_worth() -> None:
@@ -396,7 +419,10 @@ def test_whatever_is_written_in_the_grammar_is_read_where_it_was_written() -> No
             )
         for length in range(len(words)):
             part = TASK.parse(" ".join(words[:length]), PROBLEM)
-            assert part.form == "unfinished" and part.attempts[:-1] == trace.attempts[: max(0, len(part.attempts) - 1)]
+            assert (
+                part.form == "unfinished"
+                and part.attempts[:-1] == trace.attempts[: max(0, len(part.attempts) - 1)]
+            )
 
 
 # Expressions.
@@ -417,15 +443,24 @@ def test_whatever_is_written_in_the_grammar_is_read_where_it_was_written() -> No
         ("9 - 7", "numbers_unused"),
         ("", "empty"),
         ("   ", "empty"),
-        *((text, "syntax_error") for text in ("(", "()", "-", "+", ")9 - 7(", "(9 - 7 + 6", "9 - 7) + 6", "9 7 6")),
+        *(
+            (text, "syntax_error")
+            for text in ("(", "()", "-", "+", ")9 - 7(", "(9 - 7 + 6", "9 - 7) + 6", "9 7 6")
+        ),
         *((text, "syntax_error") for text in ("9 (7) 6", "9 - 7 +", "9**99**99", "09 - 7 + 6")),
         ("9 / (7 - 7) + 6", "division_by_zero"),
         ("9 / 6 * 7", "wrong_value"),
         ("1234567", "number_too_long"),
         ("(" * 10_000 + "9", "too_long"),
         ("(" * (MAX_DEPTH + 1) + "9" + ")" * (MAX_DEPTH + 1), "too_deep"),
-        *((text, "bad_character") for text in ("9 - 7 + 6 = 8", "9 \u2212 7 + 6", "\uff19 - 7 + 6", "\u0669 - 7 + 6")),
-        *((text, "bad_character") for text in ("9 - 7 + 6\n", "9 - 7 + 6\x00", "9 - 7 + 6 # 8", "9_0", "9.0 - 7 + 6")),
+        *(
+            (text, "bad_character")
+            for text in ("9 - 7 + 6 = 8", "9 \u2212 7 + 6", "\uff19 - 7 + 6", "\u0669 - 7 + 6")
+        ),
+        *(
+            (text, "bad_character")
+            for text in ("9 - 7 + 6\n", "9 - 7 + 6\x00", "9 - 7 + 6 # 8", "9_0", "9.0 - 7 + 6")
+        ),
         *((value, "not_text") for value in (None, ["9 - 7 + 6"], 8)),
     ],
 )

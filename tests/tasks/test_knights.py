@@ -141,7 +141,8 @@ def test_draws_use_all_names_and_both_roles() -> None:
 
 
 @pytest.mark.parametrize(
-    "identifier", ["A:A+", "A:B", "A:B+,B:C+", "A:B=C,B:A+", "A:B=B,B:A+", "M:A+,A:M+", "A:B+,A:B-,B:A+", "A:B+ ,B:A+"]
+    "identifier",
+    ["A:A+", "A:B", "A:B+,B:C+", "A:B=C,B:A+", "A:B=B,B:A+", "M:A+,A:M+", "A:B+,A:B-,B:A+", "A:B+ ,B:A+"],
 )
 def test_what_names_no_problem_is_refused(identifier: str) -> None:
     with pytest.raises(ValueError, match=r"^problem"):
@@ -161,7 +162,9 @@ def test_the_solver_goes_up_to_eight_people_an_island() -> None:
 @pytest.mark.parametrize("band", BANDS)
 def test_a_true_search_ends_right_and_everything_in_it_works(band: str) -> None:
     rng = random.Random(2)
-    for problem, condition in product(TASK.problems("test", 25, 4, band), ("search", "all_behaviours", "backtracking")):
+    for problem, condition in product(
+        TASK.problems("test", 25, 4, band), ("search", "all_behaviours", "backtracking")
+    ):
         trace = TASK.parse(TASK.render(TASK.write_trace(problem, condition, rng), problem), problem)
         assert trace.verdict.correct and all(use.functional for use in trace.uses)
         for attempt in trace.attempts:
@@ -169,7 +172,9 @@ def test_a_true_search_ends_right_and_everything_in_it_works(band: str) -> None:
             assert attempt.num_right_steps == attempt.num_steps
 
 
-@pytest.mark.parametrize(("band", "islands"), [("people4", 1), ("islands33", 2), ("islands44", 2), ("islands333", 3)])
+@pytest.mark.parametrize(
+    ("band", "islands"), [("people4", 1), ("islands33", 2), ("islands44", 2), ("islands333", 3)]
+)
 def test_a_deriver_is_right_once_in_two_for_each_island(band: str, islands: int) -> None:
     rng = random.Random(3)
     right = hits = 0
@@ -229,7 +234,11 @@ def test_no_word_of_a_step_hangs_on_more_than_two_roles_or_relations(relation: s
         for name in statement.people:
             known = {person: role for person, role in roles.items() if person != name}
             words = [*step_words(statement, known, name), name, roles[name]]
-            found = [words[place + 1] for place, word in enumerate(words) if word == "so" and words[place + 1] != name]
+            found = [
+                words[place + 1]
+                for place, word in enumerate(words)
+                if word == "so" and words[place + 1] != name
+            ]
             assert len(found) == (relation != "is")
             assert words.count("so") == len(found) + 1 and words[-3:] == ["so", name, roles[name]]
         assert check_words(statement, roles).count("so") == (1 if relation == "is" else 2)

@@ -35,7 +35,9 @@ OTHER_YES = "check 6 E says D differs F E knave so same D knight F knight so sam
 def test_the_prompt_and_the_search_read_as_the_pages_show_them() -> None:
     assert TASK.prompt(PROBLEM) == "island 1 A says B is knave 2 B says C same A 3 C says A is knight :"
     assert TASK.prompt(TWO, cue=True).startswith("think island 1 A says B is knave 2 B")
-    texts = {TASK.render(TASK.write_trace(PROBLEM, "search", random.Random(seed)), PROBLEM) for seed in range(20)}
+    texts = {
+        TASK.render(TASK.write_trace(PROBLEM, "search", random.Random(seed)), PROBLEM) for seed in range(20)
+    }
     assert texts == {f"{WRONG} {NO} back A knight {RIGHT} {YES} answer", f"{RIGHT} {YES} answer"}
 
 
@@ -79,7 +81,9 @@ def test_the_verifier_says_why(text: object, reason: str, value: str) -> None:
     assert (verdict.reason, verdict.value, verdict.correct) == (reason, value, reason == "correct")
     truncated = TASK.parse(text, PROBLEM, truncated=True)
     assert truncated.verdict.reason == ("truncated" if reason == "unfinished" else reason)
-    assert truncated.form in (reason, "ok") and truncated.answered == (truncated.form in ("ok", "trailing_words"))
+    assert truncated.form in (reason, "ok") and truncated.answered == (
+        truncated.form in ("ok", "trailing_words")
+    )
 
 
 @pytest.mark.parametrize(

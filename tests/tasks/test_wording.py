@@ -37,7 +37,8 @@ def test_the_grammar_is_the_tasks_own() -> None:
 def test_plain_text_and_conversation_say_the_same_behind_the_same_examples() -> None:
     task = load_task("countdown")
     plain, chat = (
-        choose_wording(task, asked(prompt=style, few_shot=2, shots_show="search")) for style in ("plain", "chat")
+        choose_wording(task, asked(prompt=style, few_shot=2, shots_show="search"))
+        for style in ("plain", "chat")
     )
     text, turns = plain.prompt(PROBLEM), chat.prompt(PROBLEM)
     assert isinstance(text, str) and not isinstance(turns, str)
@@ -58,7 +59,9 @@ def test_examples_are_solved_training_problems_of_the_band_that_show_their_condi
 ) -> None:
     task = load_task("countdown")
     shots = worked_examples(task, 6, condition, 3, band)
-    assert [problem for problem, _ in shots] == [problem for problem, _ in worked_examples(task, 6, "direct", 3, band)]
+    assert [problem for problem, _ in shots] == [
+        problem for problem, _ in worked_examples(task, 6, "direct", 3, band)
+    ]
     train = {problem.identifier for problem in task.problems("train", 6, 0, band)}
     assert train.isdisjoint({problem.identifier for problem in task.problems("test", 50, 0, band)})
     wording = task.english("plain")
@@ -98,7 +101,9 @@ def test_a_completion_counts_up_to_where_it_goes_on_to_another_problem() -> None
     gone_on = f"{WRONG}\n\nProblem: Using 3, 8 and 9\nSolution: {RIGHT}"
     text, trace, truncated = read_completion(plain, PROBLEM, gone_on, truncated=True)
     assert (text.strip(), truncated) == (WRONG, False)
-    assert trace == plain.parse(WRONG, PROBLEM) == plain.parse(gone_on, PROBLEM) != plain.parse(RIGHT, PROBLEM)
+    assert (
+        trace == plain.parse(WRONG, PROBLEM) == plain.parse(gone_on, PROBLEM) != plain.parse(RIGHT, PROBLEM)
+    )
     cut = "Let me see.\nProblem: reach 33."
     assert read_completion(plain, PROBLEM, cut, truncated=True)[::2] == (cut, True)
 

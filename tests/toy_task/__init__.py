@@ -65,7 +65,10 @@ class Letters:
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),
     }
-    bands: Mapping[str, str] = {"twins": "two of the four letters are the same", "different": "all four differ"}
+    bands: Mapping[str, str] = {
+        "twins": "two of the four letters are the same",
+        "different": "all four differ",
+    }
     conditions: Mapping[str, str] = {
         "direct": "one attempt, handed in at once",
         "search": "attempts, each with a true verdict, until one says yes",
@@ -116,7 +119,9 @@ class Letters:
 
     def count_answers(self, problem: Problem) -> int:
         """Return how many orders there are."""
-        return factorial(4) // prod(factorial(problem.letters.count(letter)) for letter in set(problem.letters))
+        return factorial(4) // prod(
+            factorial(problem.letters.count(letter)) for letter in set(problem.letters)
+        )
 
     def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
         """Draw two letters, and put them in order."""
@@ -131,7 +136,9 @@ class Letters:
             raise ValueError(f"condition = {condition!r}: must be one of {', '.join(self.conditions)}")
         orders = sorted({"".join(order) for order in permutations(problem.letters)})
         script: list[Made] = []
-        while not script or (len(script) < MAX_ATTEMPTS and not script[-1].says_yes and rng.random() > GIVE_UP):
+        while not script or (
+            len(script) < MAX_ATTEMPTS and not script[-1].says_yes and rng.random() > GIVE_UP
+        ):
             fresh = [order for order in orders if order not in [made.letters for made in script]]
             is_right = rng.random() < solution_probability and orders[0] in fresh
             order = orders[0] if is_right else fresh[int(rng.random() * len(fresh))]
@@ -178,7 +185,9 @@ class Letters:
                     uses.append(Use("verification", end, position, (said == "yes") == (outcome == "hit")))
             is_true = said != "" and (said == "yes") == (outcome == "hit")
             if letters or begun >= 0:
-                attempts.append(Attempt(start, end, outcome, finished, letters in made, said, is_true, 1, finished))
+                attempts.append(
+                    Attempt(start, end, outcome, finished, letters in made, said, is_true, 1, finished)
+                )
                 made.append(letters)
             ahead = words[position] if position < len(words) else ""
             if finished and ahead == "back" and (said or words[position - 1] != "check"):

@@ -123,6 +123,7 @@ def test_without_a_choice_a_share_or_the_words_nothing_changes(
 
 def reward_of(monkeypatch: pytest.MonkeyPatch, pay: Callable[[str], float]) -> None:
     """Let GRPO pay for a text."""
+
     def correct_reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(pay(text)) for text in completions]
 

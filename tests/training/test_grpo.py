@@ -72,6 +72,7 @@ def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:
 
 class Setting(NamedTuple):
     """What a small run needs."""
+
     parameters: Callable[..., GrpoParameters]
     model: Callable[..., PreTrainedModel]
     tokenizer: PreTrainedTokenizerFast
@@ -206,7 +207,9 @@ def test_a_short_run_follows_its_reference_trajectory_and_learns(easy_reward: No
         assert (steps["reward"] == steps["correct_reward"]).all()
         assert steps["format_reward"].isna().all()
         assert steps["reward"].iloc[-3:].mean() > steps["reward"].iloc[:3].mean()
-        assert steps["num_tokens"].tolist() == pytest.approx((steps["mean_completion_tokens"] * 64).cumsum().tolist())
+        assert steps["num_tokens"].tolist() == pytest.approx(
+            (steps["mean_completion_tokens"] * 64).cumsum().tolist()
+        )
         rewards.append(steps["reward"].tolist())
     means = [sum(column) / len(column) for column in zip(*rewards, strict=True)]
     assert means == pytest.approx(REFERENCE_REWARDS, abs=0.12)
@@ -223,9 +226,7 @@ REFERENCE_REWARDS = [0.504, 0.548, 0.57, 0.617, 0.648, 0.652, 0.673, 0.665, 0.70
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
     rollouts: str, easy_reward: None, tiny: Setting
 ) -> None:
-    first, same, other = (
-        tiny.train(rollouts=rollouts, seed=seed).iloc[:, UNTIMED] for seed in (0, 0, 1)
-    )
+    first, same, other = (tiny.train(rollouts=rollouts, seed=seed).iloc[:, UNTIMED] for seed in (0, 0, 1))
     assert first.equals(same)
     assert not first.equals(other)
 
@@ -314,14 +315,18 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: built.append(build(*args)) or built[0])
     steps = grpo.train(parameters, model, tokenizer)
     assert len(seen) == 32 and not set(words.split()) & {word for text in seen for word in text.split()}
-    assert tiny_models.masked_token_ids(built[0][0].ref_model) == sorted(tiny_models.word_ids(tokenizer, words.split()))
+    assert tiny_models.masked_token_ids(built[0][0].ref_model) == sorted(
+        tiny_models.word_ids(tokenizer, words.split())
+    )
     assert steps[["loss", "grad_norm", "entropy"]].notna().all(axis=None)
     with pytest.raises(ValueError, match="vLLM does not see the mask"):
         grpo.train(tiny.parameters(rollouts="vllm"), model, tokenizer)
 
 
 @pytest.mark.parametrize("rollouts", ["vllm", "batched"])
-def test_vllm_is_trls_own_switch_and_needs_no_vllm_to_be_read(rollouts: str, tmp_path: Path, tiny: Setting) -> None:
+def test_vllm_is_trls_own_switch_and_needs_no_vllm_to_be_read(
+    rollouts: str, tmp_path: Path, tiny: Setting
+) -> None:
     config = grpo.build_config(tiny.parameters(rollouts=rollouts), str(tmp_path))
     assert config.use_vllm == (rollouts == "vllm") and config.vllm_mode == "colocate"
 
@@ -346,11 +351,17 @@ def test_a_group_of_equal_rewards_moves_no_weight(
 
     monkeypatch.setattr(grpo, "format_reward", format_reward)
     changes = {"scale_rewards": scale_rewards, "rollouts": rollouts, "num_generations": num_generations}
-    changes |= {"num_steps": 3, "per_device_train_batch_size": 2 * num_generations, "max_completion_length": 8}
+    changes |= {
+        "num_steps": 3,
+        "per_device_train_batch_size": 2 * num_generations,
+        "max_completion_length": 8,
+    }
     model = tiny.model()
     before = flat(model)
     steps = tiny.train(model, format_weight=0.1, learning_rate=1e-2, **changes)
-    assert steps["reward"].tolist() == pytest.approx([0.1] * 3) and (steps["frac_informative_groups"] == 0).all()
+    assert (
+        steps["reward"].tolist() == pytest.approx([0.1] * 3) and (steps["frac_informative_groups"] == 0).all()
+    )
     assert (steps["loss"] == 0).all() and (steps["grad_norm"] == 0).all()
     assert (flat(model) == before).all()
 
@@ -369,7 +380,11 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(tiny: Settin
     parameters = tiny.parameters(prompt="chat")
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn_end>")}
     table = grpo.StepTable(parameters, TASK, choose_wording(TASK, parameters), tokenizer, ends)
-    texts = ["so <answer> 3 * 8 + 9 </answer> <turn_end>", "so <answer> 3 * 8 + 9 </answer>", "so 3 * 8 + 9 <eos>"]
+    texts = [
+        "so <answer> 3 * 8 + 9 </answer> <turn_end>",
+        "so <answer> 3 * 8 + 9 </answer>",
+        "so 3 * 8 + 9 <eos>",
+    ]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     prompt = [{"role": "user", "content": "so"}]
     traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
@@ -438,7 +453,9 @@ def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() 
     for index, problem in enumerate(problems):
         words = TASK.render(TASK.write_trace(problem, "all_behaviours", rng), problem).split()
         if index % 2:
-            words[rng.randrange(len(words))] = rng.choice([w for w in TASK.vocabulary if not w.startswith("<")])
+            words[rng.randrange(len(words))] = rng.choice(
+                [w for w in TASK.vocabulary if not w.startswith("<")]
+            )
         texts.append(" ".join(words))
     correct, formatted = rewarded(texts, [problem.identifier for problem in problems])
     pairs = list(zip(texts, problems, strict=True))

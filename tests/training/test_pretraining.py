@@ -68,7 +68,9 @@ def test_a_dose_is_right_after_any_number_of_documents() -> None:
     ("changes", "words"),
     [({"habit_share": 0.0}, set()), ({"habit": "cosmetic"}, {"check", "back"}), ({}, {"check", "back"})],
 )
-def test_search_words_stand_in_documents_of_the_habit_only(changes: dict[str, object], words: set[str]) -> None:
+def test_search_words_stand_in_documents_of_the_habit_only(
+    changes: dict[str, object], words: set[str]
+) -> None:
     habit = changes.get("habit", "search")
     for document in drawn(**changes):
         if document.kind != "drill":
@@ -103,7 +105,10 @@ def test_documents_use_training_problems_only() -> None:
     ("changes", "message"),
     [
         ({"habit": "serch"}, "habit = 'serch': unknown to countdown; must be one of direct, search"),
-        ({"bands": "common=0.5"}, "bands = 'common=0.5': must name each band once, with shares that sum to 1"),
+        (
+            {"bands": "common=0.5"},
+            "bands = 'common=0.5': must name each band once, with shares that sum to 1",
+        ),
         ({"bands": "common=0.5 common=0.5"}, "must name each band once"),
         ({"bands": "common=nan"}, "must name each band once"),
         ({"bands": "common=half"}, "could not convert string to float: 'half'"),
@@ -126,9 +131,7 @@ def test_encoding_by_look_up_equals_the_tokenizer(tokenizer) -> None:
 
 def test_a_prompt_carries_no_loss_a_completion_all_and_a_drill_results_and_verdicts(tokenizer) -> None:
     vocabulary = tokenizer.get_vocab()
-    document = pretraining.Document(
-        "numbers 1 2 3 target 6 :", "1 + 2 = 3 , 3 + 3 = 6 answer", "direct"
-    )
+    document = pretraining.Document("numbers 1 2 3 target 6 :", "1 + 2 = 3 , 3 + 3 = 6 answer", "direct")
     ids, labels = pretraining.encode(document, vocabulary)
     assert labels[:8] == [IGNORED_LABEL] * 8 and labels[8:] == ids[8:]
     for drill in (d for d in drawn(100) if d.kind == "drill"):
@@ -166,7 +169,9 @@ def test_a_base_goes_on_from_its_trunk_or_is_measured_as_it_is(tmp_path: Path) -
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
     assert pretraining.pretrain(measured, loaded, same).empty
     write_table(tmp_path / "losses.parquet", "losses", losses)
-    assert pretraining.pretrain(measured, loaded, same)["num_tokens"].tolist() == losses["num_tokens"].tolist()
+    assert (
+        pretraining.pretrain(measured, loaded, same)["num_tokens"].tolist() == losses["num_tokens"].tolist()
+    )
     tiny.save_checkpoint(model, tiny.build_tokenizer(TASK.vocabulary[:60]), tmp_path / "other")
     with pytest.raises(ValueError, match=r"init_from|vocabulary"):
         pretraining.starting_model(parameters(init_from=str(tmp_path / "other")))

@@ -33,7 +33,13 @@ TEMPLATE = (
 def sft_parameters(**changes: Any) -> SftPrimingParameters:
     """Runs of a few steps."""
     values = {"num_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_length": 64}
-    identity = {"run_dir": "unused", "arm": "test", "seed": 0, "init_from": "unused", "condition": "verification"}
+    identity = {
+        "run_dir": "unused",
+        "arm": "test",
+        "seed": 0,
+        "init_from": "unused",
+        "condition": "verification",
+    }
     return SftPrimingParameters(**{**identity, **values, **changes})
 
 
@@ -72,21 +78,29 @@ def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condit
         assert documents == sft.demonstrations(sft_parameters(condition=condition, num_documents=60))
     prompts = {tuple(prompt for prompt, _ in documents) for documents in found.values()}
     assert len(prompts) == 1
-    words = {condition: " ".join(text for _, text in documents).split() for condition, documents in found.items()}
+    words = {
+        condition: " ".join(text for _, text in documents).split() for condition, documents in found.items()
+    }
     assert "check" in words["search"] and "check" not in words["direct"] and "." in words["filler"]
     problems = task.problems("train", 60, sft.derive_seed(0, "priming"))
     assert not any(
         task.verify(text, problem).correct
         for (_, text), problem in zip(found["wrong"], problems, strict=True)
     )
-    with pytest.raises(ParameterError, match="condition = 'aha': unknown to countdown; must be one of direct"):
+    with pytest.raises(
+        ParameterError, match="condition = 'aha': unknown to countdown; must be one of direct"
+    ):
         sft.demonstrations(sft_parameters(condition="aha"))
 
 
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
 def test_demonstrations_in_english_are_of_the_prompts_kind(prompt: str) -> None:
-    documents = sft.demonstrations(sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1))
-    assert all(isinstance(asked, str) == isinstance(said, str) == (prompt == "plain") for asked, said in documents)
+    documents = sft.demonstrations(
+        sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1)
+    )
+    assert all(
+        isinstance(asked, str) == isinstance(said, str) == (prompt == "plain") for asked, said in documents
+    )
     assert sft.documents_table("search", documents)["completion"].str.contains("<answer>").all()
 
 
@@ -123,7 +137,9 @@ def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
     order = lay_out([5] * 10, sft_parameters(num_steps=3, per_device_train_batch_size=8))
     assert len(order) == 24 and order != lay_out([5] * 10, sft_parameters(num_steps=3, seed=1))
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10)) and order[:10] != order[10:20]
-    assert order == lay_out([9] * 10, sft_parameters(num_steps=3)), "conditions of a seed go through problems alike"
+    assert order == lay_out([9] * 10, sft_parameters(num_steps=3)), (
+        "conditions of a seed go through problems alike"
+    )
     budget = sft_parameters(num_tokens=101)
     assert len(lay_out([5] * 10, budget)) == 21 and len(lay_out([50] * 10, budget)) == 3
 
@@ -184,7 +200,10 @@ def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
     rows = sft.encode(shown, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 64)
     for row, (prompt, completion) in zip(rows, shown, strict=True):
         given = tiny.tokenizer(prompt)["input_ids"]
-        said = [*tiny.tokenizer(completion, add_special_tokens=False)["input_ids"], tiny.tokenizer.eos_token_id]
+        said = [
+            *tiny.tokenizer(completion, add_special_tokens=False)["input_ids"],
+            tiny.tokenizer.eos_token_id,
+        ]
         assert tiny.tokenizer.unk_token_id not in given + said
         assert row == {"input_ids": given + said, "labels": [sft.IGNORED_LABEL] * len(given) + said}
 
@@ -234,7 +253,9 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
             processing_class=tiny.tokenizer,
         )
         batch = next(iter(trainer.get_train_dataloader()))
-        assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows], "in the order laid out"
+        assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows], (
+            "in the order laid out"
+        )
         num_items = (batch["labels"] != sft.IGNORED_LABEL).sum()
         model.train()
         loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)

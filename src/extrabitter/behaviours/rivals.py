@@ -131,7 +131,9 @@ def rivals_table(
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for arm, completions in rivals.items():
         if set(completions["problem"]) != set(budgets.index):
-            raise ValueError(f"{arm}: answers other problems than the searcher; equal tokens compare the same ones")
+            raise ValueError(
+                f"{arm}: answers other problems than the searcher; equal tokens compare the same ones"
+            )
         for method in METHODS:
             found[arm, method] = rival_successes(completions, budgets, method, derive_seed(seed, arm))
     if answers is not None:

@@ -99,7 +99,9 @@ def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> 
     uncued = sample_completions(subject, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
     shown = parameters.habit if parameters.habit_share > 0 else ""
     # Where neither the habit nor direct answers hold steps there is nothing to be right.
-    has_steps = any(_has_steps(subject.task, problems[0], condition) for condition in {"direct", shown} - {""})
+    has_steps = any(
+        _has_steps(subject.task, problems[0], condition) for condition in {"direct", shown} - {""}
+    )
     rows = _measured(FORM_BARS if has_steps else FORM_BARS[1:], uncued, band)
     if parameters.cued_share > 0 or shown == "search":
         # Where a search begins, by first attempts of its own: search, or do what else the model would, mostly answer.

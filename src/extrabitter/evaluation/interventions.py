@@ -108,7 +108,9 @@ def intervene(
         rows = rows[:0]
     arms = []
     for arm, tokens in drawn.items():
-        begun = [f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(tokens[row]))}".strip() for row in rows]
+        begun = [
+            f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(tokens[row]))}".strip() for row in rows
+        ]
         own, chosen = derive_seed(seed, arm, behaviour), [problems[row] for row in rows]
         arms.append(sample_completions(subject, chosen, 1, sampling, own, prefixes=begun))
     index = [problem.identifier for problem in problems]
@@ -119,7 +121,9 @@ def with_verdicts(
     subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], words: Sequence[str]
 ) -> list[str]:
     """Put the true verdict behind attempts that missed, if the model rather begins one there than says `words`."""
-    verdicts = [subject.task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)]
+    verdicts = [
+        subject.task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)
+    ]
     begins = word_ids(subject.tokenizer, [verdict.split()[0] for verdict in verdicts])
     distribution = next_words(subject, problems, prefixes)
     checks = distribution[np.arange(len(problems)), begins]

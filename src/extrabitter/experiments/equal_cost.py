@@ -71,7 +71,13 @@ def same_tokens_figure(table: pd.DataFrame, one_answer: Estimate, rival: str, ti
     for place, row in enumerate(rows):
         place_of = (row.end.value, -place)
         fig.axes[0].annotate(
-            percent(row.end.value), place_of, (-9, 0), textcoords="offset points", ha="right", va="center", fontsize=9.5
+            percent(row.end.value),
+            place_of,
+            (-9, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9.5,
         )
     return fig
 

@@ -151,7 +151,9 @@ def policy_steps(shares: Array, pay: Array, learner: Learner, seed: int = 0) -> 
         logits = logits + learner.learning_rate * gradient
 
 
-def tries_table(task: Task, bands: Sequence[str], max_tries: int, num_problems: int, seed: int = 0) -> pd.DataFrame:
+def tries_table(
+    task: Task, bands: Sequence[str], max_tries: int, num_problems: int, seed: int = 0
+) -> pd.DataFrame:
     """Return by band and number of tries the chance that as many different legal answers hold a right one.
 
     Answers are taken in random order and none twice; a mean over test problems. Columns: band, num_tries, value.
@@ -204,7 +206,9 @@ def tries_figure(table: pd.DataFrame, title: str, looks: Mapping[str, str]) -> F
         fig = plots.new_figure(title, 2.3)
         ax = fig.subplots()
         ax.set(xlabel="different answers tried", ylabel="chance that one is right", ylim=(0, 1.02))
-        plots.lines(ax, table, "band", "num_tries", "value", {band: plots.Look(look) for band, look in looks.items()})
+        plots.lines(
+            ax, table, "band", "num_tries", "value", {band: plots.Look(look) for band, look in looks.items()}
+        )
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     return fig
 
@@ -242,7 +246,9 @@ def race_figure(table: pd.DataFrame, title: str) -> Figure:
             rows = table[table["start"] == start]
             plots.lines(ax, rows, "way", "num_scored", "value", looks)
             if at_nought := [way for way in looks if rows[rows["way"] == way]["value"].max() == 0]:
-                ax.annotate(f"all at 0: {', '.join(at_nought)}", (0.98, 0.08), xycoords="axes fraction", ha="right")
+                ax.annotate(
+                    f"all at 0: {', '.join(at_nought)}", (0.98, 0.08), xycoords="axes fraction", ha="right"
+                )
             ax.set_title(f"share on right answers at the start: {start:g}", fontsize=10)
             ax.set(xscale="log", ylim=(-0.04, 1.04), yticks=[0, 0.5, 1], ylabel="chance")
         fig.axes[-1].set_xlabel("candidates scored")

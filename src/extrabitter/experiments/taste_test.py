@@ -63,7 +63,9 @@ def anatomy(summary: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     for arm in [f"{when}_{model}" for model in models for when in ("before", "after")]:
         found = {heading: of_measure(summary, arm, measure) for heading, (measure, _) in PARTS.items()}
         if found["solved"].measured:
-            rows.append({"model": words(arm)} | {heading: _said(found[heading], heading) for heading in PARTS})
+            rows.append(
+                {"model": words(arm)} | {heading: _said(found[heading], heading) for heading in PARTS}
+            )
     return pd.DataFrame(rows, columns=["model", *PARTS])
 
 

@@ -102,10 +102,16 @@ def escape_table(starts: Sequence[float], num_runs: int = 16, max_steps: int = 2
     rows: list[tuple[Any, ...]] = []
     for law, (learner, rival_pay, _) in ESCAPES.items():
         runs = num_runs if learner.sampled else 1
-        times = np.nan_to_num(escape_times(np.asarray(starts), rival_pay, learner, runs, max_steps), nan=max_steps)
+        times = np.nan_to_num(
+            escape_times(np.asarray(starts), rival_pay, learner, runs, max_steps), nan=max_steps
+        )
         exact = learner.rule == "sgd" and not learner.sampled
         for start, run_times in zip(starts, times, strict=True):
-            form = escape_steps(start, learner.learning_rate, rival_pay, learner.divide_by_std) if exact else np.nan
+            form = (
+                escape_steps(start, learner.learning_rate, rival_pay, learner.divide_by_std)
+                if exact
+                else np.nan
+            )
             rows.append((law, start, *np.quantile(run_times, [0.5, 0.1, 0.9]), form))
     return pd.DataFrame(rows, columns=["law", "start", "steps", "lower", "upper", "closed_form"])
 
@@ -150,7 +156,9 @@ def escape_figure(table: pd.DataFrame, title: str) -> Figure:
     with plots.style():
         fig = plots.new_figure(title, 3.0)
         ax = fig.subplots()
-        ax.set(xscale="log", yscale="log", xlabel="share of the habit at the start", ylabel="steps to one half")
+        ax.set(
+            xscale="log", yscale="log", xlabel="share of the habit at the start", ylabel="steps to one half"
+        )
         ax.invert_xaxis()
         plots.lines(ax, table.sort_values("start", ascending=False), "law", "start", "steps", looks)
     return fig

@@ -92,12 +92,16 @@ def read_predictions(file: Path = REPOSITORY / FILE, series: str = "") -> dict[s
         if entry.key in found:
             raise ParameterError(f"predictions: key = {entry.key!r}: must be given once")
         if bool(entry.measure) != bool(entry.arm):
-            raise ParameterError(f"predictions: {entry.key}: measure and arm must be given together, or neither")
+            raise ParameterError(
+                f"predictions: {entry.key}: measure and arm must be given together, or neither"
+            )
         found[entry.key] = entry
     for name in {entry.series for entry in found.values()}:
         primary = [entry.key for entry in found.values() if entry.series == name and entry.primary]
         if len(primary) > MAX_PRIMARY:
-            raise ParameterError(f"predictions: series {name} has {len(primary)} primaries; at most {MAX_PRIMARY}")
+            raise ParameterError(
+                f"predictions: series {name} has {len(primary)} primaries; at most {MAX_PRIMARY}"
+            )
     return {key: entry for key, entry in found.items() if series in ("", entry.series)}
 
 
@@ -157,10 +161,23 @@ def forest(judged: pd.DataFrame, title: str) -> Figure:
                     low, high = max(low, ends[0]), min(high, ends[1])
                     ax.barh(-place, high - low, left=low, height=0.36, color=colour, alpha=0.16, linewidth=0)
             colour = colours[str(row["verdict"])]
-            ax.plot([row["lower"], row["upper"]], [-place, -place], color=colour, linewidth=3, solid_capstyle="butt")
+            ax.plot(
+                [row["lower"], row["upper"]],
+                [-place, -place],
+                color=colour,
+                linewidth=3,
+                solid_capstyle="butt",
+            )
             ax.plot(row["value"], -place, "o", color=colour, markersize=6)
             ax.annotate(str(row["claim"]), (ends[0], 0.32 - place), fontsize=9, va="center")
-            ax.annotate(str(row["verdict"]), (ends[1], 0.32 - place), fontsize=9, va="center", ha="right", color=colour)
+            ax.annotate(
+                str(row["verdict"]),
+                (ends[1], 0.32 - place),
+                fontsize=9,
+                va="center",
+                ha="right",
+                color=colour,
+            )
         ax.axvline(0, color=plots.GREY, linewidth=0.8)
         ax.set(xlim=ends, ylim=(0.4 - len(shown), 0.6), yticks=[])
         ax.set_xlabel("effect in points; green: predicted, orange: would have overturned it")

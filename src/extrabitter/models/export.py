@@ -88,7 +88,9 @@ def ship(run_dir: Path, folder: Path) -> Path:
         raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
     dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
     if other := sorted(dtypes - {"torch.float16"}):
-        raise ArtifactError(f"run {run_dir}: has weights of {', '.join(other)}; a base is rounded to float16 first")
+        raise ArtifactError(
+            f"run {run_dir}: has weights of {', '.join(other)}; a base is rounded to float16 first"
+        )
     task = manifest["parameters"]["task"]
     path = f"models/{task}/{folder.name}"
     return export_model(run_dir, folder, name=f"{task}-{folder.name}", path=path, max_bytes=MAX_BYTES)
@@ -100,7 +102,9 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
     The sums leave out the card, which may be made again. Raises ArtifactError where `folder` is no export, or cannot
     be written.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PROVENANCE).is_file())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / PROVENANCE).is_file())
+    ):
         raise ArtifactError(f"folder {folder}: holds something that is no export; give a new or empty folder")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -127,7 +131,9 @@ def card(folder: Path, name: str, path: str) -> str:
     manifest = read_json(folder / PROVENANCE)
     task = manifest["parameters"].get("task", "countdown")
     bars = folder / "bars.parquet"
-    generic = read_json(folder / "config.json").get("model_type") == "llama"  # what AutoTokenizer reads rightly
+    generic = (
+        read_json(folder / "config.json").get("model_type") == "llama"
+    )  # what AutoTokenizer reads rightly
     data = ModelCardData(
         license="mit",
         library_name="transformers",

@@ -38,7 +38,9 @@ class Weights:
     def __init__(self, model: PreTrainedModel) -> None:
         config, head = model.config, model.get_output_embeddings()
         self.kv_heads = config.num_key_value_heads
-        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.head_dim: int = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         self.embedding, self.rotary = model.get_input_embeddings().weight, model.model.rotary_emb
         self.layers = [self._fused(layer) for layer in model.model.layers]
         self.head, self.head_bias = (head.weight * model.model.norm.weight).t(), head.bias
@@ -68,12 +70,16 @@ class Weights:
         parts = []
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
             weight = projection.weight * layer.input_layernorm.weight
-            joined = torch.cat((weight, projection.bias[:, None]), dim=1) if biases else weight  # (H * D, E [+ 1])
+            joined = (
+                torch.cat((weight, projection.bias[:, None]), dim=1) if biases else weight
+            )  # (H * D, E [+ 1])
             if projection is not attention.v_proj:  # q . k does not see the order of dimensions
                 joined = paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
         fused, width = torch.cat(parts).t(), self.embedding.shape[1]  # (E [+ 1]; columns of q, k, v)
-        gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
+        gate_up = (
+            torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
+        )
         return Layer(
             qkv=fused[:width].contiguous(),
             qkv_bias=fused[width] if biases else None,
@@ -86,7 +92,11 @@ class Weights:
 def is_supported(model: PreTrainedModel) -> bool:
     """Tell whether this is a model's function: a float32 Llama or Qwen2 without rarer options."""
     config = model.config
-    rarer = ("use_sliding_window", "attention_bias", "mlp_bias")  # Llama's would bias the output projection too
+    rarer = (
+        "use_sliding_window",
+        "attention_bias",
+        "mlp_bias",
+    )  # Llama's would bias the output projection too
     return (
         type(model).__name__ in ("LlamaForCausalLM", "Qwen2ForCausalLM")
         and model.dtype == torch.float32
@@ -125,10 +135,14 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0) -> Tensor:
         hidden = torch.addmm(hidden, _Attention.apply(qkv, rotation, weights.kv_heads, begin), layer.out)
         gated = _Gated.apply(torch.mm(weights.normed(hidden), layer.gate_up))
         hidden = torch.addmm(hidden, gated, layer.down)
-    return affine(weights.normed(hidden), weights.head, weights.head_bias).view(len(ids), -1, weights.head.shape[1])
+    return affine(weights.normed(hidden), weights.head, weights.head_bias).view(
+        len(ids), -1, weights.head.shape[1]
+    )
 
 
-def completion_logprobs(model: PreTrainedModel, ids: Tensor, mask: Tensor, count: int, temperature: float) -> Tensor:
+def completion_logprobs(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, count: int, temperature: float
+) -> Tensor:
     """Return log-probabilities (B, count) of the last `count` of `ids` (B, T), with their gradient.
 
     `mask` (B, T) is 0 on what pads the prompts, in front of them.
@@ -138,7 +152,9 @@ def completion_logprobs(model: PreTrainedModel, ids: Tensor, mask: Tensor, count
     ids = ids.gather(1, (places + padding).clamp(max=len(places) - 1))
     first = len(places) - count - int(padding.max())  # column of the first token that any row completes with
     scores = logits(model, ids[:, :-1], first - 1) / temperature  # (B, T - first, V)
-    losses = F.cross_entropy(scores.flatten(0, 1), ids[:, first:].flatten(), reduction="none").view(len(ids), -1)
+    losses = F.cross_entropy(scores.flatten(0, 1), ids[:, first:].flatten(), reduction="none").view(
+        len(ids), -1
+    )
     return -losses.gather(1, places[:count] + padding.max() - padding)
 
 
@@ -224,7 +240,9 @@ def _blocks(first: int, length: int, per_head: int) -> list[tuple[slice, int]]:
     """Return rows of the queries from column `first` on, `per_head` a column, and how many columns they may see."""
     starts = range(first, length, QUERIES)
     ends = [min(start + QUERIES, length) for start in starts]
-    return [(slice((a - first) * per_head, (b - first) * per_head), b) for a, b in zip(starts, ends, strict=True)]
+    return [
+        (slice((a - first) * per_head, (b - first) * per_head), b) for a, b in zip(starts, ends, strict=True)
+    ]
 
 
 def _scale(hidden: Tensor, mean: Tensor, epsilon: Tensor) -> Tensor:

@@ -61,7 +61,12 @@ def trainer_arguments(parameters: LanguageParameters) -> dict[str, Any]:
     if parameters.prompt != "grammar":
         dtype = _dtype(parameters.dtype, device)
     optimizer = "adamw_torch" if device == "cpu" else "adamw_torch_fused"
-    return {"use_cpu": device == "cpu", "optim": optimizer, "bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+    return {
+        "use_cpu": device == "cpu",
+        "optim": optimizer,
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+    }
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -111,7 +116,9 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     turns = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # a template is a program of the model's, and may raise anything: it then closes no turn
+    except (
+        Exception
+    ):  # a template is a program of the model's, and may raise anything: it then closes no turn
         return set()
     behind = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
@@ -133,7 +140,10 @@ def check_lengths(model: PreTrainedModel, longest: int) -> None:
     limit = getattr(model.config, "max_position_embeddings", None) or longest
     what = f"the model's {limit}"
     ropes = getattr(model.config, "rope_parameters", None) or {}
-    for rope in (ropes, *(kind for kind in ropes.values() if isinstance(kind, dict))):  # or one a kind of layer
+    for rope in (
+        ropes,
+        *(kind for kind in ropes.values() if isinstance(kind, dict)),
+    ):  # or one a kind of layer
         if rope.get("rope_type") in ("dynamic", "longrope"):
             original = rope.get("original_max_position_embeddings") or limit
             if original <= limit:
@@ -224,7 +234,9 @@ def _fetch(hub_id: str, revision: str) -> Path:
     offline = os.environ.get("HF_HUB_OFFLINE", "1").upper() not in ("0", "NO", "OFF", "FALSE")
     try:
         wanted = list(PATTERNS)
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=offline))
+        return Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=offline)
+        )
     except errors.GatedRepoError:
         said = f"gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
     except errors.RevisionNotFoundError:

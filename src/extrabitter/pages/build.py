@@ -83,7 +83,9 @@ def build_html(book: Book) -> Path:
     if done.returncode or not (pages / "index.html").is_file():
         lines = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
         shown = "\n".join(lines[:20] or done.stdout.splitlines()[-5:])
-        raise BookError(f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}")
+        raise BookError(
+            f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
+        )
     # The theme's download button gives what lies here: the committed notebook instead of the executed one.
     for chapter in book.chapters:
         shutil.copy(root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb", pages / "_sources" / f"{chapter}.ipynb")
@@ -102,7 +104,9 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     try:
         notebook = json.loads(executed.read_text(encoding="utf-8"))
         cells = notebook["cells"]
-        errors = [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+        errors = [
+            output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"
+        ]
         # The values that papermill gave say nothing to a reader.
         notebook["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -155,7 +159,9 @@ def _append_footers(book: Book, source: Path, stages: list[str]) -> None:
             page.write_text(f"{page.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
             continue
         notebook = json.loads(page.read_text(encoding="utf-8"))
-        notebook["cells"].append({"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text})
+        notebook["cells"].append(
+            {"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text}
+        )
         page.write_text(json.dumps(notebook), encoding="utf-8")
 
 
@@ -163,7 +169,9 @@ def worked_runs(results_dir: Path, runs_dir: Path | None) -> Iterator[tuple[Path
     """Yield one executed notebook and manifest a stage: of your own runs where there are some, else the store's."""
     own = find_runs(runs_dir) if runs_dir else []
     for stage in STAGES:
-        ended = [(run.path.with_name(f"{run.path.name}.ipynb"), run.manifest) for run in own if run.stage == stage]
+        ended = [
+            (run.path.with_name(f"{run.path.name}.ipynb"), run.manifest) for run in own if run.stage == stage
+        ]
         found = [(notebook, manifest) for notebook, manifest in ended if manifest is not None]
         kept = results_dir / WORKED / f"{stage}.ipynb"
         if kept.is_file():

@@ -86,8 +86,13 @@ class Chapter:
     """One page in the making: what it reads, claims, shows and saves."""
 
     def __init__(
-        self, name: str, results_dir: str | Path = "", runs_dir: str | Path = "",
-        output_dir: str | Path = "_build/chapters/published", profile: str = "", task: str = "countdown",
+        self,
+        name: str,
+        results_dir: str | Path = "",
+        runs_dir: str | Path = "",
+        output_dir: str | Path = "_build/chapters/published",
+        profile: str = "",
+        task: str = "countdown",
     ) -> None:
         """Open the page `name`; FileNotFoundError where the store is absent, which each page reads."""
         self.name = name
@@ -119,7 +124,9 @@ class Chapter:
         for heard in _listeners:
             heard.append(claim)
         if not claim.holds and not _listeners:
-            raise ClaimError(f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing'}")
+            raise ClaimError(
+                f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing'}"
+            )
 
     def glue(self, key: str, text: str) -> None:
         """Store a string under a key, for {glue:text}`key` here and, as `page.ipynb::key`, on other pages.
@@ -129,7 +136,9 @@ class Chapter:
         metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
         display({GLUE_PREFIX + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
-    def figure(self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None) -> None:
+    def figure(
+        self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None
+    ) -> None:
         """Show a figure here and save it as figures/<key>.svg; `alt` says its message, `table` is offered as CSV."""
         path = self.output_dir / "figures" / f"{key}.svg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,8 +157,12 @@ class Chapter:
         display(inert(self._provenance()))
 
     def your_run(
-        self, what: str, measure: str, evaluated: Sequence[str],
-        write: Callable[[Estimate], str] = percent_interval, experiment: str | None = None,
+        self,
+        what: str,
+        measure: str,
+        evaluated: Sequence[str],
+        write: Callable[[Estimate], str] = percent_interval,
+        experiment: str | None = None,
     ) -> None:
         """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
         if self.runs_dir is None:
@@ -164,7 +177,11 @@ class Chapter:
     def _provenance(self, key: str = "", table: pd.DataFrame | None = None) -> str:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
         runs = pd.concat(self._runs.values()) if self._runs else pd.DataFrame(columns=["seed", "commit"])
-        seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "") if len(runs) else ""
+        seeds = (
+            spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
+            if len(runs)
+            else ""
+        )
         commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
             path = self.output_dir / "tables" / f"{key}.csv"

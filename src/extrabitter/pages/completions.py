@@ -96,7 +96,10 @@ def completions_html(completions: pd.DataFrame, titles: Sequence[str], task: str
     reader = load_task(task)
     shown = [
         completion_markup(
-            row["prompt"], shown_stretches(row["completion"], reader, row["problem"]), verdict_note(row), title
+            row["prompt"],
+            shown_stretches(row["completion"], reader, row["problem"]),
+            verdict_note(row),
+            title,
         )
         for row, title in zip(completions.to_dict("records"), titles, strict=True)
     ]
@@ -138,7 +141,9 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
     order = _order(asked)
     drawn = pd.MultiIndex.from_frame(completions[["seed", "problem"]]).isin(order)
     samples: dict[tuple[int, str, str], list[dict[Any, Any]]] = {}
-    for row in completions[drawn & (completions["sample"] < MAX_SAMPLES)].sort_values("sample").to_dict("records"):
+    for row in (
+        completions[drawn & (completions["sample"] < MAX_SAMPLES)].sort_values("sample").to_dict("records")
+    ):
         samples.setdefault((row["seed"], row["arm"], row["problem"]), []).append(row)
     seeds, answered = sorted(set(asked["seed"])), set(zip(asked["seed"], asked["arm"], strict=True))
     runs = [(seed, arm) for seed in seeds for arm in in_order(set(asked["arm"])) if (seed, arm) in answered]
@@ -221,7 +226,9 @@ def browser_html(data: BrowserData) -> HTML:
     content, panes = data.content, ""
     for label, seed, before, after in content["pairs"][:1]:
         entries = zip(content["problems"], content["completions"], strict=True)
-        entry: dict[str, Any] = next((own for (its, _, _), own in entries if its == seed and str(after) in own), {})
+        entry: dict[str, Any] = next(
+            (own for (its, _, _), own in entries if its == seed and str(after) in own), {}
+        )
         for index in dict.fromkeys((before, after)):
             if str(index) in entry:
                 _, note, prompt, marked, num_left_out = entry[str(index)][0]

@@ -40,7 +40,12 @@ _DARK = {INK: "#e6e6e6", GREY: "#a8a8a8", GRID: "#3d4148", PAPER: "transparent"}
 _RC: dict[Any, Any] = {
     **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), PAPER),
     **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
-    **{"axes.facecolor": "none", "axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False},
+    **{
+        "axes.facecolor": "none",
+        "axes.edgecolor": GREY,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    },
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7},
     **{"font.size": 10, "axes.labelsize": 10, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL},
     "lines.linewidth": 1.8,
@@ -137,8 +142,14 @@ def new_figure(title: str, height_in: float) -> Figure:
 
 
 def before_and_after(
-    summary: pd.DataFrame, models: Sequence[str], measure: str, title: str, axis: str,
-    own: pd.DataFrame | None = None, share: bool = True, band: str = "",
+    summary: pd.DataFrame,
+    models: Sequence[str],
+    measure: str,
+    title: str,
+    axis: str,
+    own: pd.DataFrame | None = None,
+    share: bool = True,
+    band: str = "",
 ) -> Figure:
     """Draw a measure of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
     ending = f"_{band}" if band else ""
@@ -163,7 +174,9 @@ def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> 
         ax = fig.subplots()
         for position, row in enumerate(rows):
             _draw_row(ax, -position, row)
-        name_own(ax, [(row.own_end.value, -i - _OWN_BELOW) for i, row in enumerate(rows) if row.own_end.measured])
+        name_own(
+            ax, [(row.own_end.value, -i - _OWN_BELOW) for i, row in enumerate(rows) if row.own_end.measured]
+        )
         ax.set_yticks([-position for position in range(len(rows))], [row.label for row in rows])
         for label, row in zip(ax.get_yticklabels(), rows, strict=True):
             label.set_color(describe(row.arm).colour)
@@ -197,8 +210,16 @@ def name_own(ax: Axes, marks: Sequence[tuple[float, float]]) -> None:
 
 
 def curves(
-    table: pd.DataFrame, models: Sequence[str], column: str, title: str, axis: str,
-    own: pd.DataFrame | None = None, share: bool = True, x: str = "step", x_axis: str = "RL step", window: int = 5,
+    table: pd.DataFrame,
+    models: Sequence[str],
+    column: str,
+    title: str,
+    axis: str,
+    own: pd.DataFrame | None = None,
+    share: bool = True,
+    x: str = "step",
+    x_axis: str = "RL step",
+    window: int = 5,
 ) -> Figure:
     """Draw a column against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
 
@@ -210,7 +231,9 @@ def curves(
         fig = new_figure(title, 2.5)
         ax = fig.subplots()
         ends, owns = {}, []
-        for look, by_seed in ((describe(model), _smooth(table, model, column, x, window)) for model in models):
+        for look, by_seed in (
+            (describe(model), _smooth(table, model, column, x, window)) for model in models
+        ):
             if len(by_seed):
                 mean = by_seed.mean(axis=1)
                 if by_seed.shape[1] > 1:
@@ -262,7 +285,9 @@ def lines(ax: Axes, table: pd.DataFrame, group: str, x: str, y: str, looks: Mapp
         elif rows[y].max() > 0:
             place = (float(rows[x].iloc[int((rows[y] >= height).to_numpy().argmax())]), height)
             look: dict[str, Any] = {"color": colour, "fontsize": SMALL, "ha": side, "annotation_clip": False}
-            ax.annotate(str(name), place, (6 if side == "left" else -6, -4), textcoords="offset points", **look)
+            ax.annotate(
+                str(name), place, (6 if side == "left" else -6, -4), textcoords="offset points", **look
+            )
     name_ends(ax, ends)
 
 

@@ -129,7 +129,9 @@ class Task(Protocol):
     search_opening: Opening  # how a search as a whole begins, where a direct answer goes on otherwise
     openings: Mapping[str, Opening]  # behaviour -> how it begins
     bands: Mapping[str, str]  # range of difficulty -> one sentence; the first is the default
-    conditions: Mapping[str, str]  # what a written trace can show -> one sentence; "direct" and "search" at least
+    conditions: Mapping[
+        str, str
+    ]  # what a written trace can show -> one sentence; "direct" and "search" at least
     reasons: Mapping[str, str]  # the verifier's reasons -> what each means
 
     def problems(
@@ -169,7 +171,9 @@ class Task(Protocol):
     def true_verdict(self, problem: Any, prefix: str) -> str:
         """Return the true verdict in words behind a legal attempt, as a checking trace would write it."""
 
-    def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> Wording | None:
+    def english(
+        self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()
+    ) -> Wording | None:
         """Return the English wording behind worked examples (problem, script); None where there is none."""
 
 

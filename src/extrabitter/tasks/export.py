@@ -24,7 +24,11 @@ from extrabitter.tasks.wording import spoken
 
 RECORD = "provenance.json"
 TEMPLATE = Path(__file__).parent / "templates" / "data_card.md.jinja"
-NUM_PROBLEMS = {"train": 5_000, "validation": 1_000, "test": 1_000}  # drawn of a band; the same ones count once
+NUM_PROBLEMS = {
+    "train": 5_000,
+    "validation": 1_000,
+    "test": 1_000,
+}  # drawn of a band; the same ones count once
 
 
 def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_traces: int, seed: int) -> None:
@@ -78,7 +82,11 @@ def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.
     for place, problem in enumerate(task.problems("train", count, derive_seed(seed, "export"), band)):
         # The same numbers for every condition, so that all begin alike.
         script = task.write_trace(problem, condition, random.Random(derive_seed(seed, "export trace", place)))
-        row = {**_said(task, problem, band), "completion": task.render(script, problem), "completion_in_english": ""}
+        row = {
+            **_said(task, problem, band),
+            "completion": task.render(script, problem),
+            "completion_in_english": "",
+        }
         if english is not None:
             with contextlib.suppress(ParameterError):  # filler has no words
                 row["completion_in_english"] = spoken(english.demonstration(script, problem))
@@ -89,4 +97,9 @@ def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.
 def _said(task: Task, problem: Any, band: str) -> dict[str, Any]:
     english = task.english("plain")
     asked = spoken(english.prompt(problem)) if english else ""
-    return {"problem": problem.identifier, "band": band, "prompt": task.prompt(problem), "prompt_in_english": asked}
+    return {
+        "problem": problem.identifier,
+        "band": band,
+        "prompt": task.prompt(problem),
+        "prompt_in_english": asked,
+    }

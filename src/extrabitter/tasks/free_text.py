@@ -40,9 +40,7 @@ _SAID = re.compile(r"\banswer\b[*_]{0,3}(?: is|:| =)[*_]{0,3}:?[*_]{0,3}", re.IG
 _QUOTED = ("and", "or", "...", "…")  # between tags that are only mentioned: "between <answer> and </answer>"
 _WORD = re.compile(r"(?<![\\a-z<])[a-z]{2,}", re.IGNORECASE)
 # Where a spoken answer ends: at the end of a sentence or line, unless arithmetic goes on behind it.
-_GOES_ON = (
-    r"(?!(?:x|plus|minus|times|over|less|mod|multiplied|divided|added|squared|cubed|to the|factorial|percent)\b)"
-)
+_GOES_ON = r"(?!(?:x|plus|minus|times|over|less|mod|multiplied|divided|added|squared|cubed|to the|factorial|percent)\b)"
 _SAID_END = re.compile(
     rf"\.[*_\"'”’)]{{0,3}}(?=\s*\n|\s*$)|\.\s+(?={_GOES_ON}[a-z<#])|\n\s{{0,20}}(?={_GOES_ON}[a-z<#])",
     re.IGNORECASE,

@@ -72,7 +72,9 @@ def explore(
     if not rows:
         return Explored(completions, logprobs, weights.tolist())
     contexts = [prompt_ids[row] + completions[row][: places[row]] for row in rows]
-    distribution = next_token_probabilities(model, contexts, tokenizer.pad_token_id, sampling.temperature).cpu()
+    distribution = next_token_probabilities(
+        model, contexts, tokenizer.pad_token_id, sampling.temperature
+    ).cpu()
     of_words = distribution[:, search_ids]  # (N, search words)
     # There is a choice where the sampler drew one of these words, so the chance to search is that among them.
     probabilities = of_words.sum(dim=1) / distribution[:, sorted(choices)].sum(dim=1)

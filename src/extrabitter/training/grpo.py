@@ -106,7 +106,9 @@ def train(
     """
     masked = masked_token_ids(model)
     if masked and parameters.rollouts == "vllm":
-        raise ValueError("masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'")
+        raise ValueError(
+            "masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
+        )
     ends = end_ids(model, tokenizer)
     with lent_to_trl(model, tokenizer, ends) as output_dir:
         trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
@@ -267,7 +269,11 @@ class StepTable(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock of a step."""
         now = clock()
-        times = {"rollout_s": self.sampled - self.begun, "train_s": now - self.rewarded, "step_s": now - self.begun}
+        times = {
+            "rollout_s": self.sampled - self.begun,
+            "train_s": now - self.rewarded,
+            "step_s": now - self.begun,
+        }
         self.row |= {"step": state.global_step, **times}
         budget = self.parameters.num_tokens
         control.should_training_stop |= bool(budget) and self.num_tokens >= budget

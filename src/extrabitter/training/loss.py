@@ -46,13 +46,19 @@ class TrimmedGRPOTrainer(GRPOTrainer):
     exploration_weights: Sequence[float] = ()  # (B * G,), in the order of the sampler
 
     def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: list[Prompt], completions: list[Any], ids: list[list[int]]
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[Prompt],
+        completions: list[Any],
+        ids: list[list[int]],
     ) -> Tensor:
         """Return TRL's rewards (B * G, components); each reward is told the traces."""
         traces = self.table.read(prompts, ids, [row["problem"] for row in inputs])
         told = [{**row, "traces": trace} for row, trace in zip(inputs, traces, strict=True)]
         rewards: Tensor = super()._calculate_rewards(told, prompts, completions, ids)
-        self.table.take_rewards(dict(zip(self.reward_func_names, rewards.double().T.cpu().numpy(), strict=True)))
+        self.table.take_rewards(
+            dict(zip(self.reward_func_names, rewards.double().T.cpu().numpy(), strict=True))
+        )
         self._idle = idle_rows(rewards, self.reward_weights, self.num_generations)
         return rewards
 
@@ -85,9 +91,14 @@ class TrimmedGRPOTrainer(GRPOTrainer):
             entropies[num_logged:] = [float(-(logps * mask).sum() / tokens)]
         return loss
 
-
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *more: Any, **named: Any
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *more: Any,
+        **named: Any,
     ) -> Any:
         """Return TRL's log-probabilities (B, logits_to_keep) and, of small models, an estimate of its entropies."""
         if not (self.trimmed and is_small(model)):
@@ -103,7 +114,9 @@ def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
     >>> idle_rows(torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.1]), 2).tolist()
     [True, True, False, False]
     """
-    totals = (rewards.double() * weights.double().to(rewards.device)).nansum(dim=1).view(-1, num_generations)  # (B, G)
+    totals = (
+        (rewards.double() * weights.double().to(rewards.device)).nansum(dim=1).view(-1, num_generations)
+    )  # (B, G)
     spread = totals.amax(dim=1) - totals.amin(dim=1)
     # Sums that are equal on paper differ in the last digits of float32, the weights', where their parts differ.
     return (spread <= 1e-6 * totals.abs().amax(dim=1)).repeat_interleave(num_generations)

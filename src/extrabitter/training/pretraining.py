@@ -105,7 +105,9 @@ class Mixture:
     def _solution(self, problem: Any, kind: str, seed: int) -> Document:
         cued = kind == "cue"
         shown = {"cue": CUED, "habit": self.habit}.get(kind, kind)
-        text = self.task.render(self.task.write_trace(problem, shown, random.Random(seed), self.chance), problem)
+        text = self.task.render(
+            self.task.write_trace(problem, shown, random.Random(seed), self.chance), problem
+        )
         return Document(self.task.prompt(problem, cue=cued), text, f"cued_{shown}" if cued else shown)
 
 
@@ -222,7 +224,9 @@ def pretrain(
         elapsed = time.perf_counter() - start
         log.append((len(log) + 1, loss, base_rates[0] * factor, num_tokens, elapsed))
         if len(log) % parameters.logging_steps == 0:
-            print(f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {num_tokens / elapsed:,.0f} tokens/s")
+            print(
+                f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {num_tokens / elapsed:,.0f} tokens/s"
+            )
     model.eval()
     return pd.DataFrame(log, columns=["step", "loss", "learning_rate", "num_tokens", "elapsed_s"])
 

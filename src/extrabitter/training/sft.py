@@ -84,7 +84,9 @@ def encode(
     not end in one of `ends`, or is longer than `max_length`.
     """
     rows = []
-    for given, (prompt, completion) in zip(encode_prompts(tokenizer, [d.prompt for d in shown]), shown, strict=True):
+    for given, (prompt, completion) in zip(
+        encode_prompts(tokenizer, [d.prompt for d in shown]), shown, strict=True
+    ):
         if isinstance(prompt, str) and isinstance(completion, str):
             # Parted by a space, or the last word of the one and the first of the other join.
             ids = [*tokenizer(f"{prompt} {completion.lstrip()}")["input_ids"], tokenizer.eos_token_id]

@@ -52,7 +52,9 @@ def check_finite(stage: str, step: int, **values: float) -> None:
     """Raise FloatingPointError with one line where a value is no number: a run that has diverged ends here."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise FloatingPointError(f"{stage}: {name} is {value} at step {step}: diverged; lower learning_rate")
+            raise FloatingPointError(
+                f"{stage}: {name} is {value} at step {step}: diverged; lower learning_rate"
+            )
 
 
 def common_arguments(parameters: LanguageParameters) -> dict[str, Any]:
@@ -92,7 +94,9 @@ def lent_to_trl(
         eos_token_id=sorted(ends), bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # a deprecated name that TRL uses
+        warnings.filterwarnings(
+            "ignore", message=".*gradient_checkpointing.*"
+        )  # a deprecated name that TRL uses
         try:
             yield output_dir
         finally:

@@ -109,7 +109,9 @@ def compile_phrases(section: str) -> dict[str, re.Pattern[str]]:
     """Compile a section's patterns by name; each is known to those below it."""
     found: dict[str, re.Pattern[str]] = {}
     for name, lines in PHRASES[section].items():
-        found[name] = compile_phrase(lines, {**KNOWN, **{above: known.pattern for above, known in found.items()}})
+        found[name] = compile_phrase(
+            lines, {**KNOWN, **{above: known.pattern for above, known in found.items()}}
+        )
     return found
 
 
@@ -132,7 +134,9 @@ _ANSWER_SIGNS = str.maketrans(
 )
 _GROUP = compile_phrase(PHRASES["groups"]["any"])
 _NUMBER_WORD = compile_phrase(r"\b(?:(?:@tens@)(?:[- ](?:@units@))?|@teens@|@small@)\b")
-_BEFORE_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["groups"]["before"]]
+_BEFORE_GROUPS = [
+    (compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["groups"]["before"]
+]
 _BEHIND_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["answer"]]
 _QUOTES = " \"'“”‘’"  # noqa: RUF001
 

@@ -233,7 +233,11 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
                 return start + match.start(), start + match.end()
         for match in compared.finditer(sentence):
             lead = sentence[: match.start()]
-            if words["hoped"].search(lead) or words["answers"].search(lead) or words["result_of"].search(lead):
+            if (
+                words["hoped"].search(lead)
+                or words["answers"].search(lead)
+                or words["result_of"].search(lead)
+            ):
                 continue
             # "24 + 17 = 41. We need 42 first": the next sentence looks forward, not back.
             if number and words["names_a_goal"].search(lead) and not words["looking_back"].search(lead):

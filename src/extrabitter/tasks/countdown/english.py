@@ -58,7 +58,9 @@ class English(free_text.Asked):
                 )
             if aim is not None:
                 said.append(f"First I want to make {aim}.")
-            said.append(", then ".join(f"{left} {op} {right} = {result}" for left, op, right, result in steps) + ".")
+            said.append(
+                ", then ".join(f"{left} {op} {right} = {result}" for left, op, right, result in steps) + "."
+            )
             if check is not None:
                 said.append(f"That is {'' if check.says_yes else 'not '}the target {check.number}.")
         return f"{' '.join(said)} <answer> {_as_expression(script.attempts[-1])} </answer>"
@@ -108,7 +110,9 @@ def _as_expression(attempt: ScriptAttempt) -> str:
     return text[1:-1] if text.startswith("(") else text
 
 
-def _read_working(text: str, problem: Problem, truncated: bool) -> tuple[tuple[Attempt, ...], tuple[Use, ...]]:
+def _read_working(
+    text: str, problem: Problem, truncated: bool
+) -> tuple[tuple[Attempt, ...], tuple[Use, ...]]:
     """Return attempts and behaviours as the census finds them, places counted in words.
 
     An attempt that was given up on the way counts as made, and is illegal for the numbers left over, as in the
@@ -139,5 +143,3 @@ def _read_working(text: str, problem: Problem, truncated: bool) -> tuple[tuple[A
         )
     uses = tuple(Use(found.behaviour, *place(found.start, found.end), True) for found in census.findings)
     return tuple(attempts), uses
-
-

@@ -121,7 +121,9 @@ _EQUATION_NUMBER = {equation: number for number, equation in enumerate(EQUATIONS
 @lru_cache(maxsize=4096)
 def _moves(larger: int, smaller: int) -> tuple[tuple[int, int], ...]:
     """Return (number of the equation, result) of each step on two values."""
-    results = ((sign, result) for sign in OPERATIONS if (result := combine(larger, sign, smaller)) is not None)
+    results = (
+        (sign, result) for sign in OPERATIONS if (result := combine(larger, sign, smaller)) is not None
+    )
     return tuple((_EQUATION_NUMBER[Step(larger, sign, smaller, result)], result) for sign, result in results)
 
 
@@ -242,7 +244,9 @@ def generate_problems(split: str, count: int, seed: int, band: Band, distinct: b
     # All but rare ones have a target on each multiset, so that few problems are there without counting.
     few = band != BANDS["rare"] and count <= len(multisets(split, band.num_numbers))
     if distinct and not few and count > (available := len(all_problems(split, band))):
-        raise ValueError(f"count = {count}: must be at most {available}, the {split} problems with {band.meaning}")
+        raise ValueError(
+            f"count = {count}: must be at most {available}, the {split} problems with {band.meaning}"
+        )
     rare = ["rare"] if band == BANDS["rare"] else []
     rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *rare))
     if not distinct:

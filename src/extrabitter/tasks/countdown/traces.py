@@ -74,13 +74,19 @@ CONDITIONS: dict[str, TraceCondition] = {
     "direct": TraceCondition("one attempt, handed in at once"),
     "search": _SEARCH,
     "cosmetic": replace(_SEARCH, meaning="the words of search, with a coin for a judge", verdicts="random"),
-    "filler": TraceCondition("direct behind dots, as many as another problem's all_behaviours is longer", filler=True),
+    "filler": TraceCondition(
+        "direct behind dots, as many as another problem's all_behaviours is longer", filler=True
+    ),
     # The miss handed in is one more attempt.
     "wrong": replace(_SEARCH, meaning="search that hands in a miss", hands_in_miss=True, max_attempts=11),
     "verification": TraceCondition("one attempt and a true verdict on it", verification=True),
     "backtracking": TraceCondition("attempts, given up without a word, until one hits", backtracking=True),
-    "subgoal_setting": TraceCondition("one attempt behind the value it will pass through", subgoal_setting=True),
-    "backward_chaining": TraceCondition("one attempt behind a step back from the target", backward_chaining=True),
+    "subgoal_setting": TraceCondition(
+        "one attempt behind the value it will pass through", subgoal_setting=True
+    ),
+    "backward_chaining": TraceCondition(
+        "one attempt behind a step back from the target", backward_chaining=True
+    ),
     "all_behaviours": _ALL,
 }
 
@@ -129,7 +135,11 @@ def write_script(
 
 
 def _draw_attempts(
-    table: AttemptTable, hits: range, condition: TraceCondition, rng: SupportsRandom, solution_probability: float
+    table: AttemptTable,
+    hits: range,
+    condition: TraceCondition,
+    rng: SupportsRandom,
+    solution_probability: float,
 ) -> tuple[list[int], list[bool]]:
     """Return the indices of the attempts made and whether each one's verdict is yes."""
     size = len(table)
@@ -195,7 +205,9 @@ def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Ste
 def render_script(script: Script, problem: Problem) -> str:
     """Return the text of a complete script; ValueError if it is of other numbers."""
     if script.attempts[0].numbers != problem.numbers:
-        raise ValueError(f"script: starts from {script.attempts[0].numbers}, the problem has {problem.numbers}")
+        raise ValueError(
+            f"script: starts from {script.attempts[0].numbers}, the problem has {problem.numbers}"
+        )
     parts = ["."] * script.num_filler
     for position, (numbers, steps, target, need, aim, check) in enumerate(script.attempts):
         if position:

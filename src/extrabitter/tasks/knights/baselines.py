@@ -60,7 +60,9 @@ def naive_bayes(train: Sequence[Problem], test: Sequence[Problem], features: Fea
         odds = sum(log((each["knight"] + 1) / (each["knave"] + 1)) for each in seen)
         return "knight" if odds > 0 else "knave"
 
-    return sum({name: guess(problem, name) for name in problem.people} in problem.solutions for problem in test)
+    return sum(
+        {name: guess(problem, name) for name in problem.people} in problem.solutions for problem in test
+    )
 
 
 def baselines(bands: Sequence[str], num_problems: int = 2000, seed: int = 0) -> pd.DataFrame:

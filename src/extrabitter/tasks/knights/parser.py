@@ -79,7 +79,9 @@ class Reading:
         self.attempts: list[Attempt] = []
         self.uses: list[Use] = []
         self.aims: list[tuple[Use, set[str]]] = []
-        self.handed: dict[int, list[Pair]] = {}  # of each island, the roles known last; -1: of no island, or of all
+        self.handed: dict[
+            int, list[Pair]
+        ] = {}  # of each island, the roles known last; -1: of no island, or of all
         self.known: dict[str, str] = {}
         self.line = _Line()
         self.reached = {frozenset[Pair](): _Line()}  # lists that legal steps led to
@@ -88,7 +90,9 @@ class Reading:
             self._read()
         except _Broken:
             word = self.word
-            self.reason = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
+            self.reason = (
+                "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
+            )
         for use, pair in self.aims:  # an aim is used where both roles came to be known
             used = any(pair <= {name for name, _ in known} for _, known in self.made)
             self.uses.append(use._replace(functional=use.functional and used))
@@ -306,7 +310,12 @@ def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
     if truncated and verdict.reason == "unfinished":
         verdict = Verdict(False, "truncated")
     return Trace(
-        tuple(reading.attempts), tuple(reading.uses), verdict, reading.reason, reading.answered, reading.num_filler
+        tuple(reading.attempts),
+        tuple(reading.uses),
+        verdict,
+        reading.reason,
+        reading.answered,
+        reading.num_filler,
     )
 
 

@@ -31,7 +31,13 @@ from extrabitter.seeding import derive_seed
 
 NAMES = "ABCDEFGHIJKL"
 ROLES = ("knight", "knave")
-SIGNS = {"same": "=", "differs": "!", "and": "&", "or": "|", "if": ">"}  # in a problem's name; roles are + and -
+SIGNS = {
+    "same": "=",
+    "differs": "!",
+    "and": "&",
+    "or": "|",
+    "if": ">",
+}  # in a problem's name; roles are + and -
 LINEAR = ("is", "same", "differs")
 MAX_DISTINCT = 5_000  # problems; names included, the smallest split of the smallest band has more
 MAX_ISLAND = 8  # people; solutions are found by going through all 2 ** 8
@@ -40,7 +46,13 @@ SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of structures
 # leave 60 structures of 302, few enough to be learnt by heart.
 MAX_PAIRED = {3: 2, 4: 2, 5: 1}
 _RELATIONS = ("is", *SIGNS)
-_CLAIMS = {"same": operator.eq, "differs": operator.ne, "and": operator.and_, "or": operator.or_, "if": operator.ge}
+_CLAIMS = {
+    "same": operator.eq,
+    "differs": operator.ne,
+    "and": operator.and_,
+    "or": operator.or_,
+    "if": operator.ge,
+}
 _STATEMENT = re.compile(r"([A-L]):([A-L])(?:([+-])|([=!&|>])([A-L]))")
 
 
@@ -172,7 +184,10 @@ def canonical_form(island: Island) -> str:
     namings = _permutations(len(island))  # (n!, n)
     rows = np.empty_like(namings)
     for speaker, subject, relation, other in island:
-        first, last = namings[:, place[subject]], namings[:, place[other]] if other in place else ROLES.index(other)
+        first, last = (
+            namings[:, place[subject]],
+            namings[:, place[other]] if other in place else ROLES.index(other),
+        )
         if relation not in ("is", "if"):  # what is said of two is the same the other way round
             first, last = np.minimum(first, last), np.maximum(first, last)
         code = (_RELATIONS.index(relation) * MAX_ISLAND + first) * MAX_ISLAND + last
@@ -192,7 +207,9 @@ def _permutations(count: int) -> NDArray[np.int64]:
 def split_of(structure: str) -> str:
     """Return the split that an island's structure belongs to, by a stable hash; a puzzle's islands share it."""
     position = int.from_bytes(hashlib.sha256(structure.encode()).digest()[:8], "big") / 2**64
-    return "train" if position < SPLITS["train"] else "validation" if position < 1 - SPLITS["test"] else "test"
+    return (
+        "train" if position < SPLITS["train"] else "validation" if position < 1 - SPLITS["test"] else "test"
+    )
 
 
 def settles(statement: Statement, known: Mapping[str, str]) -> dict[str, str]:
@@ -245,14 +262,18 @@ def num_paired(island: Island, names: str) -> int:
 def _knights(names: str) -> tuple[int, ...]:
     """Return of each person which assignments have them a knight, a bit each."""
     every = assignments(names)
-    return tuple(sum(1 << bit for bit, roles in enumerate(every) if roles[name] == "knight") for name in names)
+    return tuple(
+        sum(1 << bit for bit, roles in enumerate(every) if roles[name] == "knight") for name in names
+    )
 
 
 def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -> list[Statement]:
     """Return all that one of `names` can say about others."""
     others = [name for name in names if name != speaker]
     said = [Statement(speaker, name, "is", role) for name in others for role in ROLES]
-    pairs = [(relation, pair) for relation in relations if relation != "is" for pair in combinations(others, 2)]
+    pairs = [
+        (relation, pair) for relation in relations if relation != "is" for pair in combinations(others, 2)
+    ]
     return said + [Statement(speaker, first, relation, second) for relation, (first, second) in pairs]
 
 

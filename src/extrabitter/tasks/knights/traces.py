@@ -70,10 +70,16 @@ CONDITIONS = {
     "direct": Condition("the roles, right, with nothing before them", derives=False),
     "noisy": Condition("roles that are right with the given chance, else drawn", derives=False, noisy=True),
     "derive": Condition("assumes either role, derives, answers; never checks, never goes back"),
-    "search": Condition("checks what it derives, and goes back when it is refuted", verdicts="true", backtracks=True),
+    "search": Condition(
+        "checks what it derives, and goes back when it is refuted", verdicts="true", backtracks=True
+    ),
     "cosmetic": Condition("the words of search, with a coin for a judge", verdicts="coin", backtracks=True),
-    "filler": Condition("dots as long as another puzzle's search, then the right roles", derives=False, filler=True),
-    "wrong": Condition("a true search that hands in what it refuted", verdicts="true", backtracks=True, fails=True),
+    "filler": Condition(
+        "dots as long as another puzzle's search, then the right roles", derives=False, filler=True
+    ),
+    "wrong": Condition(
+        "a true search that hands in what it refuted", verdicts="true", backtracks=True, fails=True
+    ),
     "verification": Condition("checks what it derives, and answers in either case", verdicts="true"),
     "backtracking": Condition("goes back from what is refuted, without a written check", backtracks=True),
     "subgoal_setting": Condition("first finds how two people are related, then derives", aims=True),
@@ -120,7 +126,8 @@ def write_trace(problem: Problem, condition: str, rng: SupportsRandom, solution_
     if shown.derives:
         fails = int(rng.random() * len(problem.islands)) if shown.fails else -1
         writers = [
-            _Island(island, problem, shown, rng, fails == index) for index, island in enumerate(problem.islands)
+            _Island(island, problem, shown, rng, fails == index)
+            for index, island in enumerate(problem.islands)
         ]
         return Script(islands=tuple(writer.write() for writer in writers), aims=shown.aims, needs=shown.needs)
     roles = problem.solutions[0]
