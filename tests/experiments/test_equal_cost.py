@@ -15,6 +15,7 @@ from extrabitter.experiments.equal_cost import (
     late_slope,
     lead,
     lead_in_training,
+    on_tokens,
     same_tokens_figure,
     solved,
     training_curves,
@@ -114,6 +115,15 @@ def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
     # The late slope is that of the last quarter.
     table = steps("short", 10, [0.0] * 12 + [0.1, 0.2, 0.3, 0.4])
     assert late_slope(training_curves(table, runs("short")), "short").value == pytest.approx(0.1)
+
+
+def test_seeds_of_unlike_lengths_are_read_at_the_same_numbers_of_tokens() -> None:
+    slow = steps("arm", 10, [0.1, 0.3, 0.5]).assign(seed=1)
+    both = pd.concat([steps("arm", 20, [0.2, 0.4, 0.6]), slow])
+    sizes = pd.concat([runs("arm"), runs("arm").assign(seed=1)])
+    table = on_tokens(training_curves(both, sizes, window=1), num_points=3)
+    assert sorted(set(table["num_tokens"])) == [20 * 128, 25 * 128, 30 * 128], "what both have been through"
+    assert table["solved"].tolist() == pytest.approx([0.2, 0.25, 0.3, 0.3, 0.4, 0.5])
 
 
 def summary(values: dict[tuple[str, str], float]) -> pd.DataFrame:

@@ -103,6 +103,21 @@ def training_curves(steps: pd.DataFrame, runs: pd.DataFrame, window: int = 5) ->
     return pd.concat(curves, ignore_index=True)
 
 
+def on_tokens(curves: pd.DataFrame, num_points: int = 60) -> pd.DataFrame:
+    """Return the running means of `training_curves` at the same numbers of tokens for all seeds of an arm.
+
+    Columns: arm, seed, num_tokens, solved; between two steps on a straight line, and no further than all seeds went.
+    """
+    found = []
+    for arm, own in curves.groupby("arm", sort=False):
+        ends = own.groupby("seed")["num_tokens"].agg(["min", "max"])
+        grid = np.linspace(ends["min"].max(), ends["max"].min(), num_points).round()
+        for seed, run in own.groupby("seed"):
+            solved = np.interp(grid, run["num_tokens"], run["solved"])
+            found.append(pd.DataFrame({"arm": arm, "seed": seed, "num_tokens": grid, "solved": solved}))
+    return pd.concat(found, ignore_index=True)
+
+
 def lead_in_training(curves: pd.DataFrame, arm: str, rival: str) -> tuple[Estimate, Estimate]:
     """Estimate the lead of `arm` in training problems solved where it has spent what `rival` spent in all.
 
