@@ -51,9 +51,8 @@ def jobs(quick: bool, first: bool) -> list[Row]:
         listed.append(("pretraining", "", "countdown", 20_000, 1, 0, 0))
     else:  # few completions are as long as chance makes them, so many rounds of few are asked for
         listed = [("rollouts", w, "countdown", 1024, 5, 1, 1) for w in ("direct", "search")]
-        listed += [("rollouts", "search", "countdown", 256, 9, 3, 3)]
-        listed += [("rollouts", w, "knights", 256, 7, 0, 0) for w in ("search", "islands")]
-        listed += [("step", w, "countdown", 256, 7, 2, 2) for w in ("direct", "search")]
+        listed += [("rollouts", "islands", "knights", 256, 5, 0, 0)]
+        listed += [("step", w, "countdown", 256, 5, 2, 2) for w in ("direct", "search")]
         listed += [("step", "islands", "knights", 256, 3, 1, 0)]
         listed += [("pretraining", "", shape, 50_000, 3, 0, 0) for shape in ("countdown", "knights")]
     names = ("kind", "workload", "shape", "count", "rounds", "stock_rounds", "kept_rounds")
