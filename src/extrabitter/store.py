@@ -26,7 +26,7 @@ LEADING = ("seed", "experiment", "stage", "arm")
 MAX_FILES = 400
 MAX_BYTES = 60 * 2**20
 WORKED = "worked"  # folder of a store with one executed notebook a stage
-_HEADLINE = re.compile(r"(before|after)_(searcher|guesser|deriver|silenced)")
+_HEADLINE = re.compile(r"(before|after)_(searcher|guesser|deriver|silenced)(_[a-z]+\d*)?")  # of any band
 # Losses and documents are a run's own record; nothing is argued from them.
 _NOT_KEPT = ("losses", "documents")
 
