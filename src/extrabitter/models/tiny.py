@@ -216,8 +216,11 @@ def read_model(
     ids beyond the embedding.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import logging
 
     _hide_progress_bars()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it reports on weights that are missing or left over; here that is one line
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     read = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **local}
     try:
@@ -229,6 +232,8 @@ def read_model(
         tokenizer = tokenizer_class.from_pretrained(folder, padding_side="left", **local)
     except Exception as error:  # safetensors, json and transformers each raise their own kinds
         raise CheckpointError(f"{name}: cannot be loaded ({first_line(error)})") from error
+    finally:
+        logging.set_verbosity(level)
     for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "has, and no place for,")):
         if keys := sorted(info[kind]):
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
