@@ -7,7 +7,6 @@ then depends on who picks among them: `behaviours.rivals` has the ways. Here the
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,14 +69,10 @@ def same_tokens_figure(table: pd.DataFrame, one_answer: Estimate, rival: str, ti
     rows.sort(key=lambda row: -row.end.value)
     fig = plots.dot_rows(rows, title, "unseen problems solved")
     for place, row in enumerate(rows):
-        place_of = (row.end.value, -place)
-        beside: dict[str, Any] = {
-            "textcoords": "offset points",
-            "ha": "right",
-            "va": "center",
-            "fontsize": 9.5,
-        }
-        fig.axes[0].annotate(percent(row.end.value), place_of, (-9, 0), **beside)
+        said, at = percent(row.end.value), (row.end.value, -place)
+        fig.axes[0].annotate(
+            said, at, (-9, 0), textcoords="offset points", ha="right", va="center", fontsize=9.5
+        )
     return fig
 
 
