@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from extrabitter.models import tiny
 from extrabitter.params import BaseModelParameters, GrpoParameters, ParameterError, SftPrimingParameters
@@ -146,6 +147,18 @@ def test_pretraining_lowers_the_loss_and_stops_at_its_budget(tokenizer) -> None:
     losses = pretraining.pretrain(given, pretraining.starting_model(given)[0], tokenizer)
     assert losses["loss"].tail(3).mean() < 0.7 * losses["loss"].iloc[0]
     assert losses["num_tokens"].iloc[-2] < 80_000 <= losses["num_tokens"].iloc[-1]
+
+
+def test_a_model_that_the_fused_pass_would_misread_is_trained_by_its_own(
+    tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = parameters(num_tokens=4_000)
+    config = pretraining.starting_model(given)[0].config
+    config.mlp_bias = True
+    model = LlamaForCausalLM(config)
+    monkeypatch.setattr(pretraining, "logits", lambda *_: pytest.fail("the fused pass has no such biases"))
+    pretraining.pretrain(given, model, tokenizer)
+    assert model.model.layers[0].mlp.down_proj.bias.abs().sum() > 0, "and what it left out is trained"
 
 
 def test_a_rebuild_from_the_same_seed_is_the_same_model_and_another_seed_another() -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from extrabitter.models.fused import logits
+from extrabitter.models.fused import is_supported, logits
 from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoint
 from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
@@ -189,7 +189,7 @@ def pretrain(
     mixture = Mixture(parameters, load_task(parameters.task))
     optimizers = build_optimizers(model, parameters)
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    vocabulary = tokenizer.get_vocab()
+    vocabulary, is_fused = tokenizer.get_vocab(), is_supported(model)
     model.train()
     log: list[tuple[int, float, float, int, float]] = []
     num_tokens, num_scored, start = 0, 0, time.perf_counter()
@@ -209,7 +209,8 @@ def pretrain(
         for chosen in batches_by_length([len(ids) for ids, _ in rows], TOKENS_PER_PASS):
             input_ids = padded([rows[index][0] for index in chosen], vocabulary["<pad>"])
             labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
-            scores = logits(model, input_ids[:, :-1])  # (rows, T - 1, V)
+            read = input_ids[:, :-1]
+            scores = logits(model, read) if is_fused else model(input_ids=read, use_cache=False).logits
             total = torch.nn.functional.cross_entropy(
                 scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
             )
