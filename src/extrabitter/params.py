@@ -9,7 +9,6 @@ the book's claims are argued in the notebooks, beside the number.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -250,7 +249,7 @@ class GrpoParameters(LanguageParameters):
     @property
     def completions_per_step(self) -> int:
         """Completions of an optimiser step."""
-        return completions_per_step(self.model_dump())
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         yield from super()._rules()
@@ -329,12 +328,6 @@ _ALLOWED = {
     r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
     r"^(\d+( \d+)*)?$": "whole numbers with a space between them",
 }
-
-
-def completions_per_step(parameters: Mapping[str, Any]) -> int:
-    """Return the completions of a GRPO step from its parameters, of a manifest too."""
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    return math.prod(int(parameters.get(name, 1)) for name in names)
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:

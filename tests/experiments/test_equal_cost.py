@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -95,33 +93,25 @@ def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.Dat
     table = pd.DataFrame(
         {"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward}
     )
-    return table.assign(seed=seed, arm=arm)
-
-
-def runs(*arms: str) -> pd.DataFrame:
-    parameters = json.dumps({"per_device_train_batch_size": 32, "gradient_accumulation_steps": 4})
-    return pd.DataFrame(
-        [(0, "grpo", arm, parameters) for arm in arms], columns=["seed", "stage", "arm", "parameters"]
-    )
+    return table.assign(num_tokens=128 * tokens * table["step"], seed=seed, arm=arm)
 
 
 def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
     table = pd.concat([steps("long", 40, [0.1 * k for k in range(1, 9)]), steps("short", 10, [0.1] * 8)])
-    curves = training_curves(table, runs("long", "short"), window=1)
+    curves = training_curves(table, window=1)
     assert curves[curves["arm"] == "short"]["num_tokens"].iloc[-1] == 8 * 10 * 128
     ahead, step = lead_in_training(curves, "long", "short")
     assert step.value == 2, "two long steps cost eight short ones"
     assert ahead.value == pytest.approx(0.2 - 0.1)
     # The late slope is that of the last quarter.
     table = steps("short", 10, [0.0] * 12 + [0.1, 0.2, 0.3, 0.4])
-    assert late_slope(training_curves(table, runs("short")), "short").value == pytest.approx(0.1)
+    assert late_slope(training_curves(table), "short").value == pytest.approx(0.1)
 
 
 def test_seeds_of_unlike_lengths_are_read_at_the_same_numbers_of_tokens() -> None:
     slow = steps("arm", 10, [0.1, 0.3, 0.5]).assign(seed=1)
     both = pd.concat([steps("arm", 20, [0.2, 0.4, 0.6]), slow])
-    sizes = pd.concat([runs("arm"), runs("arm").assign(seed=1)])
-    table = on_tokens(training_curves(both, sizes, window=1), num_points=3)
+    table = on_tokens(training_curves(both, window=1), num_points=3)
     assert sorted(set(table["num_tokens"])) == [20 * 128, 25 * 128, 30 * 128], "what both have been through"
     assert table["solved"].tolist() == pytest.approx([0.2, 0.25, 0.3, 0.3, 0.4, 0.5])
 
@@ -146,10 +136,7 @@ def test_findings_are_paired_by_seed_and_named() -> None:
     level = {"after_searcher": 0.9, "before_searcher": 0.4, "after_guesser": 0.6, "before_guesser": 0.3}
     level["after_silenced"] = 0.5
     table = summary({(arm, measure): value for arm, value in level.items() for measure in measures})
-    curve = training_curves(
-        pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]),
-        runs("searcher", "guesser"),
-    )
+    curve = training_curves(pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]))
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     found = findings(table, curve, costs)
     expected = {

@@ -38,9 +38,9 @@ def completions(arm: str, seed: int) -> pd.DataFrame:
 @cache
 def found() -> dict[str, Estimate]:
     """Return what the pages say."""
-    table = {name: read(RESULTS, "countdown", name) for name in ("summary", "completions", "steps", "runs")}
+    table = {name: read(RESULTS, "countdown", name) for name in ("summary", "completions", "steps")}
     costs = equal_cost(table["completions"], load_task("countdown"), "after_searcher", ["after_guesser"])
-    return findings(table["summary"], training_curves(table["steps"], table["runs"]), costs)
+    return findings(table["summary"], training_curves(table["steps"]), costs)
 
 
 def number_of(prompt: str, completion: str) -> int | None:

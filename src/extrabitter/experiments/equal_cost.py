@@ -6,8 +6,6 @@ then depends on who picks among them: `behaviours.rivals` has the ways. Here the
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +13,6 @@ from matplotlib.figure import Figure
 from extrabitter.behaviours.rivals import legal_answers, rivals_table
 from extrabitter.pages import plots
 from extrabitter.pages.text import percent
-from extrabitter.params import completions_per_step
 from extrabitter.statistics import Estimate, over_seed_values
 from extrabitter.tasks import Task
 
@@ -76,24 +73,15 @@ def same_tokens_figure(table: pd.DataFrame, one_answer: Estimate, rival: str, ti
     return fig
 
 
-def training_curves(steps: pd.DataFrame, runs: pd.DataFrame, window: int = 5) -> pd.DataFrame:
-    """Return table `steps` with the tokens generated so far and the running mean of training problems solved.
+def training_curves(steps: pd.DataFrame, window: int = 5) -> pd.DataFrame:
+    """Return table `steps` in the order of steps, with the running mean of training problems solved.
 
-    Added columns: num_tokens, and solved, the mean of `correct_reward` over the last `window` steps.
+    Added column: solved, the mean of `correct_reward` over the last `window` steps of a run.
     """
-    sizes: dict[object, int] = {
-        (run["arm"], run["seed"]): completions_per_step(json.loads(run["parameters"]))
-        for run in runs[runs["stage"] == "grpo"].to_dict("records")
-    }
     curves = []
-    for key, own in steps.groupby(["arm", "seed"], sort=False):
+    for _, own in steps.groupby(["arm", "seed"], sort=False):
         own = own.sort_values("step")
-        curves.append(
-            own.assign(
-                num_tokens=(own["mean_completion_tokens"] * sizes[key]).cumsum(),
-                solved=own["correct_reward"].rolling(window, min_periods=1).mean(),
-            )
-        )
+        curves.append(own.assign(solved=own["correct_reward"].rolling(window, min_periods=1).mean()))
     return pd.concat(curves, ignore_index=True)
 
 
