@@ -193,9 +193,8 @@ def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             )
     *own, _ = signature.parameters.values()
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    command.__doc__ = re.sub(
-        r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or ""
-    )  # the terminal wraps paragraphs
+    # A paragraph a line: the terminal wraps them.
+    command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
     command.__annotations__ |= {option.name: option.annotation for option in options}
     return command
 
@@ -323,9 +322,8 @@ def main() -> None:
             line, code = f"{type(error).__name__}: {' '.join(str(error).split())}{_log_traceback()}", 1
         if of_options or (ours and isinstance(error, ValueError | ArtifactError)):
             code = 2
-        print(
-            line if "\n" in line and of_options else f"error: {line}", file=sys.stderr
-        )  # no arguments: the help
+        is_help = "\n" in line and of_options  # what a command without arguments says
+        print(line if is_help else f"error: {line}", file=sys.stderr)
     if code == 130:
         print("error: stopped; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)

@@ -307,11 +307,8 @@ def _check_replaceable(stage: str, parameters: StageParameters, final: Path) -> 
     manifest = _manifest(final)
     if manifest is None:
         raise ArtifactError(f"{where}: holds something that is no run; must be a new or empty folder")
-    made_by, old, new = (
-        manifest["stage"],
-        manifest["parameters"],
-        parameters.model_dump(exclude={"overwrite"}),
-    )
+    made_by, old = manifest["stage"], manifest["parameters"]
+    new = parameters.model_dump(exclude={"overwrite"})
     # The same folder by another name is the same run.
     differ = [
         name

@@ -117,10 +117,8 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     searches = interval_of(summary, f"frac_works_{SEARCH}")
     made = {name: NOT_MADE for name in openings(task)}
     if in_grammar:
-        attempts, own = (
-            first_attempts(completions, task, parameters.num_attempts),
-            derive_seed(seed, "forced"),
-        )
+        attempts = first_attempts(completions, task, parameters.num_attempts)
+        own = derive_seed(seed, "forced")
         made = {name: intervene(subject, name, attempts, sampling, own, ZERO_PROBABILITY) for name in made}
         each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
         searches = mean_interval(each, derive_seed(seed, "p0 bootstrap"))

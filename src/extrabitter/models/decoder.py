@@ -58,10 +58,8 @@ class Decoder:
         if len(self.buffers.qkv) != size:
             self.buffers = self._buffers(size)
         at = self.buffers
-        rotation, padded = (
-            self.rotations[last],
-            int(offset.max()),
-        )  # (D / 2,); columns that are padding somewhere
+        rotation = self.rotations[last]  # (D / 2,)
+        padded = int(offset.max())  # columns that are padding somewhere
         if padded:
             rotation = self.rotations[last - offset][:, None]  # (N, 1, D / 2)
             padding = torch.arange(padded, device=ids.device) < offset[:, None]  # (N, padded)

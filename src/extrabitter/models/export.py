@@ -131,9 +131,8 @@ def card(folder: Path, name: str, path: str) -> str:
     manifest = read_json(folder / PROVENANCE)
     task = manifest["parameters"].get("task", "countdown")
     bars = folder / "bars.parquet"
-    generic = (
-        read_json(folder / "config.json").get("model_type") == "llama"
-    )  # what AutoTokenizer reads rightly
+    # What AutoTokenizer reads rightly.
+    generic = read_json(folder / "config.json").get("model_type") == "llama"
     data = ModelCardData(
         license="mit",
         library_name="transformers",

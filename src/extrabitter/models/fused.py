@@ -70,9 +70,8 @@ class Weights:
         parts = []
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
             weight = projection.weight * layer.input_layernorm.weight
-            joined = (
-                torch.cat((weight, projection.bias[:, None]), dim=1) if biases else weight
-            )  # (H * D, E [+ 1])
+            # (H * D, E [+ 1])
+            joined = torch.cat((weight, projection.bias[:, None]), dim=1) if biases else weight
             if projection is not attention.v_proj:  # q . k does not see the order of dimensions
                 joined = paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
@@ -92,16 +91,13 @@ class Weights:
 def is_supported(model: PreTrainedModel) -> bool:
     """Tell whether this is a model's function: a float32 Llama or Qwen2 without rarer options."""
     config = model.config
-    rarer = (
-        "use_sliding_window",
-        "attention_bias",
-        "mlp_bias",
-    )  # Llama's would bias the output projection too
+    # Llama's bias of attention would be one of the output projection too.
+    rarer = ("use_sliding_window", "attention_bias", "mlp_bias", "attention_dropout")
     return (
         type(model).__name__ in ("LlamaForCausalLM", "Qwen2ForCausalLM")
         and model.dtype == torch.float32
         and config.hidden_act == "silu"
-        and not any(getattr(config, option, False) for option in (*rarer, "attention_dropout"))
+        and not any(getattr(config, option, False) for option in rarer)
         and config.rope_parameters["rope_type"] in ("default", "linear", "llama3")
     )
 

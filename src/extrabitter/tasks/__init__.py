@@ -129,9 +129,7 @@ class Task(Protocol):
     search_opening: Opening  # how a search as a whole begins, where a direct answer goes on otherwise
     openings: Mapping[str, Opening]  # behaviour -> how it begins
     bands: Mapping[str, str]  # range of difficulty -> one sentence; the first is the default
-    conditions: Mapping[
-        str, str
-    ]  # what a written trace can show -> one sentence; "direct" and "search" at least
+    conditions: Mapping[str, str]  # what a trace can show -> one sentence; "direct" and "search" at least
     reasons: Mapping[str, str]  # the verifier's reasons -> what each means
 
     def problems(

@@ -24,11 +24,8 @@ from extrabitter.tasks.wording import spoken
 
 RECORD = "provenance.json"
 TEMPLATE = Path(__file__).parent / "templates" / "data_card.md.jinja"
-NUM_PROBLEMS = {
-    "train": 5_000,
-    "validation": 1_000,
-    "test": 1_000,
-}  # drawn of a band; the same ones count once
+# Drawn of a band; the same ones count once.
+NUM_PROBLEMS = {"train": 5_000, "validation": 1_000, "test": 1_000}
 
 
 def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_traces: int, seed: int) -> None:

@@ -114,9 +114,8 @@ def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
     >>> idle_rows(torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.1]), 2).tolist()
     [True, True, False, False]
     """
-    totals = (
-        (rewards.double() * weights.double().to(rewards.device)).nansum(dim=1).view(-1, num_generations)
-    )  # (B, G)
+    weighted = rewards.double() * weights.double().to(rewards.device)
+    totals = weighted.nansum(dim=1).view(-1, num_generations)  # (B, G)
     spread = totals.amax(dim=1) - totals.amin(dim=1)
     # Sums that are equal on paper differ in the last digits of float32, the weights', where their parts differ.
     return (spread <= 1e-6 * totals.abs().amax(dim=1)).repeat_interleave(num_generations)

@@ -94,9 +94,8 @@ def lent_to_trl(
         eos_token_id=sorted(ends), bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     with tempfile.TemporaryDirectory() as output_dir, warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*gradient_checkpointing.*"
-        )  # a deprecated name that TRL uses
+        # A deprecated name that TRL uses.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
         try:
             yield output_dir
         finally:

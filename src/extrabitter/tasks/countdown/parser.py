@@ -169,13 +169,7 @@ class _Reader:
 
     def equation(self) -> Step:
         left, operation, right, equals, result = self.words[self.position : self.position + 5]
-        if (
-            operation in _SIGNS
-            and equals == "="
-            and left in _NUMBERS
-            and right in _NUMBERS
-            and result in _NUMBERS
-        ):
+        if operation in _SIGNS and equals == "=" and all(each in _NUMBERS for each in (left, right, result)):
             self.position += 5
             return Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
         for fitting in _EQUATION:  # move to the first word that does not belong into an equation
@@ -233,12 +227,8 @@ class _Reader:
             return
         self.last = replay(draft.numbers, steps, self.problem, self.paths)
         reason, value, key = self.last
-        legal, hits, repeated, target = (
-            value is not None,
-            reason == "correct",
-            key in self.seen,
-            self.problem.target,
-        )
+        legal, hits, repeated = value is not None, reason == "correct", key in self.seen
+        target = self.problem.target
         finished = legal or (bool(steps) and (draft.is_followed or said != ""))
         if finished:
             self.seen.add(key)

@@ -79,9 +79,8 @@ class Reading:
         self.attempts: list[Attempt] = []
         self.uses: list[Use] = []
         self.aims: list[tuple[Use, set[str]]] = []
-        self.handed: dict[
-            int, list[Pair]
-        ] = {}  # of each island, the roles known last; -1: of no island, or of all
+        # Of each island, the roles known last; -1: of no island, or of all.
+        self.handed: dict[int, list[Pair]] = {}
         self.known: dict[str, str] = {}
         self.line = _Line()
         self.reached = {frozenset[Pair](): _Line()}  # lists that legal steps led to

@@ -31,13 +31,8 @@ from extrabitter.seeding import derive_seed
 
 NAMES = "ABCDEFGHIJKL"
 ROLES = ("knight", "knave")
-SIGNS = {
-    "same": "=",
-    "differs": "!",
-    "and": "&",
-    "or": "|",
-    "if": ">",
-}  # in a problem's name; roles are + and -
+# In a problem's name; roles are + and -.
+SIGNS = {"same": "=", "differs": "!", "and": "&", "or": "|", "if": ">"}
 LINEAR = ("is", "same", "differs")
 MAX_DISTINCT = 5_000  # problems; names included, the smallest split of the smallest band has more
 MAX_ISLAND = 8  # people; solutions are found by going through all 2 ** 8
@@ -184,10 +179,8 @@ def canonical_form(island: Island) -> str:
     namings = _permutations(len(island))  # (n!, n)
     rows = np.empty_like(namings)
     for speaker, subject, relation, other in island:
-        first, last = (
-            namings[:, place[subject]],
-            namings[:, place[other]] if other in place else ROLES.index(other),
-        )
+        first = namings[:, place[subject]]
+        last = namings[:, place[other]] if other in place else ROLES.index(other)
         if relation not in ("is", "if"):  # what is said of two is the same the other way round
             first, last = np.minimum(first, last), np.maximum(first, last)
         code = (_RELATIONS.index(relation) * MAX_ISLAND + first) * MAX_ISLAND + last
