@@ -26,11 +26,12 @@ from extrabitter.runs import find_runs
 
 
 def finished(root: Path, profile: str) -> dict[str, bytes]:
-    """Manifests of the runs that ended well, by job: they hold clock times, so that no run has another's."""
+    """Notebooks of the runs that ended well, by job: they hold clock times to a microsecond, so no two are alike."""
     runs = root / "runs" / profile
-    ended = {run.key: run.status for run in find_runs(runs)}
     return {
-        key: (runs / key / "manifest.json").read_bytes() for key, one in ended.items() if one.state == "ok"
+        run.key: (runs / f"{run.key}.ipynb").read_bytes()
+        for run in find_runs(runs)
+        if run.status.state == "ok"
     }
 
 

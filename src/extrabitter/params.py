@@ -272,8 +272,11 @@ class BehaviourEvaluationParameters(LanguageParameters):
     stage: ClassVar[str] = "behaviour_evaluation"
 
     checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
-    split: Literal["validation", "test"] = Field("test", description="problems to draw from")
-    num_problems: int = Field(200, ge=1, le=100_000, description="held-out problems")
+    split: Literal["validation", "test", "train"] = Field(
+        "test",
+        description="problems to draw from; train: those that GRPO trains this seed on, from its first",
+    )
+    num_problems: int = Field(200, ge=1, le=100_000, description="distinct problems")
     num_samples: int = Field(8, ge=1, le=4096, description="completions of each problem")
     temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
     top_k: int = Field(0, ge=0, description="keep only the k most likely tokens; 0: all")

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import GRPOTrainer
 
 from english_models import build_tokenizer, save_model
+from extrabitter.evaluation.evaluate import evaluation_problems
 from extrabitter.models import tiny as tiny_models
 from extrabitter.models.hub import end_ids, load_for_stage
 from extrabitter.models.tiny import CheckpointError
-from extrabitter.params import GrpoParameters
+from extrabitter.params import BehaviourEvaluationParameters, GrpoParameters
 from extrabitter.tasks import load_task
 from extrabitter.tasks.wording import Grammar, choose_wording
 from extrabitter.training import grpo
@@ -186,7 +187,7 @@ def easy_reward(monkeypatch: pytest.MonkeyPatch) -> None:
 UNTIMED = slice(None, -3)  # all columns but rollout_s, train_s and step_s
 
 
-def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
+def test_trl_passes_each_prompt_once_per_generation_and_an_evaluation_can_ask_the_same(
     tmp_path: Path, tiny: Setting
 ) -> None:
     seen: list[list[str]] = []
@@ -196,7 +197,9 @@ def test_trl_passes_each_prompt_once_per_generation_to_the_rollout_function(
     trainer.train()
     assert len(seen) == 1 and len(seen[0]) == 16
     assert [seen[0][start : start + 4] for start in (0, 4, 8, 12)] == [[p] * 4 for p in seen[0][::4]]
-    assert len(set(seen[0])) == 4
+    asked = {"run_dir": "unused", "arm": "test", "seed": 3, "checkpoint": "unused", "num_problems": 4}
+    same = evaluation_problems(BehaviourEvaluationParameters(**asked, split="train"))
+    assert seen[0][::4] == [TASK.prompt(problem) for problem in same] and len(set(seen[0])) == 4
 
 
 def test_a_short_run_follows_its_reference_trajectory_and_learns(easy_reward: None, tiny: Setting) -> None:

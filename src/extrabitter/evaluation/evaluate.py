@@ -127,10 +127,15 @@ def evaluate(
 
 
 def evaluation_problems(parameters: BehaviourEvaluationParameters) -> list[Any]:
-    """Return the held-out problems of an evaluation, each once: the same ones for all arms of a seed."""
+    """Return the problems of an evaluation, each once: the same ones for all arms of a seed.
+
+    Those of the training split are the problems of GRPO with that seed and band, in the order in which it meets them.
+    """
     task = load_task(parameters.task)
     band = band_of(task, parameters.band)
     seed = derive_seed(parameters.seed, "evaluation", parameters.split, band)
+    if parameters.split == "train":
+        seed = derive_seed(parameters.seed, "grpo", "problems")
     return task.problems(parameters.split, parameters.num_problems, seed, band, distinct=True)
 
 
