@@ -7,6 +7,8 @@ PROFILE ?= laptop
 CORES ?=
 # Given to pip when it installs PyTorch, e.g. the --index-url of PyTorch's CPU-only wheels: a smaller download.
 TORCH_PIP_ARGS ?=
+# A process of tests a core; those of a file share what they have set up.
+PARALLEL = -n $(or $(CORES),logical) --dist loadfile
 # Given to pytest, e.g. --require-browser: fail where Chromium or npm is missing, instead of skipping those tests.
 PYTEST_ARGS ?=
 TORCH := torch==2.13.0
@@ -72,11 +74,11 @@ published: setup
 
 # Collected are only folders whose tests need no PyTorch: importing it takes longer than they do.
 check: lint budgets
-	@$(BIN)/pytest -m 'not slow and not browser' tests/ground tests/tasks tests/behaviours tests/experiments tests/test_*.py
+	@$(BIN)/pytest $(PARALLEL) -m 'not slow and not browser' tests/ground tests/tasks tests/behaviours tests/experiments tests/test_*.py
 
 test: setup
 	@$(MAKE) --no-print-directory book PROFILE=smoke
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 check-published: setup
 	@$(BIN)/pytest tests/pages/test_pages.py --book published --require-browser

@@ -107,25 +107,29 @@ def no_browser(request: pytest.FixtureRequest, reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def axe(request: pytest.FixtureRequest) -> str:
-    """Source of axe-core, fetched once by npm into _build/axe, and held against its hash."""
+def axe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Source of axe-core, fetched once by npm, kept in _build/axe, and held against its hash."""
     from extrabitter.digests import REPOSITORY, file_sha256
 
-    folder = REPOSITORY / "_build" / "axe"
-    path = folder / "node_modules" / "axe-core" / "axe.min.js"
+    path = REPOSITORY / "_build" / "axe" / "axe.min.js"
     if not path.is_file():
         npm = shutil.which("npm")
         if npm is None:
             no_browser(
-                request, "npm is not installed (Debian: `apt install npm`), so axe-core cannot be fetched"
+                request, "npm is not installed (Debian: `apt install npm`): axe-core cannot be fetched"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = tmp_path_factory.mktemp("axe")
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
         command = [npm, "install", "--prefix", str(folder), *options, f"axe-core@{AXE_VERSION}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if done.returncode or not path.is_file():
+        fetched = folder / "node_modules" / "axe-core" / "axe.min.js"
+        if done.returncode or not fetched.is_file():
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             no_browser(request, f"npm could not fetch axe-core {AXE_VERSION}: {last}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(fetched, path.with_name(f"{os.getpid()}.js")).replace(
+            path
+        )  # another process may fetch it too
     assert file_sha256(path) == AXE_SHA256, f"{path} is not axe-core {AXE_VERSION}; remove it"
     return path.read_text(encoding="utf-8")
 
