@@ -76,7 +76,8 @@ def test_rivals_get_the_searchers_tokens() -> None:
 
 def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
-    fig = same_tokens_figure(costs, lead(costs, "after_guesser", CHECKED), "after_guesser", "Equal tokens")
+    one = lead(costs, "after_guesser", CHECKED)
+    fig = same_tokens_figure(costs, {"after_guesser": one}, (CHECKED, VOTED), "Equal tokens")
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher"
     assert set(labels[1:]) == {
@@ -86,6 +87,8 @@ def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
         "a list, a checker picks",
     }
     assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
+    fig = same_tokens_figure(costs, {"after_guesser": None}, (CHECKED,), "Equal tokens")
+    assert len(fig.axes[0].get_yticklabels()) == 3, "searcher, rival, list"
 
 
 def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.DataFrame:
@@ -93,7 +96,8 @@ def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.Dat
     table = pd.DataFrame(
         {"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward}
     )
-    return table.assign(num_tokens=128 * tokens * table["step"], seed=seed, arm=arm)
+    signal = {"frac_informative_groups": table["correct_reward"] / 2}
+    return table.assign(num_tokens=128 * tokens * table["step"], seed=seed, arm=arm, **signal)
 
 
 def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
@@ -114,6 +118,7 @@ def test_seeds_of_unlike_lengths_are_read_at_the_same_numbers_of_tokens() -> Non
     table = on_tokens(training_curves(both, window=1), num_points=3)
     assert sorted(set(table["num_tokens"])) == [20 * 128, 25 * 128, 30 * 128], "what both have been through"
     assert table["solved"].tolist() == pytest.approx([0.2, 0.25, 0.3, 0.3, 0.4, 0.5])
+    assert table["informative"].tolist() == pytest.approx((table["solved"] / 2).tolist())
 
 
 def summary(values: dict[tuple[str, str], float]) -> pd.DataFrame:

@@ -6,6 +6,9 @@ then depends on who picks among them: `behaviours.rivals` has the ways. Here the
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,6 +20,11 @@ from extrabitter.statistics import Estimate, over_seed_values
 from extrabitter.tasks import Task
 
 CHECKED, VOTED, ENUMERATOR = "outside checker", "majority", "enumerator"
+PICKS = {CHECKED: "a checker picks", VOTED: "they vote"}
+RUNNING = {
+    "solved": "correct_reward",
+    "informative": "frac_informative_groups",
+}  # name -> column of table `steps`
 
 
 def equal_cost(completions: pd.DataFrame, task: Task, searcher: str, rivals: list[str]) -> pd.DataFrame:
@@ -50,53 +58,56 @@ def _rows(table: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
     return table[(table["arm"] == arm) & (table["method"] == method)]
 
 
-def same_tokens_figure(table: pd.DataFrame, one_answer: Estimate, rival: str, title: str) -> Figure:
-    """Draw what a search's tokens buy: the searcher, a rival by each method and with one answer, and no model at all.
+def same_tokens_figure(
+    table: pd.DataFrame, rivals: Mapping[str, Estimate | None], methods: Sequence[str], title: str
+) -> Figure:
+    """Draw what a search's tokens buy: the searcher, each rival by each method, and no model at all.
 
-    `rival` is the arm of `table` that is drawn; `one_answer` is what it solves with one, at its own few tokens.
+    `rivals` are arms of `table`, each with what it solves by one answer at its own few tokens, or None to leave it out.
     """
-    model = rival.partition("_")[2]
-    rows = [
-        plots.Row("searcher", "searcher", over_seed_values(table[table["arm"] == "searcher"]["value"])),
-        plots.Row(f"{model}, a checker picks", model, solved(table, rival, CHECKED)),
-        plots.Row(f"{model}, they vote", model, solved(table, rival, VOTED)),
-        plots.Row(f"{model}, one answer", model, one_answer),
-        plots.Row("a list, a checker picks", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)),
-    ]
+    rows = [plots.Row("searcher", "searcher", over_seed_values(table[table["arm"] == "searcher"]["value"]))]
+    for rival, one_answer in rivals.items():
+        model = plots.describe(rival).words
+        rows += [plots.Row(f"{model}, {PICKS[how]}", rival, solved(table, rival, how)) for how in methods]
+        rows += [plots.Row(f"{model}, one answer", rival, one_answer)] if one_answer else []
+    rows.append(plots.Row(f"a list, {PICKS[CHECKED]}", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)))
     rows.sort(key=lambda row: -row.end.value)
     fig = plots.dot_rows(rows, title, "unseen problems solved")
     for place, row in enumerate(rows):
         said, at = percent(row.end.value), (row.end.value, -place)
-        fig.axes[0].annotate(
-            said, at, (-9, 0), textcoords="offset points", ha="right", va="center", fontsize=9.5
+        side: dict[str, Any] = (
+            {"xytext": (-9, 0), "ha": "right"} if row.end.value > 0.2 else {"xytext": (9, 0)}
         )
+        fig.axes[0].annotate(said, at, textcoords="offset points", va="center", fontsize=9.5, **side)
     return fig
 
 
 def training_curves(steps: pd.DataFrame, window: int = 5) -> pd.DataFrame:
-    """Return table `steps` in the order of steps, with the running mean of training problems solved.
+    """Return table `steps` in the order of steps, with running means over the last `window` steps of a run.
 
-    Added column: solved, the mean of `correct_reward` over the last `window` steps of a run.
+    Added columns: solved, of training problems; informative, the share of groups that are not all right or all wrong.
     """
     curves = []
     for _, own in steps.groupby(["arm", "seed"], sort=False):
         own = own.sort_values("step")
-        curves.append(own.assign(solved=own["correct_reward"].rolling(window, min_periods=1).mean()))
+        means = own[[*RUNNING.values()]].rolling(window, min_periods=1).mean()
+        curves.append(own.assign(**{name: means[column] for name, column in RUNNING.items()}))
     return pd.concat(curves, ignore_index=True)
 
 
 def on_tokens(curves: pd.DataFrame, num_points: int = 60) -> pd.DataFrame:
     """Return the running means of `training_curves` at the same numbers of tokens for all seeds of an arm.
 
-    Columns: arm, seed, num_tokens, solved; between two steps on a straight line, and no further than all seeds went.
+    Columns: arm, seed, num_tokens, and the means; between two steps on a straight line, and no further than all seeds
+    went.
     """
     found = []
     for arm, own in curves.groupby("arm", sort=False):
         ends = own.groupby("seed")["num_tokens"].agg(["min", "max"])
         grid = np.linspace(ends["min"].max(), ends["max"].min(), num_points).round()
         for seed, run in own.groupby("seed"):
-            solved = np.interp(grid, run["num_tokens"], run["solved"])
-            found.append(pd.DataFrame({"arm": arm, "seed": seed, "num_tokens": grid, "solved": solved}))
+            means = {name: np.interp(grid, run["num_tokens"], run[name]) for name in RUNNING}
+            found.append(pd.DataFrame({"arm": arm, "seed": seed, "num_tokens": grid, **means}))
     return pd.concat(found, ignore_index=True)
 
 
