@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from extrabitter.experiments.choke import BANDS, RIVALS, best_and_last, findings
+from extrabitter.experiments.choke import BANDS, RIVALS, best_and_last, findings, solved_table
 from extrabitter.experiments.equal_cost import CHECKED, ENUMERATOR
 
 
@@ -44,6 +44,9 @@ def test_findings_are_paired_by_seed_and_named_by_model_and_band() -> None:
         "informative": 0.75,
     }
     assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
+    table = solved_table(found).set_index("model")
+    assert table.loc["searcher", "two islands, before"] == "11 %"
+    assert table.loc["deriver", "one island, after"] == "not measured"
     assert not found["deriver_people5"].measured and not found["before_own"].measured
 
 

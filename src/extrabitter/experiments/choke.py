@@ -8,10 +8,12 @@ import pandas as pd
 
 from extrabitter.experiments.equal_cost import CHECKED, ENUMERATOR, lead
 from extrabitter.pages import plots
+from extrabitter.pages.text import percent, percent_interval
 from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
 
-BANDS: dict[str, str] = {"people5": "one island of five", "islands44": "two islands of four"}
-RIVALS = ("deriver", "silenced", "guesser", "noisy")
+BANDS: dict[str, str] = {"people5": "one island", "islands44": "two islands"}
+MODELS = ("searcher", "deriver", "silenced", "guesser", "noisy", "mute")
+RIVALS = ("deriver", "silenced", "guesser", "noisy")  # of the searcher, at the tokens of its tests
 
 
 def findings(
@@ -25,7 +27,7 @@ def findings(
     """
     found = {}
     for band in BANDS:
-        for model in ("searcher", "deriver", "guesser", "noisy", "silenced", "mute"):
+        for model in MODELS:
             after, before = f"after_{model}_{band}", f"before_{model}_{band}"
             found[f"{model}_{band}"] = of_measure(summary, after, "pass@1")
             found[f"start_{model}_{band}"] = of_measure(summary, before, "pass@1")
@@ -42,6 +44,18 @@ def findings(
     steps = curves[curves["arm"] == "guesser"].groupby("seed")
     found["informative"] = over_seed_values(steps["frac_informative_groups"].mean())
     return found
+
+
+def solved_table(found: Mapping[str, Estimate]) -> pd.DataFrame:
+    """Return what each model solves before and after RL, a row a model, of `findings`: ready-made strings."""
+    rows = []
+    for model in MODELS:
+        row = {"model": plots.describe(model).words}
+        for band, said in BANDS.items():
+            row[f"{said}, before"] = percent(found[f"start_{model}_{band}"].value)
+            row[f"{said}, after"] = percent_interval(found[f"{model}_{band}"])
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def best_and_last(
