@@ -13,11 +13,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, permutations
-from math import factorial, prod
 from typing import Any, Literal, NamedTuple
 
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import SPECIAL_WORDS, Attempt, Opening, SupportsRandom, Trace, Use, Verdict, band_of
+from extrabitter.tasks import SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict, band_of
 
 LETTERS = "abcdefgh"
 SPLITS = {"train": range(7), "validation": range(7, 8), "test": range(8, 10)}
@@ -52,7 +51,7 @@ def _sets(split: str, num_different: int) -> list[tuple[str, ...]]:
     return [letters for place, letters in enumerate(every) if place % 10 in SPLITS[split]]
 
 
-class Letters:
+class Letters(Task):
     """The task; what each member is, the protocol says."""
 
     name = "letters"
@@ -119,33 +118,30 @@ class Letters:
 
     def count_answers(self, problem: Problem) -> int:
         """Return how many orders there are."""
-        return factorial(4) // prod(
-            factorial(problem.letters.count(letter)) for letter in set(problem.letters)
-        )
+        return len(set(permutations(problem.letters)))
 
-    def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
+    def drill(self, rng: Any) -> tuple[str, list[bool]]:
         """Draw two letters, and put them in order."""
         pair = [LETTERS[int(rng.random() * len(LETTERS))] for _ in range(2)]
         return " ".join([*pair, ":", *sorted(pair)]), [False] * 3 + [True] * 2
 
     def write_trace(
-        self, problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
+        self, problem: Problem, condition: str, rng: Any, solution_probability: float = 0.45
     ) -> list[Made]:
         """Draw orders, right ones with the given chance."""
         if condition not in self.conditions:
             raise ValueError(f"condition = {condition!r}: must be one of {', '.join(self.conditions)}")
         orders = sorted({"".join(order) for order in permutations(problem.letters)})
         script: list[Made] = []
-        while not script or (
-            len(script) < MAX_ATTEMPTS and not script[-1].says_yes and rng.random() > GIVE_UP
-        ):
+        while True:
             fresh = [order for order in orders if order not in [made.letters for made in script]]
             is_right = rng.random() < solution_probability and orders[0] in fresh
             order = orders[0] if is_right else fresh[int(rng.random() * len(fresh))]
             if condition == "direct":
                 return [Made(order)]
             script.append(Made(order, rng.random() < 0.5 if condition == "cosmetic" else order == orders[0]))
-        return script
+            if script[-1].says_yes or len(script) == MAX_ATTEMPTS or rng.random() <= GIVE_UP:
+                return script
 
     def render(self, script: Sequence[Made], problem: Problem) -> str:
         """Return the text of a script."""
@@ -201,15 +197,7 @@ class Letters:
         reason = {"hit": "correct", "miss": "out_of_order", "illegal": "other_letters"}[attempts[-1].outcome]
         return Trace(tuple(attempts), tuple(uses), Verdict(reason == "correct", reason, made[-1]))
 
-    def verify(self, text: object, problem: Problem) -> Verdict:
-        """Judge the order that is handed in."""
-        return self.parse(text, problem).verdict
-
     def true_verdict(self, problem: Problem, prefix: str) -> str:
         """Return the verdict on the last attempt."""
         attempts = self.parse(prefix, problem).attempts
         return f"check {'yes' if attempts and attempts[-1].outcome == 'hit' else 'no'}"
-
-    def english(self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()) -> None:
-        """Return None: the task speaks no English."""
-        return None

@@ -119,7 +119,7 @@ class Wording(Protocol):
 
 
 class Task(Protocol):
-    """What the stages and pages may ask of a task; see CONTRIBUTING for the smallest one there can be."""
+    """What the stages and pages may ask of a task, which derives from it; see CONTRIBUTING for the smallest one."""
 
     name: str
     vocabulary: tuple[str, ...]  # begins with SPECIAL_WORDS
@@ -165,6 +165,7 @@ class Task(Protocol):
 
     def verify(self, text: object, problem: Any) -> Verdict:
         """Judge the answer of a completion in the grammar, as `parse` does; bounded, and never raises."""
+        return self.parse(text, problem).verdict
 
     def true_verdict(self, problem: Any, prefix: str) -> str:
         """Return the true verdict in words behind a legal attempt, as a checking trace would write it."""
@@ -173,6 +174,7 @@ class Task(Protocol):
         self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()
     ) -> Wording | None:
         """Return the English wording behind worked examples (problem, script); None where there is none."""
+        return None
 
 
 # Where each task lives: module and class. A test, or a reader, adds one by a line of its own.
@@ -200,7 +202,6 @@ def band_of(task: Task, band: str) -> str:
     if not band:
         return next(iter(task.bands))
     if band not in task.bands:
-        raise ParameterError(
-            f"band = {band!r}: {task.name} has none of this name; must be one of {', '.join(task.bands)}"
-        )
+        known = ", ".join(task.bands)
+        raise ParameterError(f"band = {band!r}: {task.name} has none of this name; must be one of {known}")
     return band

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from extrabitter.tasks import Opening, SupportsRandom, Verdict, band_of
+from extrabitter.tasks import Opening, SupportsRandom, Task, band_of
+from extrabitter.tasks.countdown import problems, traces
 from extrabitter.tasks.countdown.english import REASONS, English
 from extrabitter.tasks.countdown.parser import parse
-from extrabitter.tasks.countdown.problems import (
-    BANDS,
-    MAX_VALUE,
-    OPERATIONS,
-    Problem,
-    attempt_table,
-    combine,
-    generate_problems,
-    read_problem,
-    solve,
-)
-from extrabitter.tasks.countdown.traces import CONDITIONS, VOCABULARY, Script, render_script, write_script
+from extrabitter.tasks.countdown.problems import MAX_VALUE, OPERATIONS, Problem, combine
+from extrabitter.tasks.countdown.traces import CONDITIONS, Script
 
 NUM_FACTS, NUM_COMPARISONS = 3, 4
 EQUAL_SHARE, CLOSE_SHARE, MAX_CLOSE = 0.45, 0.20, 3  # Source: pilot, drills of four comparisons
 
 
-class Countdown:
+class Countdown(Task):
     """The task as the stages ask for it; what each member is, the protocol says."""
 
     name = "countdown"
-    vocabulary: tuple[str, ...] = VOCABULARY
+    vocabulary = traces.VOCABULARY
     cue = "think"
     answer_word = "answer"
-    search_words: tuple[str, ...] = ("check", "back")
+    search_words = ("check", "back")
     search_opening = Opening(search_words, "after_attempt")
     openings: Mapping[str, Opening] = {
         "verification": Opening(("check",), "after_attempt"),
@@ -39,13 +30,13 @@ class Countdown:
         "subgoal_setting": Opening(("aim",), "start"),
         "backward_chaining": Opening(("need",), "start"),
     }
-    bands: Mapping[str, str] = {name: band.meaning for name, band in BANDS.items()}
+    bands: Mapping[str, str] = {name: band.meaning for name, band in problems.BANDS.items()}
     conditions: Mapping[str, str] = {name: condition.meaning for name, condition in CONDITIONS.items()}
     reasons: Mapping[str, str] = REASONS
 
-    read_problem = staticmethod(read_problem)
-    solve = staticmethod(solve)
-    render = staticmethod(render_script)
+    read_problem = staticmethod(problems.read_problem)
+    solve = staticmethod(problems.solve)
+    render = staticmethod(traces.render_script)
     parse = staticmethod(parse)
     english = English
 
@@ -53,7 +44,7 @@ class Countdown:
         self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Problem]:
         """Draw problems; splits share no multiset of numbers. ValueError where a split has too few distinct ones."""
-        return generate_problems(split, count, seed, BANDS[band_of(self, band)], distinct)
+        return problems.generate_problems(split, count, seed, problems.BANDS[band_of(self, band)], distinct)
 
     def prompt(self, problem: Problem, cue: bool = False) -> str:
         """Return the prompt of a problem; the cue word in front asks for search.
@@ -66,7 +57,7 @@ class Countdown:
 
     def count_answers(self, problem: Problem) -> int:
         """Return how many legal attempts there are on the problem's numbers, each counted once."""
-        return len(attempt_table(problem.numbers))
+        return len(problems.attempt_table(problem.numbers))
 
     def drill(self, rng: SupportsRandom) -> tuple[str, list[bool]]:
         """Draw three arithmetic facts or four comparisons; their results and verdicts bear loss, the rest is random."""
@@ -83,11 +74,7 @@ class Countdown:
         """Draw a script of a problem that shows a condition; ValueError names the conditions there are."""
         if condition not in CONDITIONS:
             raise ValueError(f"condition = {condition!r}: unknown; must be one of {', '.join(CONDITIONS)}")
-        return write_script(problem, CONDITIONS[condition], rng, solution_probability)
-
-    def verify(self, text: object, problem: Problem) -> Verdict:
-        """Judge the attempt that a completion in the grammar hands in."""
-        return parse(text, problem).verdict
+        return traces.write_script(problem, CONDITIONS[condition], rng, solution_probability)
 
     def true_verdict(self, problem: Problem, prefix: str) -> str:
         """Return the true verdict behind a completion's last attempt, e.g. "check 8 no"."""
