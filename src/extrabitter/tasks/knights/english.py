@@ -37,11 +37,30 @@ class English(free_text.Asked):
 
     def question(self, problem: Problem) -> str:
         """Return the puzzle in words."""
-        return question(problem)
+        told = " ".join(f"{PEOPLE[s.speaker]} says: {claim(s)}." for s in problem.statements)
+        return (
+            f"Each of {len(problem.people)} people is either a knight, who always tells the truth, or a knave, who "
+            f"always lies. {told} Who is what? Work it out first, then give everybody's role between <answer> and "
+            f'</answer>, like this: "Ada knight, Ben knave".'
+        )
 
     def solution(self, script: Script, problem: Problem) -> str:
         """Return a script in words, handed in at its end; ParameterError for filler, which has none."""
-        return solution(script, problem)
+        if script.num_filler:
+            raise ParameterError("condition = 'filler': dots have no words; only with prompt 'grammar'")
+        roles, sentences = dict(script.roles), []
+        for statements, attempts in zip(problem.islands, script.islands, strict=False):
+            if script.aims and (first := aimed(statements)):
+                kind = "the same kind" if first.other == "knight" else "different kinds"
+                sentences.append(f"{PEOPLE[first.speaker]} and {PEOPLE[first.subject]} must be of {kind}.")
+            if script.needs:
+                last = statements[-1]
+                sentences.append(f"If {PEOPLE[last.speaker]} is a knight, it must hold that {claim(last)}.")
+            for attempt in attempts:
+                sentences += _attempt(attempt)
+            roles.update(attempts[-1].known)
+        answer = ", ".join(f"{PEOPLE[name]} {roles[name]}" for name in problem.people)
+        return " ".join([*sentences, f"<answer> {answer} </answer>"])
 
     def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
         """Read what a completion hands in."""
@@ -82,16 +101,6 @@ def read_roles(text: str) -> list[tuple[str, str]] | None:
     return roles if roles and not waiting else None
 
 
-def question(problem: Problem) -> str:
-    """Return the puzzle in words."""
-    told = " ".join(f"{PEOPLE[s.speaker]} says: {claim(s)}." for s in problem.statements)
-    return (
-        f"Each of {len(problem.people)} people is either a knight, who always tells the truth, or a knave, who "
-        f"always lies. {told} Who is what? Work it out first, then give everybody's role between <answer> and "
-        f'</answer>, like this: "Ada knight, Ben knave".'
-    )
-
-
 def claim(statement: Statement) -> str:
     """Return what is said.
 
@@ -102,25 +111,6 @@ def claim(statement: Statement) -> str:
     if statement.relation == "is":
         return f"{subject} is a {statement.other}"
     return _SAID[statement.relation].format(subject, PEOPLE[statement.other])
-
-
-def solution(script: Script, problem: Problem) -> str:
-    """Return a script in words, handed in at its end; ParameterError for filler, which has none."""
-    if script.num_filler:
-        raise ParameterError("condition = 'filler': dots have no words; only with prompt 'grammar'")
-    roles, sentences = dict(script.roles), []
-    for statements, attempts in zip(problem.islands, script.islands, strict=False):
-        if script.aims and (first := aimed(statements)):
-            kind = "the same kind" if first.other == "knight" else "different kinds"
-            sentences.append(f"{PEOPLE[first.speaker]} and {PEOPLE[first.subject]} must be of {kind}.")
-        if script.needs:
-            last = statements[-1]
-            sentences.append(f"If {PEOPLE[last.speaker]} is a knight, it must hold that {claim(last)}.")
-        for attempt in attempts:
-            sentences += _attempt(attempt)
-        roles.update(attempts[-1].known)
-    answer = ", ".join(f"{PEOPLE[name]} {roles[name]}" for name in problem.people)
-    return " ".join([*sentences, f"<answer> {answer} </answer>"])
 
 
 def _attempt(attempt: Attempted) -> list[str]:

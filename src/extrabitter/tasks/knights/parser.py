@@ -88,10 +88,8 @@ class Reading:
         try:
             self._read()
         except _Broken:
-            word = self.word
-            self.reason = (
-                "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
-            )
+            known = "unexpected_word" if self.word in _WORDS else "unknown_word"
+            self.reason = known if self.word else "unfinished"
         for use, pair in self.aims:  # an aim is used where both roles came to be known
             used = any(pair <= {name for name, _ in known} for _, known in self.made)
             self.uses.append(use._replace(functional=use.functional and used))
@@ -208,10 +206,8 @@ class Reading:
             made = (self.line, frozenset(self.known.items()))
             repeated = made in self.made
             outcome: Outcome = "illegal" if not legal else "hit" if self._is_right() else "miss"
-            end = self.position
-            self.attempts.append(
-                Attempt(start, end, outcome, finished, repeated, "", False, num_steps, num_right_steps)
-            )
+            span, counts = (start, self.position), (num_steps, num_right_steps)
+            self.attempts.append(Attempt(*span, outcome, finished, repeated, "", False, *counts))
             if finished:
                 self.made.add(made)
             if refuting is not None:
@@ -308,14 +304,8 @@ def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
     verdict = reading.judge()
     if truncated and verdict.reason == "unfinished":
         verdict = Verdict(False, "truncated")
-    return Trace(
-        tuple(reading.attempts),
-        tuple(reading.uses),
-        verdict,
-        reading.reason,
-        reading.answered,
-        reading.num_filler,
-    )
+    done = (tuple(reading.attempts), tuple(reading.uses), verdict)
+    return Trace(*done, reading.reason, reading.answered, reading.num_filler)
 
 
 def true_verdict(problem: Problem, prefix: str) -> str:
