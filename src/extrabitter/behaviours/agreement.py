@@ -36,14 +36,6 @@ class LabelledText(NamedTuple):
     shows: frozenset[str]
 
 
-def find_behaviours(text: LabelledText) -> set[str]:
-    """Return the behaviours that the census of the task's English finds in a text."""
-    task = load_task(TASK)
-    wording = task.english("chat")
-    assert wording is not None
-    return {use.behaviour for use in wording.parse(text.text, task.read_problem(text.problem)).uses}
-
-
 def load_labelled(path: Path) -> list[LabelledText]:
     """Read labelled texts; ValueError names an entry whose labels are no behaviours."""
     texts = []
@@ -78,11 +70,14 @@ def _f1(pairs: NDArray[np.float64]) -> float:
 
 
 def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
-    """Score every behaviour on every set; columns as in COLUMNS."""
-    tables = []
+    """Score every behaviour that the census of the task's English finds, on every set; columns as in COLUMNS."""
+    task, tables = load_task(TASK), []
+    wording = task.english("chat")
+    assert wording is not None
     for name, file in SETS.items():
         texts = load_labelled(folder / file)
-        everything = [find_behaviours(text) for text in texts]
+        traces = [wording.parse(text.text, task.read_problem(text.problem)) for text in texts]
+        everything = [{use.behaviour for use in trace.uses} for trace in traces]
         for behaviour in ASKED:
             parts = set(behaviour.split(" or "))
             shown = np.array([bool(parts & text.shows) for text in texts])

@@ -42,9 +42,7 @@ def measure_trace(trace: Trace, truncated: bool = False) -> dict[str, bool | int
         "num_filler": trace.num_filler,
         "num_attempts": len(attempts),
         "num_hits": sum([attempt.outcome == "hit" for attempt in attempts]),
-        "first_attempt_hit": bool(attempts)
-        and attempts[0] is trace.attempts[0]
-        and attempts[0].outcome == "hit",
+        "first_attempt_hit": any(each.finished and each.outcome == "hit" for each in trace.attempts[:1]),
         "num_repeated_attempts": sum([attempt.repeated for attempt in attempts]),
         "num_steps": sum([attempt.num_steps for attempt in trace.attempts]),
         "num_right_steps": sum([attempt.num_right_steps for attempt in trace.attempts]),
@@ -92,12 +90,9 @@ MEASURES: dict[str, Measure] = {
     "hit_rate": Measure(column("num_hits"), column("num_attempts")),
     "repeated_attempt_rate": Measure(column("num_repeated_attempts"), column("num_attempts")),
     "verdict_accuracy": Measure(column("num_true_verdicts"), column("num_verdicts")),
-    **{
-        f"{kind}_verdict_accuracy": Measure(
-            column(f"num_true_{kind}_verdicts"), column(f"num_{kind}_verdicts")
-        )
-        for kind in ("yes", "hit", "miss")
-    },
+    "yes_verdict_accuracy": Measure(column("num_true_yes_verdicts"), column("num_yes_verdicts")),
+    "hit_verdict_accuracy": Measure(column("num_true_hit_verdicts"), column("num_hit_verdicts")),
+    "miss_verdict_accuracy": Measure(column("num_true_miss_verdicts"), column("num_miss_verdicts")),
     "frac_right_steps": Measure(column("num_right_steps"), column("num_steps")),
     "frac_searches": Measure(_searches, constant),
     # Which completions search is the model's own choice, so their difference is no effect of searching.

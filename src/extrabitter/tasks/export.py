@@ -36,20 +36,17 @@ def write_data(folder: Path, name: str, task: Task, bands: Sequence[str], num_tr
     tables = {"problems": {split: _problems(task, split, bands, seed) for split in NUM_PROBLEMS}}
     for condition in task.conditions:
         tables[f"traces_{condition}"] = {"train": _traces(task, condition, bands[0], num_traces, seed)}
+    configs: list[dict[str, Any]] = []
     for config, splits in tables.items():
         (folder / "data" / config).mkdir(parents=True)
+        paths = {split: f"data/{config}/{split}.parquet" for split in splits}
         for split, table in splits.items():
-            table.to_parquet(folder / "data" / config / f"{split}.parquet", index=False)
+            table.to_parquet(folder / paths[split], index=False)
+        files = [{"split": split, "path": path} for split, path in paths.items()]
+        configs.append({"config_name": config, "data_files": files})
+    configs[0]["default"] = True
     asked = {"task": task.name, "bands": list(bands), "num_traces": num_traces, "seed": seed}
     write_json(folder / RECORD, {"made_by": "extrabitter export data", **git_state(), "parameters": asked})
-    configs = [
-        {
-            "config_name": config,
-            "data_files": [{"split": split, "path": f"data/{config}/{split}.parquet"} for split in splits],
-            **({"default": True} if config == "problems" else {}),
-        }
-        for config, splits in tables.items()
-    ]
     data = DatasetCardData(
         license="cc-by-4.0",
         language=["en"],
@@ -79,11 +76,8 @@ def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.
     for place, problem in enumerate(task.problems("train", count, derive_seed(seed, "export"), band)):
         # The same numbers for every condition, so that all begin alike.
         script = task.write_trace(problem, condition, random.Random(derive_seed(seed, "export trace", place)))
-        row = {
-            **_said(task, problem, band),
-            "completion": task.render(script, problem),
-            "completion_in_english": "",
-        }
+        row = {**_said(task, problem, band), "completion": task.render(script, problem)}
+        row["completion_in_english"] = ""
         if english is not None:
             with contextlib.suppress(ParameterError):  # filler has no words
                 row["completion_in_english"] = spoken(english.demonstration(script, problem))
@@ -93,10 +87,5 @@ def _traces(task: Task, condition: str, band: str, count: int, seed: int) -> pd.
 
 def _said(task: Task, problem: Any, band: str) -> dict[str, Any]:
     english = task.english("plain")
-    asked = spoken(english.prompt(problem)) if english else ""
-    return {
-        "problem": problem.identifier,
-        "band": band,
-        "prompt": task.prompt(problem),
-        "prompt_in_english": asked,
-    }
+    said = {"problem": problem.identifier, "band": band, "prompt": task.prompt(problem)}
+    return {**said, "prompt_in_english": spoken(english.prompt(problem)) if english else ""}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,24 +20,14 @@ MAX_STOPS = 20  # places in a completion at which it may be found to go on to so
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
 class Grammar:
-    """The words of the book's own bases: a task's grammar."""
+    """The words of the book's own bases: a task's grammar, which ends a completion by a word of its own."""
 
-    task: Task
     stops: tuple[str, ...] = ()
 
-    def prompt(self, problem: Any, cue: bool = False) -> Prompt:
-        """Return the prompt in the grammar."""
-        return self.task.prompt(problem, cue)
-
-    def demonstration(self, script: Any, problem: Any) -> Prompt:
-        """Return a script in the grammar."""
-        return self.task.render(script, problem)
-
-    def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
-        """Read a completion by the task's own parser."""
-        return self.task.parse(text, problem, truncated)
+    def __init__(self, task: Task) -> None:
+        """Ask, show and read as the task does."""
+        self.prompt, self.demonstration, self.parse = task.prompt, task.render, task.parse
 
 
 def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
