@@ -110,7 +110,7 @@ def compile_phrases(section: str) -> dict[str, re.Pattern[str]]:
     found: dict[str, re.Pattern[str]] = {}
     for name, lines in PHRASES[section].items():
         found[name] = compile_phrase(
-            lines, {**KNOWN, **{above: known.pattern for above, known in found.items()}}
+            lines, {**KNOWN, **{each: above.pattern for each, above in found.items()}}
         )
     return found
 
@@ -134,10 +134,8 @@ _ANSWER_SIGNS = str.maketrans(
 )
 _GROUP = compile_phrase(PHRASES["groups"]["any"])
 _NUMBER_WORD = compile_phrase(r"\b(?:(?:@tens@)(?:[- ](?:@units@))?|@teens@|@small@)\b")
-_BEFORE_GROUPS = [
-    (compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["groups"]["before"]
-]
-_BEHIND_GROUPS = [(compile_phrase(pattern), replacement) for pattern, replacement in PHRASES["answer"]]
+_BEFORE_GROUPS = [(compile_phrase(old), new) for old, new in PHRASES["groups"]["before"]]
+_BEHIND_GROUPS = [(compile_phrase(old), new) for old, new in PHRASES["answer"]]
 _QUOTES = " \"'“”‘’"  # noqa: RUF001
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from typing import Literal
 
 from extrabitter.params import ParameterError
@@ -52,15 +53,10 @@ class English(free_text.Asked):
             if position:
                 said.append(f"Let me try something else, from {' and '.join(map(str, numbers))}.")
             if need is not None:
-                left, operation, right, result = need
-                said.append(
-                    f"Working back from {problem.target}: {left} {operation} {right} = {result}, so {result} is needed."
-                )
+                said.append(f"Working back from {problem.target}: {need}, so {need.result} is needed.")
             if aim is not None:
                 said.append(f"First I want to make {aim}.")
-            said.append(
-                ", then ".join(f"{left} {op} {right} = {result}" for left, op, right, result in steps) + "."
-            )
+            said.append(", then ".join(map(str, steps)) + ".")
             if check is not None:
                 said.append(f"That is {'' if check.says_yes else 'not '}the target {check.number}.")
         return f"{' '.join(said)} <answer> {_as_expression(script.attempts[-1])} </answer>"
@@ -68,11 +64,9 @@ class English(free_text.Asked):
     def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
         """Read a completion up to where it goes on to another problem."""
         handed = free_text.hand_in(text, self.stops)
-        if handed.reason == "not_read":
-            return Trace((), (), Verdict(False, "not_read"), "not_read", answered=False)
         attempts, uses = _read_working(handed.body, problem, truncated)
         if handed.reason != "ok":
-            reason = "truncated" if truncated else handed.reason
+            reason = "truncated" if truncated and handed.reason != "not_read" else handed.reason
             return Trace(attempts, uses, Verdict(False, reason), handed.reason, answered=False)
         expression, form = read_answer(handed.text)
         verdict = verify_expression(expression, problem) if form == "ok" else Verdict(False, form)
@@ -87,27 +81,21 @@ def verify_expression(text: object, problem: Problem) -> Verdict:
     reason, value, numbers = evaluate_expression(text)
     if reason != "ok":
         return Verdict(False, reason)
-    left = list(problem.numbers)
-    for number in numbers:
-        if number not in left:
-            return Verdict(False, "number_not_available", str(value))
-        left.remove(number)
-    reason = "numbers_unused" if left else "correct" if value == problem.target else "wrong_value"
+    used, given = Counter(numbers), Counter(problem.numbers)
+    reason = "correct" if value == problem.target else "wrong_value"
+    if used != given:
+        reason = "numbers_unused" if used < given else "number_not_available"
     return Verdict(reason == "correct", reason, str(value))
 
 
 def _as_expression(attempt: ScriptAttempt) -> str:
     """Return an attempt from the given numbers as one expression."""
-    left = [(number, str(number)) for number in attempt.numbers]
+    left: dict[int, list[str]] = defaultdict(list)  # each value as it was written, the oldest first
+    for number in attempt.numbers:
+        left[number].append(str(number))
     for first, operation, second, result in attempt.steps:
-        parts = []
-        for value in (first, second):
-            found = next(pair for pair in left if pair[0] == value)
-            left.remove(found)
-            parts.append(found[1])
-        left.append((result, f"({parts[0]} {operation} {parts[1]})"))
-    text = left[-1][1]
-    return text[1:-1] if text.startswith("(") else text
+        left[result].append(f"({left[first].pop(0)} {operation} {left[second].pop(0)})")
+    return left[attempt.steps[-1].result][-1][1:-1]
 
 
 def _read_working(
@@ -138,8 +126,7 @@ def _read_working(
         seen.add(found.identity)
         span = place(found.equations[0].start, found.equations[-1].end)
         finished = not (truncated and is_last and found.value is None)
-        attempts.append(
-            Attempt(*span, outcome, finished, repeated, "", False, found.num_steps, found.num_right_steps)
-        )
+        counts = (found.num_steps, found.num_right_steps)
+        attempts.append(Attempt(*span, outcome, finished, repeated, "", False, *counts))
     uses = tuple(Use(found.behaviour, *place(found.start, found.end), True) for found in census.findings)
     return tuple(attempts), uses

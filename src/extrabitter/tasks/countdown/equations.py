@@ -87,8 +87,8 @@ _REPLACEMENTS: dict[str, Callable[[re.Match[str]], str]] = {
 }
 # What is rewritten before equations are looked for, each to at most its own length, so that places stay.
 _REWRITES = [
-    (compile_phrase(pattern, flags=re.MULTILINE), _REPLACEMENTS.get(replacement, replacement))
-    for pattern, replacement in PHRASES["statements"]
+    (compile_phrase(old, flags=re.MULTILINE), _REPLACEMENTS.get(new, new))
+    for old, new in PHRASES["statements"]
 ]
 
 # Rewriting leaves runs of spaces, hence the generous bounds.
@@ -121,14 +121,12 @@ def _padded(match: re.Match[str], replacement: str | Callable[[re.Match[str]], s
     return new.ljust(len(match[0])) if len(new) <= len(match[0]) else match[0]
 
 
-def read_statements(text: object) -> Statements:
-    """Read the equations that a text states, and the numbers outside them; of no text, nothing.
+def read_statements(text: str) -> Statements:
+    """Read the equations that a text states, and the numbers outside them.
 
     >>> [(e.numbers, e.operations, e.stated) for e in read_statements("3 * 15 = 45 + 18 = 63").equations]
     [((3, 15), '*', Fraction(45, 1)), ((45, 18), '+', Fraction(63, 1))]
     """
-    if not isinstance(text, str):
-        return Statements("", (), ())
     plain = normalise(text)
     equations: list[Equation] = []
     chain: list[_Side] = []

@@ -237,10 +237,9 @@ class _Reader:
             self.uses.append(Use("backtracking", draft.begun, draft.start, functional))
         at = draft.start
         if need is not None:
-            names = (need.left == target and need.right in draft.numbers) or (
-                need.right == target and need.left in draft.numbers
-            )
-            self.uses.append(Use("backward_chaining", at, at + 6, names and need in TRUE_EQUATIONS))
+            other = {need.left: need.right, need.right: need.left}.get(target)  # than the target
+            functional = other in draft.numbers and need in TRUE_EQUATIONS
+            self.uses.append(Use("backward_chaining", at, at + 6, functional))
             at += 7
         if draft.aim is not None:
             reached = legal and any(step.result == draft.aim for step in steps[:-1])
@@ -248,9 +247,6 @@ class _Reader:
         is_true = said != "" and draft.compared == target and (said == "yes") == hits
         if said:
             self.uses.append(Use("verification", draft.end, draft.end + 3, is_true))
-        right = sum([step in TRUE_EQUATIONS for step in steps])
         outcome: Literal["hit", "miss", "illegal"] = "hit" if hits else "miss" if legal else "illegal"
-        span = (draft.start, draft.end)
-        self.attempts.append(
-            Attempt(*span, outcome, finished, finished and repeated, said, is_true, len(steps), right)
-        )
+        span, counts = (draft.start, draft.end), (len(steps), sum([step in TRUE_EQUATIONS for step in steps]))
+        self.attempts.append(Attempt(*span, outcome, finished, finished and repeated, said, is_true, *counts))

@@ -58,6 +58,9 @@ class Step(NamedTuple):
     right: int
     result: int
 
+    def __str__(self) -> str:
+        return f"{self.left} {self.operation} {self.right} = {self.result}"
+
 
 Attempt = tuple[Step, ...]
 
@@ -115,16 +118,14 @@ EQUATIONS = tuple(
     if (result := combine(left, operation, right)) is not None
 )
 TRUE_EQUATIONS = frozenset(EQUATIONS)
-_EQUATION_NUMBER = {equation: number for number, equation in enumerate(EQUATIONS)}
+_EQUATION_NUMBER: dict[tuple[int, str, int, int], int] = {step: n for n, step in enumerate(EQUATIONS)}
 
 
 @lru_cache(maxsize=4096)
 def _moves(larger: int, smaller: int) -> tuple[tuple[int, int], ...]:
     """Return (number of the equation, result) of each step on two values."""
-    results = (
-        (sign, result) for sign in OPERATIONS if (result := combine(larger, sign, smaller)) is not None
-    )
-    return tuple((_EQUATION_NUMBER[Step(larger, sign, smaller, result)], result) for sign, result in results)
+    results = [(sign, combine(larger, sign, smaller)) for sign in OPERATIONS]
+    return tuple((_EQUATION_NUMBER[larger, sign, smaller, it], it) for sign, it in results if it is not None)
 
 
 @lru_cache(maxsize=8192)

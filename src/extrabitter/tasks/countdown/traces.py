@@ -44,7 +44,7 @@ RANDOM_YES_PROBABILITY = 0.5  # ours: makes random verdicts stop a search about 
 
 
 @dataclass(frozen=True)
-class TraceCondition:
+class Condition:
     """How scripts are written: which behaviours they show, and how attempts are drawn.
 
     The first attempt of every condition is drawn alike: with the caller's solution probability a uniform solution,
@@ -67,26 +67,22 @@ class TraceCondition:
     max_attempts: int = 12  # of three numbers: leaves room under the cap of 288 tokens used in RL
 
 
-_SEARCH = TraceCondition("attempts, each with a true verdict, until one says yes", True, True)
+_SEARCH = Condition("attempts, each with a true verdict, until one says yes", True, True)
 # Its attempts are longer, so that fewer of them fit under the cap.
-_ALL = TraceCondition("all four behaviours", True, True, True, True, max_attempts=8)
-CONDITIONS: dict[str, TraceCondition] = {
-    "direct": TraceCondition("one attempt, handed in at once"),
+_ALL = Condition("all four behaviours", True, True, True, True, max_attempts=8)
+CONDITIONS: dict[str, Condition] = {
+    "direct": Condition("one attempt, handed in at once"),
     "search": _SEARCH,
     "cosmetic": replace(_SEARCH, meaning="the words of search, with a coin for a judge", verdicts="random"),
-    "filler": TraceCondition(
+    "filler": Condition(
         "direct behind dots, as many as another problem's all_behaviours is longer", filler=True
     ),
     # The miss handed in is one more attempt.
     "wrong": replace(_SEARCH, meaning="search that hands in a miss", hands_in_miss=True, max_attempts=11),
-    "verification": TraceCondition("one attempt and a true verdict on it", verification=True),
-    "backtracking": TraceCondition("attempts, given up without a word, until one hits", backtracking=True),
-    "subgoal_setting": TraceCondition(
-        "one attempt behind the value it will pass through", subgoal_setting=True
-    ),
-    "backward_chaining": TraceCondition(
-        "one attempt behind a step back from the target", backward_chaining=True
-    ),
+    "verification": Condition("one attempt and a true verdict on it", verification=True),
+    "backtracking": Condition("attempts, given up without a word, until one hits", backtracking=True),
+    "subgoal_setting": Condition("one attempt behind the value it will pass through", subgoal_setting=True),
+    "backward_chaining": Condition("one attempt behind a step back from the target", backward_chaining=True),
     "all_behaviours": _ALL,
 }
 
@@ -118,7 +114,7 @@ class Script:
 
 
 def write_script(
-    problem: Problem, condition: TraceCondition, rng: SupportsRandom, solution_probability: float = 0.45
+    problem: Problem, condition: Condition, rng: SupportsRandom, solution_probability: float = 0.45
 ) -> Script:
     """Draw a script of `problem` that shows a condition."""
     table, numbers, target = attempt_table(problem.numbers), problem.numbers, problem.target
@@ -135,11 +131,7 @@ def write_script(
 
 
 def _draw_attempts(
-    table: AttemptTable,
-    hits: range,
-    condition: TraceCondition,
-    rng: SupportsRandom,
-    solution_probability: float,
+    table: AttemptTable, hits: range, condition: Condition, rng: SupportsRandom, first_chance: float
 ) -> tuple[list[int], list[bool]]:
     """Return the indices of the attempts made and whether each one's verdict is yes."""
     size = len(table)
@@ -148,15 +140,14 @@ def _draw_attempts(
 
     def draw(first: int, count: int) -> int:
         """Draw uniformly among `count` attempts from `first` on, one not chosen before."""
-        index = first + int(rng.random() * count)
-        while index in chosen:
-            index = first + int(rng.random() * count)
+        while (index := first + int(rng.random() * count)) in chosen:
+            pass
         return index
 
     for _ in range(condition.max_attempts if condition.backtracking else 1):
         if len(chosen) == size:
             break
-        chance = RETRY_SOLUTION_PROBABILITY if chosen else solution_probability
+        chance = RETRY_SOLUTION_PROBABILITY if chosen else first_chance
         if rng.random() < chance and any(index not in chosen for index in hits):
             index = draw(hits.start, len(hits))
         else:
@@ -213,11 +204,11 @@ def render_script(script: Script, problem: Problem) -> str:
         if position:
             parts.append(f"back {' '.join(map(str, numbers))} target {target} :")
         if need is not None:
-            parts.append(f"need {need[0]} {need[1]} {need[2]} = {need[3]} ,")
+            parts.append(f"need {need} ,")
         if aim is not None:
             parts.append(f"aim {aim} ,")
-        parts.append(" , ".join([f"{left} {op} {right} = {result}" for left, op, right, result in steps]))
+        parts.append(" , ".join(map(str, steps)))
         if check is not None:
-            parts.append(f"check {check[0]} {'yes' if check[1] else 'no'}")
+            parts.append(f"check {check.number} {'yes' if check.says_yes else 'no'}")
     parts.append("answer")
     return " ".join(parts)
