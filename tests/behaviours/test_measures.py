@@ -67,22 +67,11 @@ def test_a_completion_is_measured_as_a_person_would(name: str) -> None:
 
 
 def test_the_columns_are_those_of_the_table_behind_what_the_caller_gives() -> None:
-    columns = SCHEMAS["completions"]
-    given_by_caller = [
-        "problem",
-        "band",
-        "sample",
-        "prompt",
-        "completion",
-        "num_completion_tokens",
-        "truncated",
-    ]
-    measured = measure("")
-    assert [column.name for column in columns] == [*given_by_caller, *measured]
+    columns, measured = SCHEMAS["completions"], measure("")
+    given = ["problem", "band", "sample", "prompt", "completion", "num_completion_tokens", "truncated"]
+    assert [column.name for column in columns] == [*given, *measured]
     kinds = {"int": int, "bool": bool, "str": str}
-    assert all(
-        type(measured[column.name]) is kinds[column.dtype] for column in columns[len(given_by_caller) :]
-    )
+    assert all(type(measured[column.name]) is kinds[column.dtype] for column in columns[len(given) :])
 
 
 def test_truncation_is_a_reason_of_its_own() -> None:

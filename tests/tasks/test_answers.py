@@ -109,10 +109,7 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
         (f"<answer>{RIGHT}{' ' * 3_000}</answer>", "too_long"),
         # The heading of a restated problem stops nothing in a conversation, nor in a thought.
         (f"## Restating\nProblem: make 33 from 3, 8 and 9.\nSolution: ...\n<answer>{RIGHT}</answer>", "correct"),
-        (
-            f"<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24, 24 + 9 = 33.</think>\n<answer>{RIGHT}</answer>",
-            "correct",
-        ),
+        (f"<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24.</think>\n<answer>{RIGHT}</answer>", "correct"),
         ("x" * (MAX_CHARACTERS + 1), "not_read"),
         (None, "not_read"),
         (b"<answer> 3 * 8 + 9 </answer>", "not_read"),
@@ -210,27 +207,8 @@ SPELLINGS = {
     "*": ["*", " * ", "\u00d7", " \u22c5 ", "\u00b7", "\u2219", "\u2217", " \\times ", " \\cdot ", " times "],
     "/": ["/", " / ", "\u00f7", " \u2215 ", "\u2044", " \\div ", " divided by ", "\uff0f"],
 }  # fmt: skip
-BRACKETS = [
-    ("(", ")"),
-    ("[", "]"),
-    ("\\left(", "\\right)"),
-    ("\uff08", "\uff09"),
-    ("( ", " )"),
-    ("\\{", "\\}"),
-]
-WRAPPINGS = [
-    "{}",
-    " {}\n",
-    "{}.",
-    "**{}**",
-    "`{}`",
-    "${}$",
-    "$${}$$",
-    "\\({}\\)",
-    "\\[ {} \\]",
-    "\\text{{{}}}",
-    "'{}'",
-]
+BRACKETS = ["()", "[]", ("\\left(", "\\right)"), "\uff08\uff09", ("( ", " )"), ("\\{", "\\}")]
+WRAPPINGS = "{}| {}\n|{}.|**{}**|`{}`|${}$|$${}$$|\\({}\\)|\\[ {} \\]|\\text{{{}}}|'{}'"
 FRAMES = ["<answer>{}</answer>", "so <answer>\n{}\n</answer> is it", "\\boxed{{{}}}", "The answer is {}"]
 HARMFUL = [
     *(f"{space}{more}" for space in ("", " ", "\n", "\u2009", "\u00a0", "\t") for more in (
@@ -268,7 +246,7 @@ def test_value_and_numbers_come_back_from_any_spelling_and_wrapping(tree: int | 
     plain, spelt, numbers = spell(tree, rng)
     reason, value, found = evaluate_expression(plain)
     assume(reason == "ok" and list(found) == numbers)
-    for wrapping in rng.sample(WRAPPINGS, rng.randrange(3)):
+    for wrapping in rng.sample(WRAPPINGS.split("|"), rng.randrange(3)):
         spelt = wrapping.format(spelt)
     text = rng.choice(FRAMES).format(spelt)
     handed = hand_in(text)
@@ -291,73 +269,27 @@ def test_no_harmful_continuation_is_ever_right(tree: int | tuple, seed: int) -> 
     assert not judge(text, problem).correct, text
 
 
+PIECES = "33|99999999|<answer>|</answer>|<think>|</think>|answer:|answer is |Problem:|**|\u200b|"
+PIECES += "\\boxed{|\\frac{|\\text{|\\left(|3|8|9|*|+|(|)|=|x|$|}|{|\n|.|,|-"
+
+
 @settings(max_examples=300, deadline=2_000, derandomize=True)
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                *("33", "99999999", "<answer>", "</answer>", "<think>", "</think>", "answer:", "answer is "),
-                *(
-                    "Problem:",
-                    "\\boxed{",
-                    "\\frac{",
-                    "\\text{",
-                    "\\left(",
-                    "**",
-                    "\u200b",
-                    *"389*+()=x$}{\n.,-",
-                ),
-            ]
-        ),
-        max_size=60,
-    )
-)
+@given(st.lists(st.sampled_from(PIECES.split("|")), max_size=60))
 def test_no_completion_breaks_the_reader(pieces: list[str]) -> None:
     for glue in ("", " "):
         trace = PLAIN.parse(glue.join(pieces), PROBLEM)
         assert trace.verdict.reason in TASK.reasons and trace.form in ("ok", *TASK.reasons)
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *(
-            "<answer>",
-            "<answer> </answer>",
-            "<answer>3",
-            "</think>",
-            "<think>",
-            "<think></think>",
-            "\\boxed{",
-            "x",
-        ),
-        *(
-            "answer is 3 ",
-            "answer: ",
-            "answer is\n",
-            "{",
-            "}",
-            "\n",
-            " ",
-            "\\frac{",
-            "\\frac{1}",
-            "(",
-            "3(",
-            "1/",
-            "*",
-        ),
-        *(
-            ". ",
-            ".\n",
-            "\u200b",
-            "answer is " + "\n" * 500,
-            "<answer>" + " " * 1_900 + "</answer>",
-            "\nProblem:",
-        ),
-        *("<answer>" + "{" * 1_900 + "</answer>", "<answer>" + "\\frac{" * 300 + "</answer>", "seven "),
-        *("<answer>" + each * 600 + "</answer>" for each in ("3/(", "**", "3=")),
-    ],
+HEAVY = (
+    "<answer>|<answer> </answer>|<answer>3|</think>|<think>|<think></think>|\\boxed{|x|answer is 3 |answer: |"
 )
+HEAVY += "answer is\n|{|}|\n| |\\frac{|\\frac{1}|(|3(|1/|*|. |.\n|\u200b|\nProblem:|seven "
+INSIDE = (" " * 1_900, "{" * 1_900, "\\frac{" * 300, "3/(" * 600, "**" * 600, "3=" * 600)
+HEAVIEST = ["answer is " + "\n" * 500, *(f"<answer>{each}</answer>" for each in INSIDE)]
+
+
+@pytest.mark.parametrize("piece", HEAVY.split("|") + HEAVIEST)
 def test_work_on_an_answer_is_bounded(piece: str) -> None:
     sizes = (MAX_CHARACTERS, MAX_CHARACTERS // 2, 100_000)
     long, short, too_long = (hand_in_and_read((piece * (size // len(piece) + 1))[:size]) for size in sizes)

@@ -12,15 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter.behaviours.agreement import (
-    FOLDER,
-    SETS,
-    LabelledText,
-    load_labelled,
-    read_scores,
-    score,
-    scores_table,
-)
+from extrabitter.behaviours.agreement import FOLDER, SETS, load_labelled, read_scores, score, scores_table
 from extrabitter.tasks import BEHAVIOURS, load_task
 from extrabitter.tasks.countdown.census import take_census
 from extrabitter.tasks.countdown.equations import MAX_CHARACTERS, normalise, read_statements
@@ -132,10 +124,7 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
         ("There are about 6 ways. 3 * 8 = 24, 24 + 9 = 33.", set()),
         ("I take the 9 off the 33: 33 minus the 9 is 24. 3 * 8 = 24.", {"backward_chaining"}),
         # Signs alone say nothing.
-        *(
-            (text, set())
-            for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33", "1/1/1/1")
-        ),
+        *((text, set()) for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33")),
     ],
 )
 def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(
@@ -146,15 +135,9 @@ def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(
 
 
 def test_signs_alone_show_no_behaviour_whatever_the_problem() -> None:
+    texts = "1\n1\n1|1/1/1/1|1-1-1|1 1\n= 1 = 1 * 1|24 24 24\n24 + 24\n24*24|5 5 5 = 5 5"
     for numbers, target in (((1,), 1), ((4, 5, 20), 1), ((1, 5, 20), 16), ((1, 1), 2), ((3, 8), 24)):
-        for text in (
-            "1\n1\n1",
-            "1/1/1/1",
-            "1-1-1",
-            "1 1\n= 1 = 1 * 1",
-            "24 24 24\n24 + 24\n24*24",
-            "5 5 5 = 5 5",
-        ):
+        for text in texts.split("|"):
             assert take_census(text, numbers, target).findings == (), (text, target)
 
 
@@ -165,10 +148,8 @@ def test_findings_say_where_and_by_which_rule_and_become_words_of_a_trace() -> N
     assert text[finding.start : finding.end] == "3 × 8 + 9 = 33"
     trace, words = parse(text), text.split()
     assert [" ".join(words[use.start : use.end]) for use in trace.uses] == ["3 × 8 + 9 = 33."]
-    assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == [
-        "3 + 8 + 9 = 20.",
-        "3 × 8 + 9 = 33.",
-    ]
+    attempts = [" ".join(words[a.start : a.end]) for a in trace.attempts]
+    assert attempts == ["3 + 8 + 9 = 20.", "3 × 8 + 9 = 33."]
 
 
 @pytest.mark.parametrize(
@@ -196,40 +177,12 @@ def test_an_attempt_that_the_cap_cut_was_not_made() -> None:
     assert [a.finished for a in parse(text, truncated=True).attempts] == [True, False]
 
 
-WORDS = [
-    "3",
-    "8",
-    "9",
-    "33",
-    "24",
-    *"+-*/=().x✓}İ\n",
-    "no",
-    "need",
-    "target",
-    "is",
-    "check",
-    "instead",
-    "so",
-    "→",
-]
-WORDS += [
-    "->",
-    "hundred",
-    "one hundred and ",
-    "twelves",
-    "six ",
-    "by ",
-    "take ",
-    "off ",
-    "from ",
-    "\\frac{",
-    "&",
-    "\\",
-]
+WORDS = "+|-|*|/|=|(|)|.|x|✓|}|İ|\n|3|8|9|33|24|no|need|target|is|check|instead|so|→|->|hundred|twelves|\\frac{|&|\\|"
+WORDS += "one hundred and |six |by |take |off |from "
 
 
 @settings(max_examples=400, deadline=2_000, derandomize=True)
-@given(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join)))
+@given(st.text(max_size=200) | st.lists(st.sampled_from(WORDS.split("|")), max_size=60).map(" ".join))
 def test_no_text_breaks_the_census(text: str) -> None:
     assert len(normalise(text)) == len(text)
     statements = read_statements(text)
@@ -240,26 +193,11 @@ def test_no_text_breaks_the_census(text: str) -> None:
     assert take_census(None, NUMBERS, TARGET).findings == ()
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *(
-            "(1",
-            "1+",
-            "1+1=",
-            "9**9**9 ",
-            "3x",
-            "\\frac{1}{",
-            "1 and ",
-            "add 4 is ",
-            " ",
-            "target ",
-            "need 24 ",
-        ),
-        "hundred ",
-        *("3 + 8 = 11 no ", "3 * 8 = 24 if ", "33 - 9 = 24\n", "3 + 8 = 11, and 8 is 19. ", "24 is ", "no. "),
-    ],
-)
+HEAVY = "(1|1+|1+1=|9**9**9 |3x|\\frac{1}{|1 and |add 4 is | |target |need 24 |hundred |3 + 8 = 11 no |"
+HEAVY += "3 * 8 = 24 if |33 - 9 = 24\n|3 + 8 = 11, and 8 is 19. |24 is |no. "
+
+
+@pytest.mark.parametrize("piece", HEAVY.split("|"))
 def test_work_of_the_census_is_bounded(piece: str) -> None:
     clocks = []
     for size in (MAX_CHARACTERS, MAX_CHARACTERS // 2, MAX_CHARACTERS + 1, 100_000):
@@ -273,15 +211,11 @@ def test_work_of_the_census_is_bounded(piece: str) -> None:
 # The labelled traces and the scores on them.
 
 
-def sentences(texts: list[LabelledText]) -> set[str]:
+def sentences(texts: list) -> set[str]:
     """Sentences of the texts that hold words of their own: numbers and signs are masked, spacing is not looked at."""
-    found = set()
-    for text in texts:
-        for sentence in re.split(r"(?<=[.!?;])\s|\n|,", text.text.lower()):
-            words = re.findall(r"[a-z']+", sentence)
-            if len(words) >= 4:
-                found.add(" ".join(words))
-    return found
+    parts = [part for text in texts for part in re.split(r"(?<=[.!?;])\s|\n|,", text.text.lower())]
+    found = [re.findall(r"[a-z']+", part) for part in parts]
+    return {" ".join(words) for words in found if len(words) >= 4}
 
 
 def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() -> None:
@@ -290,9 +224,8 @@ def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() 
     for test in tests:
         assert len(sentences(test)) > 100
         assert not sentences(development) & sentences(test)
-        assert not {text.text for text in development} & {text.text for text in test}
-        assert not {text.writer for text in development} & {text.writer for text in test}
-        assert not {text.problem for text in development} & {text.problem for text in test}
+        for part in ("text", "writer", "problem"):
+            assert not {getattr(each, part) for each in development} & {getattr(each, part) for each in test}
 
 
 @pytest.mark.parametrize("name", ["first_test", "test"])

@@ -5,55 +5,38 @@ from __future__ import annotations
 import re
 from collections import Counter
 from fractions import Fraction
-from itertools import permutations
+from itertools import permutations, product
 from random import Random
 
 import numpy as np
 import pytest
 
 from extrabitter.tasks import BEHAVIOURS, Trace, load_task
+from extrabitter.tasks.countdown import problems as rules
 from extrabitter.tasks.countdown.arithmetic import MAX_DEPTH, MAX_DIGITS, MAX_LENGTH, evaluate_expression
 from extrabitter.tasks.countdown.english import verify_expression
-from extrabitter.tasks.countdown.problems import (
-    BANDS,
-    MAX_VALUE,
-    MIN_SOLUTION_SHARE,
-    SPLITS,
-    Attempt,
-    Problem,
-    Step,
-    all_problems,
-    attempt_table,
-    combine,
-    generate_problems,
-    multisets,
-    solve,
-    split_of,
-)
-from extrabitter.tasks.countdown.traces import (
-    CONDITIONS,
-    GIVE_UP_PROBABILITY,
-    Check,
-    Script,
-    ScriptAttempt,
-    render_script,
-    write_script,
-)
+from extrabitter.tasks.countdown.problems import BANDS, SPLITS, Problem, Step, attempt_table, multisets
+from extrabitter.tasks.countdown.traces import CONDITIONS, GIVE_UP_PROBABILITY, Check, Script, ScriptAttempt
 
 TASK = load_task("countdown")
-PROBLEMS = [
-    p
-    for band, n in (("two", 20), ("common", 120), ("four", 120))
-    for p in TASK.problems("train", n, 11, band)
-]
+DRAWN = {"two": 20, "common": 120, "four": 120}
+PROBLEMS = [p for band, count in DRAWN.items() for p in TASK.problems("train", count, 11, band)]
 PROBLEM = Problem((6, 7, 9), 8)
 GOOD = "9 - 7 = 2 , 6 + 2 = 8"
 BACK = "back 6 7 9 target 8 :"
 
 
 def read(script: Script, problem: Problem) -> tuple[Trace, list[str]]:
-    text = render_script(script, problem)
+    text = TASK.render(script, problem)
     return TASK.parse(text, problem), text.split()
+
+
+def write(
+    condition: str, *chance: float, problems: list[Problem] = PROBLEMS
+) -> list[tuple[Script, Trace, Problem]]:
+    """Write a script of each problem, from a seed of its own, and read it."""
+    scripts = [TASK.write_trace(p, condition, Random(seed), *chance) for seed, p in enumerate(problems)]
+    return [(script, read(script, p)[0], p) for script, p in zip(scripts, problems, strict=True)]
 
 
 # Problems.
@@ -70,7 +53,7 @@ def brute_force(numbers: tuple[int, ...]) -> dict[tuple[Step, ...], int]:
         for i, j in permutations(range(len(left)), 2):
             a, b = left[i], left[j]
             for sign, result in (("+", a + b), ("-", a - b), ("*", a * b)):
-                if 0 <= result <= MAX_VALUE and (sign == "-" or a >= b):
+                if 0 <= result <= rules.MAX_VALUE and (sign == "-" or a >= b):
                     rest = [value for position, value in enumerate(left) if position not in (i, j)]
                     explore([*rest, result], [*steps, Step(a, sign, b, result)])
 
@@ -83,23 +66,21 @@ def test_solver_lists_every_legal_attempt_exactly_once_in_an_order_that_can_be_c
     for numbers in [*multisets("train", 3)[::2], *multisets("test", 3), *multisets("test", 2), *four]:
         expected, table = brute_force(numbers), attempt_table(numbers)
         attempts = [table.attempt(index) for index in range(len(table))]
-        assert {
-            tuple(sorted(attempt)): table.values[index] for index, attempt in enumerate(attempts)
-        } == expected
+        assert dict(zip(map(tuple, map(sorted, attempts)), table.values, strict=True)) == expected
         assert len(table) == len(expected)
         for value, steps in zip(table.values, attempts, strict=True):
             left = list(numbers)
             for step in steps:
                 left.remove(step.left)
                 left.remove(step.right)
-                assert step.left >= step.right and combine(*step[:3]) == step.result
+                assert step.left >= step.right and rules.combine(*step[:3]) == step.result
                 left.append(step.result)
             assert left == [value]
         for target in set(expected.values()):
-            solutions = {tuple(sorted(attempt)) for attempt in solve(Problem(numbers, target))}
+            solutions = {tuple(sorted(attempt)) for attempt in TASK.solve(Problem(numbers, target))}
             assert solutions == {key for key, value in expected.items() if value == target}
-    assert solve(Problem((7, 7), 14)) == [(Step(7, "+", 7, 14),)]
-    assert solve(Problem((1, 1, 1), 60)) == []
+    assert TASK.solve(Problem((7, 7), 14)) == [(Step(7, "+", 7, 14),)]
+    assert TASK.solve(Problem((1, 1, 1), 60)) == []
 
 
 def test_no_multiset_of_numbers_is_in_two_splits_and_none_ever_moves() -> None:
@@ -109,11 +90,10 @@ def test_no_multiset_of_numbers_is_in_two_splits_and_none_ever_moves() -> None:
     for split, share in SPLITS.items():
         assert len(multisets(split, 4)) / 8855 == pytest.approx(share, abs=0.02)
     # A change of the hash would move problems that shipped models were trained on into the test split.
-    assert " ".join(split_of((1, 2, n))[:2] for n in range(2, 12)) == "tr va tr te te va tr tr te te"
-    assert split_of((9, 6, 7)) == split_of((6, 7, 9))
-    for band in BANDS:
-        drawn = {split: {p.numbers for p in TASK.problems(split, 400, 5, band)} for split in SPLITS}
-        assert not drawn["train"] & drawn["test"] | drawn["train"] & drawn["validation"]
+    assert " ".join(rules.split_of((1, 2, n))[:2] for n in range(2, 12)) == "tr va tr te te va tr tr te te"
+    assert rules.split_of((9, 6, 7)) == rules.split_of((6, 7, 9))
+    for band, split in product(BANDS, SPLITS):
+        assert {split} == {rules.split_of(problem.numbers) for problem in TASK.problems(split, 200, 5, band)}
     assert [p.identifier for p in TASK.problems("train", 3, 1)] == ["7-9-17:19", "3-6-17:8", "3-7-10:6"]
 
 
@@ -132,51 +112,43 @@ def test_targets_come_as_often_as_attempts_reach_them() -> None:
 
 def test_rare_problems_are_those_that_common_ones_leave_out_in_every_split() -> None:
     for split in SPLITS:
-        rare, common = (set(all_problems(split, BANDS[band])) for band in ("rare", "common"))
+        rare, common = (set(rules.all_problems(split, BANDS[band])) for band in ("rare", "common"))
         assert not rare & common and {p.numbers for p in rare | common} == set(multisets(split, 3))
         for problem in [*rare][:100]:
-            assert 0 < len(solve(problem)) < MIN_SOLUTION_SHARE * TASK.count_answers(problem)
-    drawn = TASK.problems("test", len(rare), 3, "rare", distinct=True)
-    assert set(drawn) == rare
-    with pytest.raises(
-        ValueError, match=f"count = {len(rare) + 1}: must be at most {len(rare)}, the test problems"
-    ):
-        TASK.problems("test", len(rare) + 1, 3, "rare", distinct=True)
-    assert generate_problems("train", 30, 7, BANDS["rare"])[:20] == TASK.problems("train", 20, 7, "rare")
+            assert 0 < len(TASK.solve(problem)) < rules.MIN_SOLUTION_SHARE * TASK.count_answers(problem)
+    count = len(rare)
+    assert set(TASK.problems("test", count, 3, "rare", distinct=True)) == rare
+    with pytest.raises(ValueError, match=f"count = {count + 1}: must be at most {count}, the test problems"):
+        TASK.problems("test", count + 1, 3, "rare", distinct=True)
+    assert TASK.problems("train", 30, 7, "rare")[:20] == TASK.problems("train", 20, 7, "rare")
 
 
 @pytest.mark.parametrize("given", [((9, 6, 7), 8), ((), 8), ((100, 200), 300), ((1, 2, 3, 4, 5), 9)])
 def test_what_is_no_problem_is_refused(given: tuple[tuple[int, ...], int]) -> None:
     with pytest.raises(ValueError, match="numbers"):
-        solve(Problem(*given))
+        TASK.solve(Problem(*given))
 
 
 # What conditions write.
 
 
 def test_attempts_are_uniform_solutions_or_uniform_legal_attempts_whatever_the_condition() -> None:
-    table, draws = attempt_table(PROBLEM.numbers), 20_000
-    rng = Random(1)
+    table, draws, rng = attempt_table(PROBLEM.numbers), 20_000, Random(1)
     for probability in (0.0, 0.4, 1.0):
-        counts = Counter(
-            write_script(PROBLEM, CONDITIONS["direct"], rng, probability).attempts[0].steps
-            for _ in range(draws)
-        )
+        scripts = (TASK.write_trace(PROBLEM, "direct", rng, probability) for _ in range(draws))
+        counts = Counter(script.attempts[0].steps for script in scripts)
         for index in range(len(table)):
             expected = (1 - probability) / len(table)
             if index in table.hits(PROBLEM.target):
-                expected += probability / len(solve(PROBLEM))
+                expected += probability / len(TASK.solve(PROBLEM))
             assert abs(counts[table.attempt(index)] / draws - expected) <= 5 * (expected / draws) ** 0.5
-    for seed, problem in enumerate(PROBLEMS):
-        firsts = {write_script(problem, each, Random(seed)).attempts[0].steps for each in CONDITIONS.values()}
-        assert len(firsts) == 1
+    for same in zip(*map(write, CONDITIONS), strict=True):
+        assert len({script.attempts[0].steps for script, _, _ in same}) == 1
 
 
 def test_a_search_stops_at_yes_and_makes_no_attempt_twice() -> None:
     lengths = Counter()
-    for seed, problem in enumerate(PROBLEMS):
-        script = write_script(problem, CONDITIONS["search"], Random(seed), 0.1)
-        trace, _ = read(script, problem)
+    for script, trace, _ in write("search", 0.1):
         hits = [attempt.outcome == "hit" for attempt in trace.attempts]
         assert all(a.outcome != "illegal" and not a.repeated and a.verdict_true for a in trace.attempts)
         assert [a.check.says_yes for a in script.attempts if a.check] == hits and not any(hits[:-1])
@@ -185,23 +157,19 @@ def test_a_search_stops_at_yes_and_makes_no_attempt_twice() -> None:
 
 
 def test_behaviours_that_a_condition_names_are_shown_and_no_others() -> None:
-    for condition in CONDITIONS.values():
+    for name, condition in CONDITIONS.items():
         shown = Counter()
-        for seed, problem in enumerate(PROBLEMS[20:]):
-            trace, _ = read(write_script(problem, condition, Random(seed), 0.2), problem)
-            shown.update({use.behaviour for use in trace.uses})
+        for _, trace, _ in write(name, 0.2, problems=PROBLEMS[20:]):
+            uses = {use.behaviour for use in trace.uses}
+            shown.update(uses)
             functional = {use.behaviour for use in trace.uses if use.functional}
-            assert condition.verdicts == "random" or functional >= {u.behaviour for u in trace.uses} - {
-                "backtracking"
-            }
+            assert condition.verdicts == "random" or functional >= uses - {"backtracking"}
         assert set(shown) == {behaviour for behaviour in BEHAVIOURS if getattr(condition, behaviour)}
 
 
 def test_wrong_traces_are_true_searches_that_hand_in_a_miss() -> None:
-    for seed, problem in enumerate(PROBLEMS):
-        wrong, _ = read(write_script(problem, CONDITIONS["wrong"], Random(seed)), problem)
+    for (_, wrong, _), (_, search, _) in zip(write("wrong"), write("search"), strict=True):
         assert not wrong.verdict.correct and all(a.verdict_true for a in wrong.attempts)
-        search, _ = read(write_script(problem, CONDITIONS["search"], Random(seed)), problem)
         same = min(len(search.attempts), 11)
         assert wrong.attempts[:same] == search.attempts[:same]
         if search.verdict.correct and len(search.attempts) <= 11:
@@ -211,53 +179,44 @@ def test_wrong_traces_are_true_searches_that_hand_in_a_miss() -> None:
 
 def test_the_length_of_filler_says_nothing_of_the_problem_or_the_answer() -> None:
     problems = TASK.problems("train", 1500, 2)
-    scripts = [write_script(p, CONDITIONS["filler"], Random(seed)) for seed, p in enumerate(problems)]
-    dots = np.array([script.num_filler for script in scripts], dtype=float)
-    right = np.array(
-        [read(script, p)[0].verdict.correct for script, p in zip(scripts, problems, strict=True)]
-    )
+    written = write("filler", problems=problems)
+    dots = np.array([script.num_filler for script, _, _ in written], dtype=float)
+    right = np.array([trace.verdict.correct for _, trace, _ in written])
     assert abs(np.corrcoef(dots, right)[0, 1]) < 0.08, "the first edition's was .5"
     few = right[dots <= np.quantile(dots, 0.2)]
     assert abs(few.mean() - right.mean()) < 4 * 0.5 / len(few) ** 0.5
-    longer = [
-        len(read(write_script(p, CONDITIONS["all_behaviours"], Random(s)), p)[1])
-        for s, p in enumerate(problems)
-    ]
-    whole = [len(read(script, p)[1]) for script, p in zip(scripts, problems, strict=True)]
+    behaviours = write("all_behaviours", problems=problems)
+    whole, longer = ([len(read(script, p)[1]) for script, _, p in each] for each in (written, behaviours))
     assert np.mean(whole) == pytest.approx(np.mean(longer), rel=0.06), "as long as all behaviours, on average"
 
 
 def test_verdicts_of_empty_words_are_a_fair_coin_and_searches_give_up_as_often_as_said() -> None:
     says: dict[bool, list[bool]] = {True: [], False: []}
-    for seed, problem in enumerate(PROBLEMS * 8):
-        script = write_script(problem, CONDITIONS["cosmetic"], Random(seed))
-        for written, attempt in zip(script.attempts, read(script, problem)[0].attempts, strict=True):
+    for script, trace, _ in write("cosmetic", problems=PROBLEMS * 8):
+        for written, attempt in zip(script.attempts, trace.attempts, strict=True):
             says[attempt.outcome == "hit"].append(written.check.says_yes)
     for verdicts in says.values():
         assert len(verdicts) > 500 and abs(np.mean(verdicts) - 0.5) < 2.5 / len(verdicts) ** 0.5
     unsolvable, rng = Problem((5, 7, 11), 60), Random(6)
-    lengths = Counter(len(write_script(unsolvable, CONDITIONS["search"], rng).attempts) for _ in range(6000))
+    lengths = Counter(len(TASK.write_trace(unsolvable, "search", rng).attempts) for _ in range(6000))
     assert lengths[1] / 6000 == pytest.approx(GIVE_UP_PROBABILITY, abs=0.02)
 
 
 def test_backward_steps_are_true_and_lead_from_the_target_to_what_a_solution_needs() -> None:
-    for problem in all_problems("validation", BANDS["common"]):
-        script = write_script(problem, CONDITIONS["all_behaviours"], Random(0), 1.0)
-        need, last = script.attempts[0].need, script.attempts[0].steps[-1]
+    for problem in rules.all_problems("validation", BANDS["common"]):
+        attempt = TASK.write_trace(problem, "all_behaviours", Random(0), 1.0).attempts[0]
+        need, last = attempt.need, attempt.steps[-1]
         assert need is not None and problem.target in (need.left, need.right)
         # A product of nothing with nothing cannot be solved backwards.
         if problem.target and last.right and last.operation != "*":
             assert need.result in (last.left, last.right)
-        assert script.attempts[0].aim == script.attempts[0].steps[0].result
+        assert attempt.aim == attempt.steps[0].result
 
 
 def test_documents_fit_under_the_caps_and_are_the_same_for_the_same_seed() -> None:
     for name in CONDITIONS:
-        texts = [
-            TASK.render(TASK.write_trace(p, name, Random(s)), p)
-            for s, p in enumerate(TASK.problems("train", 300, 4))
-        ]
-        assert max(len(text.split()) for text in texts) <= 280
+        written = write(name, problems=TASK.problems("train", 300, 4))
+        assert max(len(read(script, p)[1]) for script, _, p in written) <= 280
     for make in (Random, np.random.default_rng):
         first, again, other = ([TASK.write_trace(p, "search", make(s)) for p in PROBLEMS] for s in (1, 1, 2))
         assert first == again != other
@@ -269,23 +228,23 @@ def test_drills_are_true_facts_or_fair_comparisons_that_bear_loss_on_what_is_fou
     rng = np.random.default_rng(0)
     distances, operations, facts = [], Counter(), set()
     for text, bears_loss in [TASK.drill(rng) for _ in range(5000)]:
-        lines, words = text.split(" , "), text.split()
-        scored = [word for word, bears in zip(words, bears_loss, strict=True) if bears]
-        if "check" in text:
-            assert len(lines) == 4 and scored == [line.split()[-1] for line in lines]
-            for line in lines:
-                first, second, word = (part for part in line.split() if part != "check")
+        lines = [line.split() for line in text.split(" , ")]
+        scored = [word for word, bears in zip(text.split(), bears_loss, strict=True) if bears]
+        assert len(lines) == (4 if "check" in text else 3) and scored == [line[-1] for line in lines]
+        for line in lines:
+            if "check" in text:
+                first, _, second, word = line
                 assert word == ("yes" if first == second else "no")
                 distances.append(abs(int(first) - int(second)))
-            continue
-        assert len(lines) == 3 and scored == [line.split()[-1] for line in lines]
-        for line in lines:
-            left, operation, right, _, result = line.split()
-            assert int(left) >= int(right) and combine(int(left), operation, int(right)) == int(result)
-            operations[operation] += 1
-            facts.add((left, operation, right))
-    assert np.mean(np.array(distances) == 0) == pytest.approx(0.45, abs=0.02)
-    assert np.mean((np.array(distances) > 0) & (np.array(distances) <= 3)) == pytest.approx(0.235, abs=0.02)
+            else:
+                left, operation, right, _, result = line
+                assert int(left) >= int(right)
+                assert rules.combine(int(left), operation, int(right)) == int(result)
+                operations[operation] += 1
+                facts.add((left, operation, right))
+    apart = np.array(distances)
+    assert np.mean(apart == 0) == pytest.approx(0.45, abs=0.02)
+    assert np.mean((apart > 0) & (apart <= 3)) == pytest.approx(0.235, abs=0.02)
     assert min(operations.values()) / max(operations.values()) > 0.9
     assert ("7", "*", "5") in facts and len(facts) > 1500
 
@@ -293,84 +252,76 @@ def test_drills_are_true_facts_or_fair_comparisons_that_bear_loss_on_what_is_fou
 # What is read.
 
 
-@pytest.mark.parametrize(
-    ("text", "reason", "num_attempts"),
-    [
-        (f"{GOOD} answer", "correct", 1),
-        (f" {GOOD.replace(' ', chr(10))}  answer <eos> <pad>", "correct", 1),
-        ("9 - 7 = 2 , 2 + 6 = 8 answer", "correct", 1),
-        (f". . . {GOOD} check 8 yes answer", "correct", 1),
-        (f"need 9 - 9 = 5 , aim 40 , {GOOD} check 3 no answer", "correct", 1),
-        (f"9 * 6 = 54 , 54 - 7 = 47 check 8 no {BACK} {GOOD} answer", "correct", 2),
-        (f"9 * 6 = 60 , 1 - 1 = 0 back 9 7 6 target 8 : {GOOD} answer", "correct", 2),
-        ("9 - 7 = 2 , 6 * 2 = 12 check 8 no back 2 6 target 8 : 6 + 2 = 8 answer", "correct", 2),
-        (
-            "9 - 7 = 2 , 6 * 2 = 12 back 6 2 target 8 : 6 - 2 = 4 back 2 6 target 8 : 6 + 2 = 8 answer",
-            "correct",
-            3,
+READ: dict[tuple[str, int], list[object]] = {  # reason, number of attempts -> completions
+    ("correct", 1): [
+        *(
+            f"{GOOD} answer",
+            f" {GOOD.replace(' ', chr(10))}  answer <eos> <pad>",
+            "9 - 7 = 2 , 2 + 6 = 8 answer",
         ),
-        ("9 + 7 = 16 , 16 - 6 = 10 answer", "wrong_value", 1),
-        (f"{GOOD} check 8 yes {BACK} 9 + 7 = 16 , 16 - 6 = 10 answer", "wrong_value", 2),
-        ("9 + 7 = 16 , 16 - 8 = 8 answer", "number_not_available", 1),
-        ("9 - 9 = 0 , 8 + 0 = 8 answer", "number_not_available", 1),
-        (f"{GOOD} , 8 - 0 = 8 answer", "number_not_available", 1),
-        ("9 - 7 = 2 answer", "numbers_unused", 1),
-        ("9 - 7 = 1 , 7 + 1 = 8 answer", "wrong_arithmetic", 1),
-        ("7 - 9 = 2 , 6 + 2 = 8 answer", "wrong_arithmetic", 1),
-        ("9 / 7 = 2 , 6 + 2 = 8 answer", "operation_not_allowed", 1),
-        (f"{GOOD} back 2 7 target 8 : 7 + 2 = 9 answer", "numbers_not_reached", 2),
-        ("9 - 7 = 3 , 6 + 3 = 9 back 3 6 target 8 : 6 + 3 = 9 answer", "numbers_not_reached", 2),
-        (f"{GOOD} back 8 target 8 : 8 + 0 = 8 answer", "numbers_not_reached", 2),
-        ("", "unfinished", 0),
-        (". . .", "unfinished", 0),
-        ("answer", "unexpected_word", 0),
-        (GOOD, "unfinished", 1),
-        (f"{GOOD} ,", "unfinished", 1),
-        (f"{GOOD} check 8", "unfinished", 1),
-        (f"{GOOD} back", "unfinished", 2),
-        (f"{GOOD} back 6 7", "unfinished", 2),
-        (f"{GOOD} back 6 7 9 target 8", "unfinished", 2),
-        (f"{GOOD} {BACK} 9", "unfinished", 2),
-        (f"{GOOD} answer answer", "trailing_words", 1),
-        (f"{GOOD} answer <eos> 8", "trailing_words", 1),
-        (f"{GOOD} check 8 maybe answer", "unknown_word", 1),
-        (f"{GOOD} check yes answer", "unexpected_word", 1),
-        (f"{GOOD} back target 8 : {GOOD} answer", "unexpected_word", 2),
-        (f"{GOOD} . answer", "unexpected_word", 1),
-        (f"aim 2 , need 8 - 6 = 2 , {GOOD} answer", "unexpected_word", 1),
-        ("need 8 - 6 = 2 answer", "unexpected_word", 1),
-        ("9 - 7 = 02 , 6 + 2 = 8 answer", "unknown_word", 0),
-        ("9 * 7 = 63 answer", "unknown_word", 0),
-        ("9 - 7 = \uff12 answer", "unknown_word", 0),
-        ("9-7=2 answer", "unknown_word", 0),
-        ("(9 - 7) + 6", "unknown_word", 0),
-        ("9 - 7 = 2 <unk> answer", "unknown_word", 1),
-        ("9 : 7 = 2 answer", "unexpected_word", 0),
-        ("x" * 20_001, "too_long", 0),
-        (None, "not_text", 0),
-        (b"9 - 7 = 2", "not_text", 0),
+        *(f". . . {GOOD} check 8 yes answer", f"need 9 - 9 = 5 , aim 40 , {GOOD} check 3 no answer"),
     ],
+    ("correct", 2): [
+        f"9 * 6 = 54 , 54 - 7 = 47 check 8 no {BACK} {GOOD} answer",
+        f"9 * 6 = 60 , 1 - 1 = 0 back 9 7 6 target 8 : {GOOD} answer",
+        "9 - 7 = 2 , 6 * 2 = 12 check 8 no back 2 6 target 8 : 6 + 2 = 8 answer",
+    ],
+    ("correct", 3): [
+        "9 - 7 = 2 , 6 * 2 = 12 back 6 2 target 8 : 6 - 2 = 4 back 2 6 target 8 : 6 + 2 = 8 answer"
+    ],
+    ("wrong_value", 1): ["9 + 7 = 16 , 16 - 6 = 10 answer"],
+    ("wrong_value", 2): [f"{GOOD} check 8 yes {BACK} 9 + 7 = 16 , 16 - 6 = 10 answer"],
+    ("number_not_available", 1): [
+        *("9 + 7 = 16 , 16 - 8 = 8 answer", "9 - 9 = 0 , 8 + 0 = 8 answer", f"{GOOD} , 8 - 0 = 8 answer"),
+    ],
+    ("numbers_unused", 1): ["9 - 7 = 2 answer"],
+    ("wrong_arithmetic", 1): ["9 - 7 = 1 , 7 + 1 = 8 answer", "7 - 9 = 2 , 6 + 2 = 8 answer"],
+    ("operation_not_allowed", 1): ["9 / 7 = 2 , 6 + 2 = 8 answer"],
+    ("numbers_not_reached", 2): [
+        f"{GOOD} back 2 7 target 8 : 7 + 2 = 9 answer",
+        "9 - 7 = 3 , 6 + 3 = 9 back 3 6 target 8 : 6 + 3 = 9 answer",
+        f"{GOOD} back 8 target 8 : 8 + 0 = 8 answer",
+    ],
+    ("unfinished", 0): ["", ". . ."],
+    ("unfinished", 1): [GOOD, f"{GOOD} ,", f"{GOOD} check 8"],
+    ("unfinished", 2): [f"{GOOD} {cut}" for cut in ("back", "back 6 7", "back 6 7 9 target 8", f"{BACK} 9")],
+    ("trailing_words", 1): [f"{GOOD} answer answer", f"{GOOD} answer <eos> 8"],
+    ("unexpected_word", 0): ["answer", "9 : 7 = 2 answer"],
+    ("unexpected_word", 1): [
+        *(f"{GOOD} check yes answer", f"{GOOD} . answer", f"aim 2 , need 8 - 6 = 2 , {GOOD} answer"),
+        "need 8 - 6 = 2 answer",
+    ],
+    ("unexpected_word", 2): [f"{GOOD} back target 8 : {GOOD} answer"],
+    ("unknown_word", 0): [
+        *("9 - 7 = 02 , 6 + 2 = 8 answer", "9 * 7 = 63 answer", "9 - 7 = \uff12 answer", "9-7=2 answer"),
+        "(9 - 7) + 6",
+    ],
+    ("unknown_word", 1): [f"{GOOD} check 8 maybe answer", "9 - 7 = 2 <unk> answer"],
+    ("too_long", 0): ["x" * 20_001],
+    ("not_text", 0): [None, b"9 - 7 = 2"],
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "num_attempts", "text"),
+    [(*expected, text) for expected, texts in READ.items() for text in texts],
 )
 def test_completions_are_read_as_far_as_they_go_and_judged_with_a_named_reason(
-    text: object, reason: str, num_attempts: int
+    reason: str, num_attempts: int, text: object
 ) -> None:
     trace = TASK.parse(text, PROBLEM)
     assert (trace.verdict.reason, trace.verdict.correct) == (reason, reason == "correct")
     assert len(trace.attempts) == num_attempts and reason in TASK.reasons
     assert trace.form in ("ok", reason) and trace.answered == (trace.form in ("ok", "trailing_words"))
-    assert TASK.parse(text, PROBLEM, truncated=True).verdict.reason == reason.replace(
-        "unfinished", "truncated"
-    )
+    cut = TASK.parse(text, PROBLEM, truncated=True).verdict
+    assert cut.reason == reason.replace("unfinished", "truncated")
 
 
 def test_a_trace_says_where_each_part_stands_and_what_it_is_worth() -> None:
     text = f". need 14 - 8 = 6 , {GOOD} check 9 no back 2 6 target 7 : aim 3 , 6 * 2 = 12 check 8 no {BACK} {GOOD} , 3"
     trace, words = TASK.parse(text, PROBLEM), text.split()
-    assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == [
-        f"need 14 - 8 = 6 , {GOOD}",
-        "aim 3 , 6 * 2 = 12",
-        GOOD,
-    ]
+    made = [" ".join(words[a.start : a.end]) for a in trace.attempts]
+    assert made == [f"need 14 - 8 = 6 , {GOOD}", "aim 3 , 6 * 2 = 12", GOOD]
     assert [tuple(a)[2:] for a in trace.attempts] == [
         ("hit", True, False, "no", False, 2, 2),
         ("miss", True, False, "no", True, 1, 1),
@@ -412,17 +363,13 @@ def test_whatever_is_written_in_the_grammar_is_read_where_it_was_written() -> No
         assert trace.well_formed and len(trace.attempts) == len(attempts)
         for written, found in zip(attempts, trace.attempts, strict=True):
             body = " ".join(words[found.start : found.end])
-            assert body.endswith(" , ".join(" ".join(map(str, (*s[:3], "=", s[3]))) for s in written.steps))
-            assert (found.num_steps, found.said) == (
-                len(written.steps),
-                "" if written.check is None else "yes" if written.check.says_yes else "no",
-            )
+            assert body.endswith(" , ".join(f"{a} {sign} {b} = {c}" for a, sign, b, c in written.steps))
+            said = "" if written.check is None else "yes" if written.check.says_yes else "no"
+            assert (found.num_steps, found.said) == (len(written.steps), said)
         for length in range(len(words)):
             part = TASK.parse(" ".join(words[:length]), PROBLEM)
-            assert (
-                part.form == "unfinished"
-                and part.attempts[:-1] == trace.attempts[: max(0, len(part.attempts) - 1)]
-            )
+            assert part.form == "unfinished"
+            assert part.attempts[:-1] == trace.attempts[: max(0, len(part.attempts) - 1)]
 
 
 # Expressions.
@@ -431,35 +378,22 @@ def test_whatever_is_written_in_the_grammar_is_read_where_it_was_written() -> No
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("(9 - 7) + 6", "correct"),
-        ("6+9-7", "correct"),
-        ("  ( ( 6 ) ) - ( 7 - 9 )  ", "correct"),
+        *((text, "correct") for text in ("(9 - 7) + 6", "6+9-7", "  ( ( 6 ) ) - ( 7 - 9 )  ", "6 - -9 - 7")),
         ("-7 + 9 + 6", "correct"),
-        ("6 - -9 - 7", "correct"),
-        ("9 + 7 - 6", "wrong_value"),
-        ("9 - 7 + 6 * 1", "number_not_available"),
-        ("8", "number_not_available"),
-        ("9 + 9 - 7 - 6", "number_not_available"),
+        *((text, "wrong_value") for text in ("9 + 7 - 6", "9 / 6 * 7")),
+        *((text, "number_not_available") for text in ("9 - 7 + 6 * 1", "8", "9 + 9 - 7 - 6")),
         ("9 - 7", "numbers_unused"),
-        ("", "empty"),
-        ("   ", "empty"),
-        *(
-            (text, "syntax_error")
-            for text in ("(", "()", "-", "+", ")9 - 7(", "(9 - 7 + 6", "9 - 7) + 6", "9 7 6")
-        ),
-        *((text, "syntax_error") for text in ("9 (7) 6", "9 - 7 +", "9**99**99", "09 - 7 + 6")),
+        *((text, "empty") for text in ("", "   ")),
+        *((text, "syntax_error") for text in ("(", "()", "-", "+", ")9 - 7(", "(9 - 7 + 6", "9 - 7) + 6")),
+        *((text, "syntax_error") for text in ("9 7 6", "9 (7) 6", "9 - 7 +", "9**99**99", "09 - 7 + 6")),
         ("9 / (7 - 7) + 6", "division_by_zero"),
-        ("9 / 6 * 7", "wrong_value"),
         ("1234567", "number_too_long"),
         ("(" * 10_000 + "9", "too_long"),
         ("(" * (MAX_DEPTH + 1) + "9" + ")" * (MAX_DEPTH + 1), "too_deep"),
+        *((f"9 - 7 + 6{behind}", "bad_character") for behind in (" = 8", "\n", "\x00", " # 8", "_0")),
         *(
             (text, "bad_character")
-            for text in ("9 - 7 + 6 = 8", "9 \u2212 7 + 6", "\uff19 - 7 + 6", "\u0669 - 7 + 6")
-        ),
-        *(
-            (text, "bad_character")
-            for text in ("9 - 7 + 6\n", "9 - 7 + 6\x00", "9 - 7 + 6 # 8", "9_0", "9.0 - 7 + 6")
+            for text in ("9 \u2212 7", "\uff19 - 7", "\u0669 - 7", "9_0", "9.0 - 7 + 6")
         ),
         *((value, "not_text") for value in (None, ["9 - 7 + 6"], 8)),
     ],
@@ -468,12 +402,6 @@ def test_expressions_are_judged_with_a_named_reason(text: object, reason: str) -
     verdict = verify_expression(text, PROBLEM)
     assert (verdict.reason, verdict.correct) == (reason, reason == "correct")
     assert reason in TASK.reasons
-
-
-def test_values_of_expressions_are_exact() -> None:
-    problem = Problem((3, 8, 8), 3)
-    assert verify_expression("3 / 8 * 8", problem).correct
-    assert verify_expression("8 / 3 + 8", problem).value == "32/3"
 
 
 def in_python(text: str) -> Fraction:
@@ -502,11 +430,12 @@ def test_operations_bind_as_in_arithmetic() -> None:
             assert (evaluation.reason, evaluation.value) == ("ok", in_python(text))
         except ZeroDivisionError:
             assert evaluation.reason == "division_by_zero"
+    assert verify_expression("8 / 3 + 8", Problem((3, 8, 8), 3)).value == "32/3"
     text = "*".join(["9" * MAX_DIGITS] * (MAX_LENGTH // (MAX_DIGITS + 1)))
     assert evaluate_expression(text).value < 10**MAX_LENGTH
 
 
-def as_expression(attempt: Attempt) -> str:
+def as_expression(attempt: tuple[Step, ...]) -> str:
     """Write a solution as one expression."""
     left = {}
     for first, operation, second, result in attempt:
@@ -556,7 +485,7 @@ def test_agrees_with_reasoning_gym_on_right_and_corrupted_answers_but_for_pinned
         problem = Problem(tuple(sorted(entry["metadata"]["numbers"])), entry["metadata"]["target"])
         answers += [(text, problem) for text in [entry["answer"], *corruptions(entry["answer"], rng)]]
     for problem in [*TASK.problems("test", 50, 0), *TASK.problems("test", 50, 0, "four")]:
-        right = as_expression(rng.choice(solve(problem)))
+        right = as_expression(rng.choice(TASK.solve(problem)))
         guess = random_expression(list(map(str, problem.numbers)), rng)
         answers += [(text, problem) for text in [right, *corruptions(right, rng), guess]]
     # A doubled sign of the corrupted texts makes a power or a floor division: see the list of differences.

@@ -35,9 +35,8 @@ OTHER_YES = "check 6 E says D differs F E knave so same D knight F knight so sam
 def test_the_prompt_and_the_search_read_as_the_pages_show_them() -> None:
     assert TASK.prompt(PROBLEM) == "island 1 A says B is knave 2 B says C same A 3 C says A is knight :"
     assert TASK.prompt(TWO, cue=True).startswith("think island 1 A says B is knave 2 B")
-    texts = {
-        TASK.render(TASK.write_trace(PROBLEM, "search", random.Random(seed)), PROBLEM) for seed in range(20)
-    }
+    scripts = [TASK.write_trace(PROBLEM, "search", random.Random(seed)) for seed in range(20)]
+    texts = {TASK.render(script, PROBLEM) for script in scripts}
     assert texts == {f"{WRONG} {NO} back A knight {RIGHT} {YES} answer", f"{RIGHT} {YES} answer"}
 
 
@@ -81,9 +80,8 @@ def test_the_verifier_says_why(text: object, reason: str, value: str) -> None:
     assert (verdict.reason, verdict.value, verdict.correct) == (reason, value, reason == "correct")
     truncated = TASK.parse(text, PROBLEM, truncated=True)
     assert truncated.verdict.reason == ("truncated" if reason == "unfinished" else reason)
-    assert truncated.form in (reason, "ok") and truncated.answered == (
-        truncated.form in ("ok", "trailing_words")
-    )
+    assert truncated.form in (reason, "ok")
+    assert truncated.answered == (truncated.form in ("ok", "trailing_words"))
 
 
 @pytest.mark.parametrize(
@@ -127,14 +125,9 @@ def test_attempts_have_their_places_verdicts_and_repetitions() -> None:
     assert [a.verdict_true for a in trace.attempts] == [True, True, False, False]
     assert [a.repeated for a in trace.attempts] == [False, False, True, False]
     assert [" ".join(words[a.start : a.end]) for a in trace.attempts] == [WRONG, RIGHT, RIGHT, OTHER]
-    uses = [(use.behaviour, use.functional) for use in trace.uses]
-    assert uses == [
-        ("verification", True),
-        ("backtracking", True),
-        ("verification", True),
-        ("backtracking", False),  # to what was tried before
-        ("verification", False),
-    ]
+    assert [use.behaviour for use in trace.uses] == ["verification", "backtracking"] * 2 + ["verification"]
+    # The second time it goes back to what was tried before.
+    assert [use.functional for use in trace.uses] == [True, True, True, False, False]
     assert " ".join(words[trace.uses[1].start : trace.uses[1].end]) == "back A knight"
     assert trace.verdict.correct, "the last list of each island counts, whatever was said of it"
 
@@ -233,11 +226,8 @@ def test_the_english_puzzle_and_solution_read_as_a_person_would_say_them() -> No
         "what? Work it out first, then give everybody's role between <answer> and </answer>, like this: "
         '"Ada knight, Ben knave".\nSolution:'
     )
-    searched = {
-        TASK.english("plain").demonstration(TASK.write_trace(PROBLEM, "search", random.Random(seed)), PROBLEM)
-        for seed in range(9)
-    }
-    assert max(searched, key=len) == (
+    scripts = [TASK.write_trace(PROBLEM, "search", random.Random(seed)) for seed in range(9)]
+    assert max((TASK.english("plain").demonstration(each, PROBLEM) for each in scripts), key=len) == (
         " Assume that Ada is a knight. Ada says that Ben is a knave, so Ben is a knave. Ben says that Cleo and Ada are "
         "of the same kind, so Cleo is a knave. Cleo says that Ada is a knight, which does not fit. So Ada cannot be a "
         "knight. Assume that Ada is a knave. Ada says that Ben is a knave, so Ben is a knight. Ben says that Cleo and "

@@ -13,19 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrabitter.behaviours.measures import measure_trace
-from extrabitter.tables import SCHEMAS
 from extrabitter.tasks import BEHAVIOURS, REGISTRY, SPECIAL_WORDS, Task, Trace, band_of, load_task
 from extrabitter.tasks.countdown.problems import attempt_table
 
 NAMES = [*REGISTRY, "letters"]
-RISING = {  # bands by rising difficulty, where they can be compared
-    "countdown": [("two", "common", "rare"), ("two", "common", "four")],
-    "knights": [
-        ("people3", "people4", "people5"),
-        ("people4", "islands33", "islands34", "islands44", "islands333"),
-    ],
-    "letters": [("twins", "different")],
-}
+RISING = [  # bands by rising difficulty, where they can be compared
+    ("countdown", ("two", "common", "rare")),
+    ("countdown", ("two", "common", "four")),
+    ("knights", ("people3", "people4", "people5")),
+    ("knights", ("people4", "islands33", "islands34", "islands44", "islands333")),
+    ("letters", ("twins", "different")),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +98,8 @@ def test_the_verifier_accepts_what_the_solver_lists_and_nothing_else(name: str) 
 @given(data=st.data())
 def test_no_text_breaks_the_parser(name: str, data: st.DataObject) -> None:
     task = load_task(name)
-    problem = task.problems(
-        "train", 1, data.draw(st.integers(0, 20)), data.draw(st.sampled_from(list(task.bands)))
-    )[0]
+    seed, band = data.draw(st.integers(0, 20)), data.draw(st.sampled_from(list(task.bands)))
+    problem = task.problems("train", 1, seed, band)[0]
     words = st.one_of(st.sampled_from(task.vocabulary), st.sampled_from(["", "\x00", "-1", "\u0661", "</s>"]))
     salad = " ".join(data.draw(st.lists(words, max_size=60)))
     condition = data.draw(st.sampled_from(list(task.conditions)))
@@ -112,10 +109,7 @@ def test_no_text_breaks_the_parser(name: str, data: st.DataObject) -> None:
     for text in (salad, " ".join(written[start:end]), " ".join([*written[:start], salad, *written[end:]])):
         trace = task.parse(text, problem, truncated)
         assert trace.verdict.reason in task.reasons
-        assert (
-            trace.verdict.correct == (trace.verdict.reason == "correct")
-            and trace.verdict.correct <= trace.answered
-        )
+        assert trace.verdict.correct == (trace.verdict.reason == "correct") <= trace.answered
         assert trace.well_formed or trace.form in task.reasons
         assert task.verify(text, problem).correct == trace.verdict.correct
         check_spans(trace, len(text.split()))
@@ -168,9 +162,7 @@ def test_splits_share_no_problem_and_draws_depend_on_their_arguments_only(name: 
         task.write_trace(task.problems("train", 1, 1)[0], "aha", random.Random(1))
 
 
-@pytest.mark.parametrize(
-    ("name", "bands"), [(name, bands) for name, chains in RISING.items() for bands in chains]
-)
+@pytest.mark.parametrize(("name", "bands"), RISING)
 def test_a_blind_answer_is_right_less_often_in_a_harder_band(name: str, bands: tuple[str, ...]) -> None:
     task = load_task(name)
     chances = []
@@ -196,10 +188,6 @@ def test_names_of_a_task_fit_each_other(name: str) -> None:
     problem = task.problems("train", 1, 1)[0]
     assert task.prompt(problem, cue=True) == f"{task.cue} {task.prompt(problem)}"
     assert hash(problem) == hash(task.read_problem(problem.identifier))
-    columns = [column.name for column in SCHEMAS["completions"]]
-    assert columns[-len(measure_trace(task.parse("", problem))) :] == list(
-        measure_trace(task.parse("", problem))
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@ import yaml
 
 from extrabitter.params import GrpoParameters, ParameterError
 from extrabitter.tasks import REGISTRY, Task, export, load_task
-from extrabitter.tasks.countdown.problems import Problem
+from extrabitter.tasks.countdown.problems import Problem, multisets
 from extrabitter.tasks.wording import Grammar, choose_wording, read_completion, spoken, worked_examples
 
 PROBLEM = Problem((3, 8, 9), 33)
@@ -25,21 +25,16 @@ def asked(**values: Any) -> GrpoParameters:
 
 
 def test_the_grammar_is_the_tasks_own() -> None:
-    for name in REGISTRY:
-        task = load_task(name)
-        wording = choose_wording(task, asked(task=name))
-        problem = task.problems("train", 1, 1)[0]
+    for task in map(load_task, REGISTRY):
+        wording = choose_wording(task, asked(task=task.name))
         assert isinstance(wording, Grammar) and wording.stops == ()
-        assert wording.prompt(problem, cue=True) == task.prompt(problem, cue=True)
-        assert wording.parse("x", problem, True) == task.parse("x", problem, True)
+        assert (wording.prompt, wording.parse) == (task.prompt, task.parse)
 
 
 def test_plain_text_and_conversation_say_the_same_behind_the_same_examples() -> None:
     task = load_task("countdown")
-    plain, chat = (
-        choose_wording(task, asked(prompt=style, few_shot=2, shots_show="search"))
-        for style in ("plain", "chat")
-    )
+    shots = {"few_shot": 2, "shots_show": "search"}
+    plain, chat = (choose_wording(task, asked(prompt=style, **shots)) for style in ("plain", "chat"))
     text, turns = plain.prompt(PROBLEM), chat.prompt(PROBLEM)
     assert isinstance(text, str) and not isinstance(turns, str)
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]
@@ -54,16 +49,11 @@ def test_plain_text_and_conversation_say_the_same_behind_the_same_examples() -> 
 
 @pytest.mark.parametrize("condition", ["direct", "search", "all_behaviours", "verification"])
 @pytest.mark.parametrize("band", ["common", "rare", "two"])
-def test_examples_are_solved_training_problems_of_the_band_that_show_their_condition(
-    condition: str, band: str
-) -> None:
+def test_examples_are_solved_training_problems_that_show_their_condition(condition: str, band: str) -> None:
     task = load_task("countdown")
-    shots = worked_examples(task, 6, condition, 3, band)
-    assert [problem for problem, _ in shots] == [
-        problem for problem, _ in worked_examples(task, 6, "direct", 3, band)
-    ]
-    train = {problem.identifier for problem in task.problems("train", 6, 0, band)}
-    assert train.isdisjoint({problem.identifier for problem in task.problems("test", 50, 0, band)})
+    shots, direct = (worked_examples(task, 6, each, 3, band) for each in (condition, "direct"))
+    assert [problem for problem, _ in shots] == [problem for problem, _ in direct]
+    assert {problem.numbers for problem, _ in shots} <= set(multisets("train", len(shots[0][0].numbers)))
     wording = task.english("plain")
     for problem, script in shots:
         text = spoken(wording.demonstration(script, problem))
@@ -101,9 +91,8 @@ def test_a_completion_counts_up_to_where_it_goes_on_to_another_problem() -> None
     gone_on = f"{WRONG}\n\nProblem: Using 3, 8 and 9\nSolution: {RIGHT}"
     text, trace, truncated = read_completion(plain, PROBLEM, gone_on, truncated=True)
     assert (text.strip(), truncated) == (WRONG, False)
-    assert (
-        trace == plain.parse(WRONG, PROBLEM) == plain.parse(gone_on, PROBLEM) != plain.parse(RIGHT, PROBLEM)
-    )
+    wrong, right, read = (plain.parse(each, PROBLEM) for each in (WRONG, RIGHT, gone_on))
+    assert trace == wrong == read != right
     cut = "Let me see.\nProblem: reach 33."
     assert read_completion(plain, PROBLEM, cut, truncated=True)[::2] == (cut, True)
 
@@ -132,7 +121,8 @@ def test_an_export_holds_what_its_card_says(name: str, letters: Task, tmp_path: 
                     wording = task.english("plain")
                     if wording and row["completion_in_english"]:
                         assert wording.parse(row["completion_in_english"], problem).answered
-    problems = {split: set(pd.read_parquet(tmp_path / f"data/problems/{split}.parquet")["problem"]) for split in
-                ("train", "test")}  # fmt: skip
-    assert not problems["train"] & problems["test"]
-    assert set(pd.read_parquet(tmp_path / "data/problems/train.parquet")["band"]) == set(bands)
+    tables = {
+        split: pd.read_parquet(tmp_path / f"data/problems/{split}.parquet") for split in ("train", "test")
+    }
+    assert not set(tables["train"]["problem"]) & set(tables["test"]["problem"])
+    assert set(tables["train"]["band"]) == set(bands)
