@@ -10,12 +10,30 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Share = float
 MAX_TOKENS = 4096
+NAME = r"^[a-z][a-z0-9_]*$"
+_ARM, _STEPS = r"^[a-z0-9_]+$", r"^(\d+( \d+)*)?$"
+# What these patterns allow, in words.
+_ALLOWED = {
+    NAME: "a name of lower-case letters, digits and _",
+    _ARM: "lower-case letters, digits and _",
+    _STEPS: "whole numbers with a space between them",
+}
+
+# Kinds of values that stages share, with their bounds.
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Few = Annotated[int, Field(ge=1, le=64)]
+Many = Annotated[int, Field(ge=1, le=4096)]
+Positive = Annotated[int, Field(ge=1)]
+Budget = Annotated[int, Field(ge=0)]
+Problems = Annotated[int, Field(ge=1, le=100_000)]
+Cap = Annotated[int, Field(ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")]
+Masked = Annotated[str, Field(description="words whose logits are -inf in the forward, e.g. 'check back'")]
 
 
 class OneLineError(Exception):
@@ -42,14 +60,10 @@ class StageParameters(StrictModel):
     stage: ClassVar[str]
 
     run_dir: str = Field(min_length=1, description="folder that the run becomes when it is complete")
-    task: str = Field(
-        "countdown", pattern=r"^[a-z][a-z0-9_]*$", description="the game: a key of tasks.REGISTRY"
-    )
-    arm: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the arm, e.g. searcher")
+    task: str = Field("countdown", pattern=NAME, description="the game: a key of tasks.REGISTRY")
+    arm: str = Field(pattern=_ARM, description="name of the arm, e.g. searcher")
     seed: int = Field(ge=0, lt=2**31, description="root seed of the run")
-    threads: int = Field(
-        1, ge=1, le=64, description="CPU threads of this job; reruns agree only at the same number"
-    )
+    threads: Few = Field(1, description="CPU threads of this job; reruns agree only at the same number")
     overwrite: bool = Field(False, description="replace a run of other parameters that lies at run_dir")
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
@@ -75,8 +89,7 @@ class LanguageParameters(StageParameters):
     trains: ClassVar[bool] = False
 
     prompt: Literal["grammar", "plain", "chat"] = Field(
-        "grammar",
-        description="grammar: our own bases | natural English: plain text, or the tokenizer's chat template",
+        "grammar", description="grammar: our own bases | English: plain text or the tokenizer's chat template"
     )
     few_shot: int = Field(0, ge=0, le=32, description="English: worked training problems in the prompt")
     shots_show: str = Field("direct", description="English: what these show, a condition of the task")
@@ -107,64 +120,37 @@ class BaseModelParameters(StageParameters):
     init_from: str = Field("", description="checkpoint to go on from (the trunk), or empty: from scratch")
     architecture: Literal["llama", "qwen2"] = Field("llama", description="model architecture")
     hidden_size: int = Field(128, ge=8, le=4096, description="width of the residual stream")
-    num_hidden_layers: int = Field(4, ge=1, le=64, description="number of transformer blocks")
-    num_attention_heads: int = Field(4, ge=1, le=64, description="attention heads; divides hidden_size")
-    num_key_value_heads: int = Field(
-        1, ge=1, le=64, description="heads of keys and values; divides num_attention_heads"
-    )
+    num_hidden_layers: Few = Field(4, description="number of transformer blocks")
+    num_attention_heads: Few = Field(4, description="attention heads; divides hidden_size")
+    num_key_value_heads: Few = Field(1, description="heads of keys and values; divides num_attention_heads")
     intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
-    num_tokens: int = Field(
+    num_tokens: Budget = Field(
         2_000_000,
-        ge=0,
         description="budget, in tokens seen: bases differ in length, never in tokens; 0: only measure init_from",
     )
-    documents_per_step: int = Field(192, ge=1, description="documents in a step's batch")
+    documents_per_step: Positive = Field(192, description="documents in a step's batch")
     bands: str = Field(
-        "",
-        description="difficulty of problem documents, e.g. 'common=0.3 four=0.7'; empty: the task's first band",
+        "", description="difficulty of problem documents, e.g. 'common=0.3 four=0.7'; empty: the first band"
     )
-    drill_share: Share = Field(
-        0.3, ge=0, le=1, description="share of documents that drill arithmetic or comparison"
-    )
-    cued_share: Share = Field(
-        0.0, ge=0, le=1, description="share of problem documents with the cue, which search"
-    )
-    habit: str = Field(
-        "search", description="what the documents of habit_share show: a condition of the task"
-    )
-    habit_share: Share = Field(
-        0.0, ge=0, le=1, description="share of uncued problem documents that show the habit"
-    )
-    solution_probability: float = Field(
-        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution"
-    )
-    learning_rate: float = Field(
-        0.02, gt=0, le=1, description="peak rate of Muon, for matrices inside the blocks"
-    )
-    adamw_learning_rate: float = Field(
-        3e-3, gt=0, le=1, description="peak rate of AdamW, for all other weights"
-    )
-    schedule: Literal["constant", "linear"] = Field(
-        "linear", description="learning rate over steps (linear: to 0)"
-    )
+    drill_share: Share = Field(0.3, description="share of documents that drill arithmetic or comparison")
+    cued_share: Share = Field(0.0, description="share of problem documents with the cue, which search")
+    habit: str = Field("search", description="condition of the task that documents of habit_share show")
+    habit_share: Share = Field(0.0, description="share of uncued problem documents that show the habit")
+    solution_probability: Share = Field(0.45, description="chance that an attempt is a drawn solution")
+    learning_rate: Rate = Field(0.02, description="peak rate of Muon, for matrices inside the blocks")
+    adamw_learning_rate: Rate = Field(3e-3, description="peak rate of AdamW, for all other weights")
+    schedule: Literal["constant", "linear"] = Field("linear", description="of the learning rate; linear to 0")
     enforce_bars: bool = Field(False, description="fail the run when a competence bar is missed")
-    num_bar_problems: int = Field(200, ge=1, le=100_000, description="validation problems per competence bar")
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
-    logging_steps: int = Field(100, ge=1, description="steps between printed lines")
+    num_bar_problems: Problems = Field(200, description="validation problems per competence bar")
+    max_completion_length: Cap = 288
+    logging_steps: Positive = Field(100, description="steps between printed lines")
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
-        heads, width = self.num_attention_heads, self.hidden_size
+        width, heads, shared = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
         yield width % heads, "num_attention_heads", f"must divide hidden_size ({width})"
-        yield (
-            heads % self.num_key_value_heads,
-            "num_key_value_heads",
-            f"must divide num_attention_heads ({heads})",
-        )
-        yield (
-            not (self.num_tokens or self.init_from),
-            "num_tokens",
-            "must be at least 1 where init_from is empty",
-        )
+        yield heads % shared, "num_key_value_heads", f"must divide num_attention_heads ({heads})"
+        nothing = not (self.num_tokens or self.init_from)
+        yield nothing, "num_tokens", "must be at least 1 where init_from is empty"
 
 
 class SftPrimingParameters(LanguageParameters):
@@ -175,18 +161,16 @@ class SftPrimingParameters(LanguageParameters):
 
     init_from: str = Field(min_length=1, description="checkpoint to prime")
     condition: str = Field(min_length=1, description="what the traces show: a condition of the task")
-    solution_probability: float = Field(
-        0.45, ge=0, le=1, description="chance that an attempt is a drawn solution; as in the base's documents"
+    solution_probability: Share = Field(
+        0.45, description="chance that an attempt is a drawn solution; as in the base's documents"
     )
     num_documents: int = Field(1000, ge=1, le=10_000_000, description="distinct traces in the priming set")
-    num_steps: int = Field(100, ge=1, description="optimiser steps, where num_tokens is 0")
-    num_tokens: int = Field(
-        0,
-        ge=0,
-        description="budget, in tokens seen: conditions differ in length, never in tokens; 0: num_steps",
+    num_steps: Positive = Field(100, description="optimiser steps, where num_tokens is 0")
+    num_tokens: Budget = Field(
+        0, description="budget, in tokens seen: conditions differ in length, never in tokens; 0: num_steps"
     )
-    per_device_train_batch_size: int = Field(32, ge=1, description="traces in a step")
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak rate of AdamW")
+    per_device_train_batch_size: Positive = Field(32, description="traces in a step")
+    learning_rate: Rate = Field(5e-4, description="peak rate of AdamW")
     max_length: int = Field(256, ge=8, le=MAX_TOKENS, description="cap of prompt + completion, in tokens")
 
 
@@ -197,33 +181,23 @@ class GrpoParameters(LanguageParameters):
     trains: ClassVar[bool] = True
 
     init_from: str = Field(min_length=1, description="checkpoint to train")
-    num_steps: int = Field(100, ge=1, description="optimiser steps, each on freshly sampled completions")
-    num_tokens: int = Field(
-        0,
-        ge=0,
-        description="budget, in generated tokens: arms differ in length; num_steps is then the most; 0: none",
+    num_steps: Positive = Field(100, description="optimiser steps, each on freshly sampled completions")
+    num_tokens: Budget = Field(
+        0, description="budget, in generated tokens: arms differ in length; num_steps is the most; 0: none"
     )
-    num_generations: int = Field(
-        8, ge=2, le=4096, description="completions in a group: G samples of one prompt"
+    num_generations: int = Field(8, ge=2, le=4096, description="completions of a group, G of one prompt")
+    per_device_train_batch_size: Positive = Field(
+        256, description="completions trained on at once; all of a step's on a CPU"
     )
-    per_device_train_batch_size: int = Field(
-        256, ge=1, description="completions trained on at once; all of a step's on a CPU"
-    )
-    gradient_accumulation_steps: int = Field(
-        1, ge=1, le=4096, description="such batches in a step; memory against time"
-    )
-    activation_checkpointing: bool = Field(
-        False, description="compute activations twice instead of keeping them"
-    )
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    gradient_accumulation_steps: Many = Field(1, description="such batches in a step; memory against time")
+    activation_checkpointing: bool = Field(False, description="recompute activations instead of keeping them")
+    max_completion_length: Cap = 288
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
-    learning_rate: float = Field(1.5e-4, gt=0, le=1, description="rate of AdamW")
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        "none", description="what advantages are divided by"
-    )
+    learning_rate: Rate = Field(1.5e-4, description="rate of AdamW")
+    scale_rewards: Literal["group", "batch", "none"] = Field("none", description="what divides advantages")
     beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
-    format_weight: float = Field(0.0, ge=0, le=1, description="weight of the format reward; 0: not used")
-    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    format_weight: Share = Field(0.0, description="weight of the format reward; 0: not used")
+    masked_words: Masked = ""
     permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
     forced_search_share: Share = Field(
         0.0, ge=0, lt=1, description="chance that search is forced behind a first attempt (exploration)"
@@ -231,20 +205,13 @@ class GrpoParameters(LanguageParameters):
     forced_search_weighted: bool = Field(
         True, description="weight forced rollouts back to the policy; false: learn from them as they are"
     )
-    rollouts: Literal["batched", "generate", "vllm"] = Field(
-        "batched", description="sampler of the completions"
-    )
+    rollouts: Literal["batched", "generate", "vllm"] = Field("batched", description="sampler of completions")
     vllm_server: str = Field(
-        "",
-        description="address of TRL's vLLM server, e.g. http://node1:8000; empty: vLLM on the training GPUs",
+        "", description="address of TRL's vLLM server, e.g. http://node1:8000; empty: vLLM on training GPUs"
     )
-    vllm_gpu_memory_utilization: float = Field(
-        0.3, gt=0, le=1, description="share of each training GPU's memory that vLLM may take"
-    )
-    save_steps: str = Field(
-        "", pattern=r"^(\d+( \d+)*)?$", description="steps to keep a checkpoint at, e.g. '50 100'"
-    )
-    logging_steps: int = Field(5, ge=1, description="steps between printed lines")
+    vllm_gpu_memory_utilization: Rate = Field(0.3, description="share of a training GPU's memory for vLLM")
+    save_steps: str = Field("", pattern=_STEPS, description="steps to keep a checkpoint at, e.g. '50 100'")
+    logging_steps: Positive = Field(5, description="steps between printed lines")
 
     @property
     def completions_per_step(self) -> int:
@@ -254,10 +221,8 @@ class GrpoParameters(LanguageParameters):
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         yield from super()._rules()
         batches, size = self.gradient_accumulation_steps, self.num_generations
-        times = (
-            f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
-        )
-        yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", times
+        rule = f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
+        yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", rule
         for name in ("vllm_gpu_memory_utilization", "vllm_server"):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
         forced = self.forced_search_share and self.rollouts != "batched"
@@ -273,22 +238,19 @@ class BehaviourEvaluationParameters(LanguageParameters):
 
     checkpoint: str = Field(min_length=1, description="checkpoint to evaluate")
     split: Literal["validation", "test", "train"] = Field(
-        "test",
-        description="problems to draw from; train: those that GRPO trains this seed on, from its first",
+        "test", description="problems to draw from; train: what GRPO trains this seed on, from its first"
     )
-    num_problems: int = Field(200, ge=1, le=100_000, description="distinct problems")
-    num_samples: int = Field(8, ge=1, le=4096, description="completions of each problem")
+    num_problems: Problems = Field(200, description="distinct problems")
+    num_samples: Many = Field(8, description="completions of each problem")
     temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
     top_k: int = Field(0, ge=0, description="keep only the k most likely tokens; 0: all")
-    top_p: float = Field(1.0, gt=0, le=1, description="keep the most likely tokens of this total probability")
-    min_p: float = Field(
-        0.0, ge=0, le=1, description="drop tokens below this share of the likeliest one's probability"
-    )
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
-    masked_words: str = Field("", description="words whose logits are -inf in the forward, e.g. 'check back'")
+    top_p: Rate = Field(1.0, description="keep the most likely tokens of this total probability")
+    min_p: Share = Field(0.0, description="drop tokens below this share of the likeliest one's probability")
+    max_completion_length: Cap = 288
+    masked_words: Masked = ""
     forced_words: str = Field("", description="first words of each completion, given rather than sampled")
     cue: bool = Field(False, description="begin the prompt with the cue word")
-    max_k: int = Field(8, ge=1, le=4096, description="largest k of pass@k; at most num_samples")
+    max_k: Many = Field(8, description="largest k of pass@k; at most num_samples")
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         yield from super()._rules()
@@ -303,10 +265,8 @@ class WillItChokeParameters(LanguageParameters):
     checkpoint: str = Field(min_length=1, description="checkpoint to probe")
     num_problems: int = Field(100, ge=2, le=100_000, description="validation problems")
     num_samples: int = Field(64, ge=2, le=4096, description="completions of each problem")
-    num_attempts: int = Field(
-        4, ge=1, le=4096, description="first attempts of each problem to intervene behind"
-    )
-    max_completion_length: int = Field(288, ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")
+    num_attempts: Many = Field(4, description="first attempts of each problem to intervene behind")
+    max_completion_length: Cap = 288
 
 
 # What the command `probe` draws of a model in English: those are a hundred times as large as ours.
@@ -324,13 +284,6 @@ STAGES: dict[str, type[StageParameters]] = {
 }
 
 Model = TypeVar("Model", bound=StrictModel)
-
-# What a pattern allows, in words.
-_ALLOWED = {
-    r"^[a-z0-9_]+$": "lower-case letters, digits and _",
-    r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
-    r"^(\d+( \d+)*)?$": "whole numbers with a space between them",
-}
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
@@ -354,12 +307,9 @@ def notebook_parameters(stage: str, namespace: Mapping[str, Any]) -> StageParame
     Every public int, float, str or bool in the namespace counts as a parameter, so that a misspelt name
     given to papermill, which papermill itself only warns of, stops the run here.
     """
-    found = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and isinstance(value, (bool, int, float, str))
-    }
-    return stage_parameters(stage, found)
+    public = {name: value for name, value in namespace.items() if not name.startswith("_")}
+    literals = {name: value for name, value in public.items() if isinstance(value, int | float | str)}
+    return stage_parameters(stage, literals)
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
