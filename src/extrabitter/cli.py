@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from extrabitter.digests import REPOSITORY
 from extrabitter.params import ENGLISH_SIZES, ParameterError, WillItChokeParameters, validate
@@ -31,9 +32,9 @@ app = typer.Typer(
     "a run that failed with exit code 1.",
 )
 
-Root = Annotated[Path, typer.Option(help="Folder with profiles/, notebooks/ and book/.")]
-ProfileName = Annotated[str, typer.Option(help='Name of a file in profiles/, without .yaml; "" for none.')]
-Cores = Annotated[int, typer.Option(help="CPU cores to use.", min=1)]
+Root = Annotated[Path, Option(help="Folder with profiles/, notebooks/ and book/.")]
+ProfileName = Annotated[str, Option(help='Name of a file in profiles/, without .yaml; "" for none.')]
+Cores = Annotated[int, Option(help="CPU cores to use.", min=1)]
 
 _CORES = len(os.sched_getaffinity(0))
 
@@ -51,28 +52,26 @@ def _find_task(name: str, *bands: str, where: str = "") -> tuple[Task, list[str]
 
 def _make_plan(profile: str, root: Path) -> Plan:
     """Make a plan whose bands and conditions its tasks know, so that no run begins that would end on them."""
-    from extrabitter import plan as pipeline
+    from extrabitter.plan import make_plan
 
-    made = pipeline.make_plan(profile, root.resolve())
+    made = make_plan(profile, root.resolve())
     for job in made.jobs.values():
         where = f"profile {profile}: {job.task}.{job.stage}.{job.arm}"
         task, _ = _find_task(job.task, getattr(job.parameters, "band", ""), where=f"{where}: ")
         for name in ("condition", "habit", "shots_show"):
             value = getattr(job.parameters, name, "direct")
             if value not in task.conditions:
-                known = ", ".join(task.conditions)
-                raise ParameterError(
-                    f"{where}: {name} = {value!r}: {job.task} has no such condition; it has {known}"
-                )
+                lacks = f"{job.task} has no such condition; it has {', '.join(task.conditions)}"
+                raise ParameterError(f"{where}: {name} = {value!r}: {lacks}")
     return made
 
 
 def _make_book(profile: str, root: Path) -> Book:
-    from extrabitter import plan as pipeline
+    from extrabitter.plan import make_book
 
     if profile:
         _make_plan(profile, root)
-    return pipeline.make_book(profile, root.resolve())
+    return make_book(profile, root.resolve())
 
 
 @app.command()
@@ -101,7 +100,7 @@ def build(root: Root = REPOSITORY, profile: ProfileName = "laptop", cores: Cores
 
 @app.command()
 def run_job(
-    job: Annotated[str, typer.Argument(help="task/stage/arm/seed=<k>, as `plan` lists them.")],
+    job: Annotated[str, Argument(help="task/stage/arm/seed=<k>, as `plan` lists them.")],
     root: Root = REPOSITORY,
     profile: ProfileName = "laptop",
 ) -> None:
@@ -109,7 +108,6 @@ def run_job(
     from extrabitter import jobs, runs
 
     made = _make_plan(profile, root)
-    jobs.find_job(made, job)
     status = jobs.run_job(made, job)
     manifest = runs.read_manifest(made.root / made.jobs[job].run_dir)
     if status.state != "ok" or manifest is None:
@@ -119,7 +117,7 @@ def run_job(
 
 @app.command()
 def run_chapter(
-    chapter: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/chapters, without .ipynb.")],
+    chapter: Annotated[str, Argument(help="Name of a notebook in notebooks/chapters, without .ipynb.")],
     root: Root = REPOSITORY,
     profile: ProfileName = "laptop",
 ) -> None:
@@ -148,10 +146,8 @@ def render(root: Root = REPOSITORY, profile: ProfileName = "laptop") -> None:
 def publish(
     profile: ProfileName,
     root: Root = REPOSITORY,
-    results: Annotated[Path, typer.Option(help="Store to add to.")] = Path("results/edition"),
-    partial: Annotated[
-        bool, typer.Option(help="Publish the runs that have ended, though not all have.")
-    ] = False,
+    results: Annotated[Path, Option(help="Store to add to.")] = Path("results/edition"),
+    partial: Annotated[bool, Option(help="Publish the runs that have ended, though not all have.")] = False,
 ) -> None:
     """Add the tables of a profile's runs to the committed results, each experiment of a seed whole."""
     from extrabitter import store
@@ -164,8 +160,8 @@ def publish(
 
 @app.command()
 def ship(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished base-model run that cleared every bar.")],
-    folder: Annotated[Path, typer.Argument(help="Where the model goes, e.g. models/countdown/searcher.")],
+    run: Annotated[Path, Argument(help="Folder of a finished base-model run that cleared every bar.")],
+    folder: Annotated[Path, Argument(help="Where the model goes, e.g. models/countdown/searcher.")],
 ) -> None:
     """Copy a base model's checkpoint, with model card, record of training and hashes."""
     from extrabitter.models import export
@@ -180,18 +176,15 @@ _OF_A_RUN = ("run_dir", "arm", "overwrite", "checkpoint", "num_attempts")
 def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, in place of its **parameters, an option for each parameter of the probe, described as there."""
     signature, options = inspect.signature(command, eval_str=True), []
+    *own, last = signature.parameters.values()
     for name, field in WillItChokeParameters.model_fields.items():
         if name not in _OF_A_RUN:
             sizes = f"; by default {field.default}, English: {ENGLISH_SIZES[name]}" if name in _SHORT else ""
-            option = typer.Option(
-                _SHORT.get(name, f"--{name.replace('_', '-')}"), help=f"{field.description}{sizes}"
-            )
+            flag = _SHORT.get(name, f"--{name.replace('_', '-')}")
+            option = Option(flag, help=f"{field.description}{sizes}")
             default = None if sizes else 0 if name == "seed" else field.default
             kind = Annotated[int if field.annotation is int else str, option]  # type: ignore[valid-type]
-            options.append(
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            )
-    *own, _ = signature.parameters.values()
+            options.append(last.replace(name=name, kind=last.KEYWORD_ONLY, default=default, annotation=kind))
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     # A paragraph a line: the terminal wraps them.
     command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
@@ -203,12 +196,9 @@ def _with_parameters(command: Callable[..., None]) -> Callable[..., None]:
 @_with_parameters
 def probe(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt."
-        ),
+        str, Argument(help="Folder with config.json, safetensors and tokenizer; or a hub id, with --prompt.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")] = False,
     **parameters: Any,
 ) -> None:
     """Say what GRPO would find in a checkpoint, before paying for it.
@@ -259,8 +249,8 @@ app.add_typer(export_app, name="export")
 
 @export_app.command("model")
 def export_model(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run of base_model, sft_priming or grpo.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
+    run: Annotated[Path, Argument(help="Folder of a finished run of base_model, sft_priming or grpo.")],
+    folder: Annotated[Path, Argument(help="Folder to write, new or an earlier export.")],
 ) -> None:
     """Write a run's model with card, record, tables and evaluations; `hf upload` takes the folder as it is."""
     from extrabitter.models import export
@@ -270,14 +260,13 @@ def export_model(
 
 @export_app.command("data")
 def export_data(
-    task: Annotated[str, typer.Argument(help="The game, e.g. countdown.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write, new or an earlier export.")],
+    task: Annotated[str, Argument(help="The game, e.g. countdown.")],
+    folder: Annotated[Path, Argument(help="Folder to write, new or an earlier export.")],
     bands: Annotated[
-        list[str] | None,
-        typer.Option("--band", help="Range of difficulty; may be repeated. The first by default."),
+        list[str] | None, Option("--band", help="Ranges of difficulty; by default the first.")
     ] = None,
-    num_traces: Annotated[int, typer.Option("--traces", help="Traces of each condition.", min=1)] = 1000,
-    seed: Annotated[int, typer.Option(help="Root of the traces' random numbers.")] = 0,
+    num_traces: Annotated[int, Option("--traces", help="Traces of each condition.", min=1)] = 1000,
+    seed: Annotated[int, Option(help="Root of the traces' random numbers.")] = 0,
 ) -> None:
     """Write the problems of each split, and traces of each condition, for `datasets.load_dataset`."""
     target = folder.resolve()
@@ -286,9 +275,8 @@ def export_data(
     from extrabitter.models.export import write_folder
     from extrabitter.tasks import export
 
-    write_folder(
-        target, lambda partial: export.write_data(partial, target.name, game, chosen, num_traces, seed)
-    )
+    asked = (target.name, game, chosen, num_traces, seed)
+    write_folder(target, lambda partial: export.write_data(partial, *asked))
     print(f"exported to {target}")
 
 

@@ -30,23 +30,18 @@ _TASKS, _PARAMS = PACKAGE / "tasks" / "__init__.py", PACKAGE / "params.py"
 _DATA = (".yaml", ".json", ".csv", ".txt", ".jinja")
 
 # Versions that can move a number.
-_PACKAGES = (
-    "torch",
-    "trl",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "pandas",
-)
+_LIBS = ("torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "scipy", "pandas")
 
 
 def file_sha256(path: Path) -> str:
     """Hash a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_if_there(path: Path) -> str:
+    """Hash a file's bytes; empty where there is no file."""
+    return file_sha256(path) if path.is_file() else ""
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
@@ -63,10 +58,8 @@ def git_state(repository: Path = REPOSITORY) -> dict[str, Any]:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        }
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+        return {"commit": git("rev-parse", "HEAD"), "dirty": dirty}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": True}
 
@@ -74,7 +67,7 @@ def git_state(repository: Path = REPOSITORY) -> dict[str, Any]:
 def package_versions() -> dict[str, str]:
     """List Python's version and those of the packages that can move a number."""
     versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in _LIBS:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -148,10 +141,8 @@ def import_closure(trees: Iterable[ast.Module], follow: bool = True, tasks: Iter
             beside = [file for name in data for file in (path.parent / name, *path.parent.glob(f"*/{name}"))]
             waiting += [file for file in beside if file.is_file()]
             if path == _TASKS:
-                known = registered_tasks()
-                waiting += [
-                    file for task in tasks for file in _files_of(known.get(task, "").partition(":")[0])
-                ]
+                modules = [registered_tasks().get(task, "").partition(":")[0] for task in tasks]
+                waiting += [file for module in modules for file in _files_of(module)]
     return sorted(found)
 
 
@@ -188,13 +179,10 @@ def _digest(trees: list[ast.Module], stage: str = "", tasks: Iterable[str] = ())
 
 def _code(path: Path, source: str, stage: str) -> str:
     """Dump a module's syntax, without what of it no run of this stage can reach."""
-    if path == _PARAMS:
-        body = [part for part in _parsed(source).body if _stage_of(part) in ("", stage)]
-    elif path == _TASKS:
-        body = [part for part in _parsed(source).body if not _assigns(part, "REGISTRY")]
-    else:
+    if path not in (_PARAMS, _TASKS):
         return _dumped(source)
-    return ast.dump(ast.Module(body, []))
+    body = [part for part in _parsed(source).body if not _assigns(part, "REGISTRY")]
+    return ast.dump(ast.Module([part for part in body if _stage_of(part) in ("", stage)], []))
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -202,7 +190,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _assigns(node: ast.stmt, name: str) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
@@ -232,11 +220,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def _named(source: str) -> tuple[list[str], list[str]]:
     """Return what a module's code imports, and the files of data that it names."""
     tree = _parsed(source)
-    texts = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
+    texts = [text for node in ast.walk(tree) if isinstance(text := getattr(node, "value", None), str)]
     data = [text for text in texts if text.endswith(_DATA) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", text)]
     return [name for name in _imports(tree) if name.partition(".")[0] == PACKAGE.name], data
 

@@ -20,7 +20,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from extrabitter import runs
-from extrabitter.digests import file_sha256
+from extrabitter.digests import file_sha256, files_sha256
 from extrabitter.params import ParameterError
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, Job, Plan
 from extrabitter.runs import Status
@@ -47,7 +47,7 @@ class OwnKernel(AsyncKernelManager):
         return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
-def find_job(plan: Plan, key: str) -> Job:
+def _find_job(plan: Plan, key: str) -> Job:
     """Return the job of that name; ParameterError names the nearest where there is none."""
     if key in plan.jobs:
         return plan.jobs[key]
@@ -62,7 +62,7 @@ def run_job(plan: Plan, key: str) -> Status:
     Whatever an earlier attempt left is removed first, so that a failure leaves nothing that looks finished.
     Returns the status; an error of this program itself is raised instead, and no status is written.
     """
-    job = find_job(plan, key)
+    job = _find_job(plan, key)
     run_dir = plan.root / job.run_dir
     started = time.monotonic()
     try:
@@ -74,7 +74,8 @@ def run_job(plan: Plan, key: str) -> Status:
                 _check_inputs(plan, job)
                 inputs = plan.weights(job)
                 _show_gpus(job.resources.gpus)
-                executed, log = (run_dir.with_name(run_dir.name + suffix) for suffix in (".ipynb", ".log"))
+                executed = run_dir.with_name(f"{run_dir.name}.ipynb")
+                log = executed.with_suffix(".log")
                 _papermill(plan.root, job.notebook, executed, log, job.parameters.model_dump(), key)
                 if runs.read_manifest(run_dir) is None:
                     raise NotebookError(f"{job.notebook} ended without a complete run in {job.run_dir}")
@@ -86,14 +87,9 @@ def run_job(plan: Plan, key: str) -> Status:
                 status = Status("failed", str(error), _since(started), job.experiment, made_from, inputs)
             runs.write_status(run_dir, status)
     except OSError as error:
-        raise runs.ArtifactError(
-            f"run_dir = {str(job.run_dir)!r}: cannot be written ({error.strerror}); "
-            "give a folder that can be created"
-        ) from None
-    print(
-        f"finished {key}: {status.state} in {status.wall_s:.1f} s"
-        + f" ({status.reason})" * bool(status.reason)
-    )
+        raise runs.unwritable(str(job.run_dir), error) from None
+    why = f" ({status.reason})" * bool(status.reason)
+    print(f"finished {key}: {status.state} in {status.wall_s:.1f} s{why}")
     return status
 
 
@@ -125,12 +121,8 @@ def run_chapter(book: Book, chapter: str) -> None:
             executed.replace(failed)
         shutil.rmtree(root / partial)
         raise NotebookError(f"chapter {chapter}: {error}") from None
-    files = {}
-    for path in sorted(path for path in (root / partial).rglob("*") if path.is_file()):
-        name = path.relative_to(root / partial)
-        files[name.as_posix()] = file_sha256(path)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        path.replace(folder / name)
+    files = files_sha256(root / partial)
+    shutil.copytree(root / partial, folder, dirs_exist_ok=True, copy_function=os.replace)
     shutil.rmtree(root / partial)
     runs.write_status(folder / chapter, Status("ok", "", _since(started), made_from=made_from, files=files))
     print(f"finished chapter {chapter}: ok in {_since(started):.1f} s")
@@ -157,8 +149,7 @@ def _check_inputs(plan: Plan, job: Job) -> None:
         if status.state == "failed":
             raise NotebookError(f"input failed: {key}")
     for name in ("init_from", "checkpoint"):
-        given = getattr(job.parameters, name, "")
-        if given:
+        if given := getattr(job.parameters, name, ""):
             with contextlib.chdir(plan.root):
                 if not runs.is_hub_id(job.parameters, given):
                     runs.find_checkpoint(name, given)
@@ -183,16 +174,9 @@ def _papermill(
         os.environ.pop(name, None)
     with contextlib.chdir(root), open(log_path, "w", encoding="utf-8") as log:
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(executed),
-                parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=_Tee(log, label),
-                stderr_file=log,
-                kernel_manager_class=OwnKernel,
-            )
+            streams = {"stdout_file": _Tee(log, label), "stderr_file": log, "progress_bar": False}
+            kernel = {"kernel_name": "python3", "kernel_manager_class": OwnKernel}
+            papermill.execute_notebook(str(notebook), str(executed), parameters, **kernel, **streams)
         except PapermillExecutionError as error:
             log.write("\n" + _COLOURS.sub("", "\n".join(error.traceback)) + "\n")
             raise NotebookError(_one_line(error)) from None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -26,21 +27,19 @@ from extrabitter.digests import (
     module_digest,
     package_versions,
     registered_tasks,
+    sha256_if_there,
 )
-from extrabitter.params import STAGES, ParameterError, StageParameters, stage_parameters
+from extrabitter.params import STAGES, ParameterError, StageParameters, validate
 from extrabitter.profiles import Profile, Resources, Stage, load_profile
-from extrabitter.runs import CHECKSUMS, read_status, status_path
+from extrabitter.runs import CHECKSUMS, EXPERIMENT, read_status, status_path
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
 # What chapters read: committed results, of the edition where they are there, else those that stand in for it.
 _RESULTS = (Path("results/edition"), Path("results/interim"))
-_READ = ("results", "profiles", "benchmarks")  # and the predictions
+_READ, _PREDICTIONS = ("results", "profiles", "benchmarks"), "book/predictions.yaml"
 _CHAPTER_RUNS = Path("_build/chapters")
 _HTML = Path("_build/html")
-# What the pipeline says of an arm, and no stage is told.
-EXPERIMENT = "taste_test"  # of an arm that names none
-_OF_THE_PIPELINE = ("seeds", "experiment")
-_GIVEN_BY_THE_JOB = ("run_dir", "task", "arm", "seed", "overwrite")
+_SETTINGS = ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,12 @@ class Plan:
     def made_from(self, job: Job) -> dict[str, str]:
         """Return hashes of what makes a job's run stale: parameters, code, packages, a checkpoint that no job makes."""
         parameters = job.parameters.model_dump(exclude={"overwrite"})
+        given = self.root / job.source / CHECKSUMS
         return {
-            "parameters": _sha256(json.dumps(parameters, sort_keys=True)),
+            "parameters": _sha256(parameters),
             "code": _code_once(self.root / job.notebook, job.task),
-            "packages": _sha256(json.dumps(package_versions())),
-            "checkpoint": _sha256(_given_hashes(self.root, job)),
+            "packages": _sha256(package_versions()),
+            "checkpoint": sha256_if_there(given) if job.source and not job.inputs else "",
         }
 
     def weights(self, job: Job) -> dict[str, str]:
@@ -107,14 +107,13 @@ class Plan:
 
     def estimate(self, keys: Iterable[str], cores: int) -> float:
         """Estimate the wall time of these jobs on `cores` cores, in seconds, by scheduling them greedily."""
-        waiting = set(keys)
-        ends: dict[str, float] = {}
+        waiting, ends = set(keys), dict[str, float]()
         free = [0.0] * max(1, cores // self.profile.threads)
         for key, job in self.jobs.items():
             if key in waiting:
                 ready = max((ends.get(name, 0.0) for name in job.inputs), default=0.0)
-                core = min(range(len(free)), key=lambda index: free[index])
-                free[core] = ends[key] = max(free[core], ready) + job.estimate_s
+                ends[key] = max(heapq.heappop(free), ready) + job.estimate_s
+                heapq.heappush(free, ends[key])
         return max(free)
 
     def last_of_longest_chain(self) -> str:
@@ -122,16 +121,15 @@ class Plan:
         ends: dict[str, float] = {}
         for key, job in self.jobs.items():
             ends[key] = job.estimate_s + max((ends[name] for name in job.inputs), default=0.0)
-        return max(ends, key=lambda key: ends[key])
+        return max(ends, key=ends.__getitem__)
 
     def _state(self, job: Job) -> str:
         run_dir = self.root / job.run_dir
         status = read_status(run_dir)
         if status is None:
             return "not finished" if run_dir.exists() else "not made"
-        made_from = self.made_from(job)
-        if changed := [name for name in made_from if status.made_from.get(name) != made_from[name]]:
-            return f"other {', '.join(changed)}"
+        if changed := _other(status, self.made_from(job)):
+            return changed
         if status.state == "failed":
             return f"failed: {status.reason}"
         if what := runs.damage(run_dir, status):
@@ -185,28 +183,20 @@ class Book:
         return {
             "notebook": file_sha256(notebook),
             "code": _code_once(notebook, *registered_tasks()),
-            "packages": _sha256(json.dumps(package_versions())),
+            "packages": _sha256(package_versions()),
             "files": _read_by_chapters(self.root),
-            "runs": _sha256(json.dumps([one and [one.reason, *one.files.values()] for one in ended])),
+            "runs": _sha256([one and [one.reason, *one.files.values()] for one in ended]),
         }
 
     def made_from(self) -> dict[str, str]:
         """Return hashes of what the built book is made from: pages, settings, executed chapters, the code of pages."""
-        root, chapters = self.root, self.root / self.output_dir
-        settings = [
-            root / name
-            for name in ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")
-        ]
+        chapters = [status_path(self.root / self.output_dir / name) for name in self.chapters]
         return {
             "pages": _sha256(
-                json.dumps([files_sha256(root / "book"), files_sha256(PACKAGE / "pages/templates")])
+                [files_sha256(path) for path in (self.root / "book", PACKAGE / "pages/templates")]
             ),
-            "settings": _sha256(
-                json.dumps([file_sha256(path) if path.is_file() else "" for path in settings])
-            ),
-            "chapters": _sha256(
-                json.dumps({name: _text(status_path(chapters / name)) for name in self.chapters})
-            ),
+            "settings": _sha256([sha256_if_there(self.root / name) for name in _SETTINGS]),
+            "chapters": _sha256({path.name: sha256_if_there(path) for path in chapters}),
             "code": module_digest("extrabitter.pages.build"),
         }
 
@@ -226,7 +216,7 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
     """Turn a profile into jobs; raise ParameterError with one line for anything in it that cannot be run."""
     profile = load_profile(name, root)
     runs_dir = Path("runs") / name
-    jobs = {key: _with_known_time(job, root) for key, job in planned_jobs(profile, runs_dir).items()}
+    jobs = {job.key: _with_known_time(job, root) for job in _planned_jobs(profile, runs_dir)}
     return Plan(profile, root, runs_dir, _inputs_first(name, jobs))
 
 
@@ -241,68 +231,49 @@ def make_book(name: str, root: Path = REPOSITORY) -> Book:
     return Book(Plan(profile, root, Path("runs/published"), {}), results)
 
 
-def planned_jobs(profile: Profile, runs_dir: Path) -> dict[str, Job]:
-    """Return the jobs that a profile asks for, by key; ParameterError with one line for one that cannot be run."""
-    jobs: dict[str, Job] = {}
-    known = registered_tasks()
+def _planned_jobs(profile: Profile, runs_dir: Path) -> Iterator[Job]:
+    """Yield the jobs that a profile asks for; ParameterError with one line for one that cannot be run."""
+    where, known = f"profile {profile.name}", registered_tasks()
     for task, section in profile.tasks.items():
         if task not in known:
-            raise ParameterError(
-                f"profile {profile.name}: task = {task!r}: unknown; must be one of {', '.join(known)}"
-            )
-        for stage_name in STAGES:
-            stage: Stage | None = getattr(section.stages, stage_name)
+            raise ParameterError(f"{where}: task = {task!r}: unknown; must be one of {', '.join(known)}")
+        for name, stage in section.stages:
             for arm, own in (stage.arms if stage else {}).items():
-                assert stage is not None
                 values = {"seeds": profile.seeds, "threads": profile.threads, **stage.defaults, **(own or {})}
-                for seed in _seeds(f"profile {profile.name}: {task}.{stage_name}.{arm}", values):
-                    job = _make_job(profile, runs_dir, stage, (task, stage_name, arm, seed), values)
-                    jobs[job.key] = job
-    return jobs
+                yield from _jobs_of(
+                    f"{where}: {task}.{name}.{arm}", runs_dir, stage, (task, name, arm), values
+                )
 
 
-def _seeds(where: str, values: Mapping[str, Any]) -> list[int]:
-    seeds = values["seeds"]
+def _jobs_of(
+    where: str, runs_dir: Path, section: Stage, names: tuple[str, str, str], values: dict[str, Any]
+) -> Iterator[Job]:
+    """Yield the jobs of an arm, one a seed; the line of an error begins with `where`."""
+    task, stage, arm = names
+    # What the pipeline says of an arm, and no stage is told.
+    seeds, experiment = values.pop("seeds"), values.pop("experiment", EXPERIMENT)
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise ParameterError(f"{where}: seeds = {seeds!r}: must be a list of integers")
-    return seeds
-
-
-def _make_job(
-    profile: Profile,
-    runs_dir: Path,
-    section: Stage,
-    names: tuple[str, str, str, int],
-    given: Mapping[str, Any],
-) -> Job:
-    task, stage, arm, seed = names
-    where = f"profile {profile.name}: {task}.{stage}.{arm}"
-    experiment = given.get("experiment", EXPERIMENT)
     if not (isinstance(experiment, str) and experiment.isidentifier()):
         raise ParameterError(f"{where}: experiment = {experiment!r}: must be a name of letters, digits and _")
-    values = {name: value for name, value in given.items() if name not in _OF_THE_PIPELINE}
-    for name in _GIVEN_BY_THE_JOB:
+    for name in ("run_dir", "task", "arm", "seed", "overwrite"):
         if name in values:
             raise ParameterError(f"{where}: {name} = {values[name]!r}: is set by the pipeline; remove it")
-    inputs = []
-    for name in ("init_from", "checkpoint"):
-        path, key = _resolve(values.get(name), runs_dir, task, seed)
-        if key is not None:
-            if values.get("revision"):
-                raise ParameterError(
-                    f"{where}: revision = {values['revision']!r}: only of a hub id; {values[name]} is another arm"
-                )
-            values[name] = path
-            inputs.append(key)
-    run_dir = runs_dir / task / stage / arm / f"seed={seed}"
-    identity = {"run_dir": str(run_dir), "task": task, "arm": arm, "seed": seed}
-    try:
-        parameters = stage_parameters(stage, {**values, **identity})
-    except ParameterError as error:
-        line = str(error).removeprefix(f"{stage}: ")
-        raise ParameterError(f"{where}: {line}") from None
-    cost = (section.estimate_s, section.resources)
-    return Job(task, stage, arm, seed, run_dir, parameters, tuple(inputs), *cost, experiment)
+    for seed in seeds:
+        run_dir = runs_dir / task / stage / arm / f"seed={seed}"
+        given = {**values, "run_dir": str(run_dir), "task": task, "arm": arm, "seed": seed}
+        inputs = []
+        for name in ("init_from", "checkpoint"):
+            path, key = _resolve(values.get(name), runs_dir, task, seed)
+            if key is not None:
+                if revision := values.get("revision"):
+                    wrong = f"only of a hub id; {values[name]} is another arm"
+                    raise ParameterError(f"{where}: revision = {revision!r}: {wrong}")
+                given[name] = path
+                inputs.append(key)
+        parameters = validate(STAGES[stage], given, where)
+        cost = (section.estimate_s, section.resources)
+        yield Job(task, stage, arm, seed, run_dir, parameters, tuple(inputs), *cost, experiment)
 
 
 def _resolve(reference: Any, runs_dir: Path, task: str, seed: int) -> tuple[Any, str | None]:
@@ -343,38 +314,28 @@ def _with_known_time(job: Job, root: Path) -> Job:
     return replace(job, estimate_s=status.wall_s) if status and status.state == "ok" else job
 
 
-def _given_hashes(root: Path, job: Job) -> str:
-    """Return the hashes of a checkpoint that no job makes, such as a shipped model; empty without them."""
-    sums = root / job.source / CHECKSUMS
-    return _text(sums) if job.source and not job.inputs else ""
-
-
 def _page_state(base: Path, made_from: Callable[[], dict[str, str]]) -> str:
     """Say why a chapter or a book, whose status lies beside `base`, has to be made; empty if it has not."""
     status = read_status(base)
     if status is None:
         return "not made"
-    now = made_from()
-    if changed := [name for name in now if status.made_from.get(name) != now[name]]:
-        return f"other {', '.join(changed)}"
-    return runs.altered(base.parent, status.files)
+    return _other(status, made_from()) or runs.altered(base.parent, status.files)
 
 
-@functools.cache
-def _code_once(notebook: Path, *tasks: str) -> str:
-    """Hash a notebook's code once for all of its runs: each takes a moment to parse."""
-    return code_digest(notebook, *tasks)
+def _other(status: runs.Status, made_from: Mapping[str, str]) -> str:
+    """Say what is not as when a status was written: "other code, packages"; empty if all is."""
+    changed = [name for name, now in made_from.items() if status.made_from.get(name) != now]
+    return f"other {', '.join(changed)}" * bool(changed)
+
+
+# Once for all runs of a notebook: each takes a moment to parse.
+_code_once = functools.cache(code_digest)
 
 
 @functools.cache
 def _read_by_chapters(root: Path) -> str:
-    hashes = [files_sha256(root / name) for name in _READ]
-    return _sha256(json.dumps([*hashes, _text(root / "book" / "predictions.yaml")]))
+    return _sha256([*(files_sha256(root / name) for name in _READ), sha256_if_there(root / _PREDICTIONS)])
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

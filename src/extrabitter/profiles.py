@@ -15,9 +15,7 @@ import yaml
 from pydantic import Field
 
 from extrabitter.digests import REPOSITORY
-from extrabitter.params import ParameterError, StrictModel, validate
-
-_WITHOUT_ESTIMATE_S = 60.0
+from extrabitter.params import NAME, Few, ParameterError, StrictModel, validate
 
 
 class Resources(StrictModel):
@@ -31,9 +29,7 @@ class Resources(StrictModel):
 class Stage(StrictModel):
     """One stage of a task: values all its arms share, and what each arm sets itself."""
 
-    estimate_s: float = Field(
-        _WITHOUT_ESTIMATE_S, gt=0, description="expected wall time of one run, in seconds"
-    )
+    estimate_s: float = Field(60.0, gt=0, description="expected wall time of one run, in seconds")
     resources: Resources = Field(default_factory=Resources, description="of one run")
     defaults: dict[str, Any] = Field(default_factory=dict, description="parameters of every arm")
     arms: dict[str, dict[str, Any] | None] = Field(
@@ -60,28 +56,25 @@ class TaskRuns(StrictModel):
 class Profile(StrictModel):
     """What to run: tasks, arms, seeds and sizes."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the file's name without .yaml")
+    name: str = Field(pattern=NAME, description="the file's name without .yaml")
     description: str = Field(min_length=1, description="one sentence for the reader")
     seeds: list[int] = Field(min_length=1, description="root seeds of every arm that sets none itself")
-    threads: int = Field(1, ge=1, le=64, description="CPU threads of a job")
+    threads: Few = Field(1, description="CPU threads of a job")
     tasks: dict[str, TaskRuns] = Field(min_length=1, description="task: its stages")
 
 
 def load_profile(name: str, root: Path = REPOSITORY) -> Profile:
     """Read profiles/<name>.yaml; raise ParameterError with one line when it is absent or wrong."""
-    folder = root / "profiles"
-    path = folder / f"{name}.yaml"
+    where, path = f"profile {name}", root / "profiles" / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none"
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise ParameterError(f"profile = {name!r}: unknown; must be one of {known}")
-    values = read_yaml(path, f"profile {name}")
+    values = read_yaml(path, where)
     if not isinstance(values, dict):
-        raise ParameterError(f"profile {name}: {path.name} must be a mapping with name, seeds, tasks ...")
-    profile = validate(Profile, values, f"profile {name}")
+        raise ParameterError(f"{where}: {path.name} must be a mapping with name, seeds, tasks ...")
+    profile = validate(Profile, values, where)
     if profile.name != name:
-        raise ParameterError(
-            f"profile {name}: name = {profile.name!r}: must be {name!r}, as the file is called"
-        )
+        raise ParameterError(f"{where}: name = {profile.name!r}: must be {name!r}, as the file is called")
     return profile
 
 
@@ -116,29 +109,23 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _ambiguous(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+def _unclear(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
     raise yaml.constructor.ConstructorError(
         problem=f"{node.value} is another number in YAML 1.1 than in 1.2; write it in decimal digits",
         problem_mark=node.start_mark,
     )
 
 
-_SIGNS = "-+0123456789."
-_NUMBERS = (
-    ("tag:yaml.org,2002:int", r"[-+]?(0|[1-9][0-9]*)"),
-    (
-        "tag:yaml.org,2002:float",
-        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
-    ),
+_YAML = "tag:yaml.org,2002:"
+_NUMBERS = {
+    f"{_YAML}int": r"[-+]?(0|[1-9][0-9]*)",
+    f"{_YAML}float": r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
     # Octal, hexadecimal, binary, with underscores, and minutes and seconds, each of some version.
-    (
-        "!ambiguous",
-        r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|[0-9]+(:[0-5]?[0-9])+)",
-    ),
-)
-for _tag, _pattern in _NUMBERS:
-    _StrictLoader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_SIGNS))
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
-_StrictLoader.add_constructor("!ambiguous", _ambiguous)
+    "!unclear": r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|[0-9]+(:[0-5]?[0-9])+)",
+}
+for _tag, _pattern in _NUMBERS.items():
+    _StrictLoader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+0123456789."))
+_StrictLoader.add_implicit_resolver(f"{_YAML}bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_StrictLoader.add_implicit_resolver(f"{_YAML}null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_StrictLoader.add_implicit_resolver(f"{_YAML}merge", re.compile(r"^<<$"), ["<"])
+_StrictLoader.add_constructor("!unclear", _unclear)

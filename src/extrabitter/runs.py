@@ -28,10 +28,17 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
+EXPERIMENT = "taste_test"  # of an arm that names none
 
 
 class ArtifactError(OneLineError, RuntimeError):
     """A folder cannot be written, or what is read is absent or damaged."""
+
+
+def unwritable(run_dir: str, error: OSError) -> ArtifactError:
+    """Return the error of a run whose folder the system does not let it write."""
+    why = f"cannot be written ({error.strerror}); give a folder that can be created"
+    return ArtifactError(f"run_dir = {run_dir!r}: {why}")
 
 
 @dataclass
@@ -60,10 +67,7 @@ class RunFolder:
             remove_partial(final)
             path.mkdir(parents=True)
         except OSError as error:
-            raise ArtifactError(
-                f"{stage}: run_dir = {parameters.run_dir!r}: cannot be written ({error.strerror}); "
-                "give a folder that can be created"
-            ) from None
+            raise ArtifactError(f"{stage}: {unwritable(parameters.run_dir, error)}") from None
         return cls(stage, parameters, final, path)
 
     @property
@@ -81,9 +85,7 @@ class RunFolder:
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.stage,
-            "task": self.parameters.task,
-            "arm": self.parameters.arm,
-            "seed": self.parameters.seed,
+            **self.parameters.model_dump(include={"task", "arm", "seed"}),
             "parameters": self.parameters.model_dump(exclude={"overwrite"}),
             **_provenance(self.stage, self.parameters),
             "model": self.model,
@@ -145,10 +147,9 @@ class Run:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """Read a run folder's manifest and check its tables; None when the folder is no complete run."""
     manifest = _manifest(path)
-    files = {
-        name: sha for name, sha in (manifest or {"files": {}})["files"].items() if name.endswith(".parquet")
-    }
-    return None if altered(path, files) else manifest
+    hashes = manifest["files"].items() if manifest else ()
+    of_tables = {name: sha for name, sha in hashes if name.endswith(".parquet")}
+    return None if altered(path, of_tables) else manifest
 
 
 def altered(folder: Path, files: Mapping[str, str]) -> str:
@@ -164,11 +165,11 @@ def altered(folder: Path, files: Mapping[str, str]) -> str:
 
 def damage(run_dir: Path, status: Status) -> str:
     """Say what of a finished run is missing, empty or altered, by every hash that was kept; empty if it is whole."""
+    if what := altered(run_dir.parent, status.files):
+        return what
     manifest = _manifest(run_dir)
     missing = f"{run_dir.name}/{MANIFEST} is missing, altered or of another edition"
-    return altered(run_dir.parent, status.files) or (
-        altered(run_dir, manifest["files"]) if manifest else missing
-    )
+    return altered(run_dir, manifest["files"]) if manifest else missing
 
 
 def weights_sha256(checkpoint: Path) -> str:
@@ -222,10 +223,9 @@ def find_runs(root: str | Path, task: str = "*") -> list[Run]:
             run_dir = path.with_name(path.name.removesuffix(".status.json"))
             if status := read_status(run_dir):
                 manifest = read_manifest(run_dir) if status.state == "ok" else None
-                its_task, _, arm, seed = run_dir.parts[-4:]
-                found.append(
-                    Run(its_task, stage, arm, int(seed.removeprefix("seed=")), run_dir, status, manifest)
-                )
+                its_task, _, arm, name = run_dir.parts[-4:]
+                seed = int(name.removeprefix("seed="))
+                found.append(Run(its_task, stage, arm, seed, run_dir, status, manifest))
     return found
 
 
@@ -238,13 +238,11 @@ def find_checkpoint(name: str, text: str) -> Path:
     candidates = [Path(text), digests.REPOSITORY / text]
     folder = next((path for path in candidates if (path / "config.json").is_file()), None)
     if folder is None:
-        hint = "; `make smollm2` fetches it" if "smollm2" in text else ""
-        hint = (
-            "; one of a hub is asked in English: give prompt plain or chat" if names_hub_model(text) else hint
-        )
-        raise ArtifactError(
-            f"{name} = {text!r}: no checkpoint there; it must be a folder with config.json{hint}"
-        )
+        lacks = "no checkpoint there; it must be a folder with config.json"
+        hint = "; `make smollm2` fetches it" * ("smollm2" in text)
+        if names_hub_model(text):
+            hint = "; one of a hub is asked in English: give prompt plain or chat"
+        raise ArtifactError(f"{name} = {text!r}: {lacks}{hint}")
     sums = folder / CHECKSUMS
     if sums.is_file():
         lines = (line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines())
@@ -303,42 +301,35 @@ def _check_replaceable(stage: str, parameters: StageParameters, final: Path) -> 
     """Refuse to replace what was not made by this very run: a folder is replaced when the run ends."""
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
-    where = f"{stage}: run_dir = {parameters.run_dir!r}"
+    where = f"{stage}: run_dir = {parameters.run_dir!r}: holds"
     manifest = _manifest(final)
     if manifest is None:
-        raise ArtifactError(f"{where}: holds something that is no run; must be a new or empty folder")
+        raise ArtifactError(f"{where} something that is no run; must be a new or empty folder")
     made_by, old = manifest["stage"], manifest["parameters"]
-    new = parameters.model_dump(exclude={"overwrite"})
     # The same folder by another name is the same run.
-    differ = [
-        name
-        for name in sorted(new.keys() | old.keys())
-        if old.get(name) != new.get(name) and name != "run_dir"
-    ]
+    new = parameters.model_dump(exclude={"overwrite"}) | {"run_dir": old.get("run_dir")}
+    differ = [name for name in sorted(new.keys() | old.keys()) if old.get(name) != new.get(name)]
     if parameters.overwrite or (made_by == stage and not differ):
         return
-    what = f"a run of {made_by}" if made_by != stage else f"a run with {_difference(old, new, differ)}"
-    raise ArtifactError(f"{where}: holds {what}; give another folder, or overwrite = true to replace it")
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], names: list[str]) -> str:
-    first = names[0]
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"other parameters ({first} = {old.get(first)!r}, not {new.get(first)!r}{more})"
+    what = f"of {made_by}"
+    if made_by == stage:
+        (first, *others), more = differ, f" and {len(differ) - 1} more"
+        said = f"{first} = {old.get(first)!r}, not {new.get(first)!r}{more * bool(others)}"
+        what = f"with other parameters ({said})"
+    raise ArtifactError(f"{where} a run {what}; give another folder, or overwrite = true to replace it")
 
 
 def _provenance(stage: str, parameters: StageParameters) -> dict[str, Any]:
     root = digests.REPOSITORY
     notebook = root / digests.STAGE_NOTEBOOKS / f"{stage}.ipynb"
-    predictions = root / "book" / "predictions.md"
     source = getattr(parameters, "init_from", "") or getattr(parameters, "checkpoint", "")
     local = source and not is_hub_id(parameters, source)
     weights = find_checkpoint("init_from", source) / "model.safetensors" if local else None
     return {
         **digests.git_state(),
         "code_sha256": digests.code_digest(notebook, parameters.task) if notebook.is_file() else "",
-        "input_sha256": digests.file_sha256(weights) if weights and weights.is_file() else "",
-        "predictions_sha256": digests.file_sha256(predictions) if predictions.is_file() else "",
+        "input_sha256": digests.sha256_if_there(weights) if weights else "",
+        "predictions_sha256": digests.sha256_if_there(root / "book" / "predictions.md"),
         "packages": digests.package_versions(),
         "machine": digests.machine(),
         "threads": parameters.threads,

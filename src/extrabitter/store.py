@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from extrabitter.runs import Run, find_runs, write_json
+from extrabitter.runs import EXPERIMENT, Run, find_runs, write_json
 from extrabitter.tables import SCHEMAS, count, read_table, write_table
 
-EXPERIMENT = "taste_test"  # of an arm that names none
 LEADING = ("seed", "experiment", "stage", "arm")
 MAX_FILES = 400
 MAX_BYTES = 60 * 2**20
@@ -41,9 +40,9 @@ def read(results_dir: str | Path, task: str, table: str, experiment: str | None 
     `results_dir` is a store or a folder of runs; where it has no such table, or is "", the result is empty and has
     its columns. KeyError for a table that no schema knows; TableError for a damaged one.
     """
-    frames = []
+    frames, columns = [], [*LEADING, *(column.name for column in SCHEMAS[table])]
     if not str(results_dir):
-        return _empty(table)
+        return pd.DataFrame(columns=columns)
     for path in sorted(Path(results_dir, task).glob(f"seed=*/{experiment or '*'}/{table}.parquet")):
         stored = read_table(path, table, leading=("stage", "arm"))
         frames.append((int(path.parts[-3].removeprefix("seed=")), path.parts[-2], stored))
@@ -53,11 +52,8 @@ def read(results_dir: str | Path, task: str, table: str, experiment: str | None 
     for seed, name, df in frames:
         df.insert(0, "seed", seed)
         df.insert(1, "experiment", name)
-    return pd.concat([df for _, _, df in frames], ignore_index=True) if frames else _empty(table)
-
-
-def _empty(table: str) -> pd.DataFrame:
-    return pd.DataFrame(columns=[*LEADING, *(column.name for column in SCHEMAS[table])])
+    parts = [df for _, _, df in frames] or [pd.DataFrame(columns=columns)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def publish(
@@ -121,9 +117,8 @@ def _keep_worked(ended: list[Run], folder: Path) -> None:
 
 def _ended(runs_dir: str | Path, task: str = "*") -> list[Run]:
     """List the jobs below a folder of runs that failed, or ended well and left a whole run."""
-    return [
-        one for one in find_runs(runs_dir, task) if one.manifest is not None or one.status.state == "failed"
-    ]
+    found = find_runs(runs_dir, task)
+    return [one for one in found if one.manifest is not None or one.status.state == "failed"]
 
 
 def _experiment(one: Run) -> str:
@@ -192,9 +187,7 @@ def _check_same(folder: Path, written: Path) -> None:
     old, new = ({path.name for path in where.glob("*.parquet")} for where in (folder, written))
     for name in sorted(old | new):
         if name not in old & new:
-            raise StoreError(
-                f"publish: {folder} has other tables, of which {name} is one; what was added stays"
-            )
+            raise StoreError(f"publish: {folder} has other tables, one is {name}; what was added stays")
         if not pd.read_parquet(folder / name).equals(pd.read_parquet(written / name)):
             raise StoreError(f"publish: {folder / name} has other content; what was added is never rewritten")
 
@@ -205,7 +198,5 @@ def _check_size(results_dir: Path, added: list[Path]) -> None:
     files += [path for written in added for path in written.iterdir()]
     size = sum(path.stat().st_size for path in files)
     if len(files) > MAX_FILES or size > MAX_BYTES:
-        raise StoreError(
-            f"publish: the store would have {len(files)} files and {size / 2**20:.1f} MB; "
-            f"at most {MAX_FILES} and {MAX_BYTES // 2**20} MB are allowed"
-        )
+        found, most = f"{size / 2**20:.1f} MB", f"at most {MAX_FILES} and {MAX_BYTES // 2**20} MB are allowed"
+        raise StoreError(f"publish: the store would have {len(files)} files and {found}; {most}")
