@@ -7,17 +7,17 @@ back nor files from the future mean anything.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TextIO
 
 from extrabitter import runs
 from extrabitter.params import STAGES
@@ -56,8 +56,7 @@ def build(book: Book, cores: int) -> int:
 def pending(book: Book) -> dict[str, str]:
     """Say what has to be made and why: keys of jobs, "chapter <name>", "book"."""
     states = book.plan.states()
-    states |= book.states(states)
-    return {name: why for name, why in states.items() if why}
+    return {name: why for name, why in (states | book.states(states)).items() if why}
 
 
 def prepare(book: Book) -> list[str]:
@@ -78,9 +77,9 @@ def prepare(book: Book) -> list[str]:
         elif status is not None and status.experiment != job.experiment:
             runs.write_status(run_dir, replace(status, experiment=job.experiment))
     pages = {f"chapter {name}": book.root / book.output_dir / name for name in book.chapters}
-    for name, base in (pages | {"book": book.index.parent}).items():
-        if name in todo:
-            runs.status_path(base).unlink(missing_ok=True)
+    pages["book"] = book.index.parent
+    for name in pages.keys() & todo:
+        runs.status_path(pages[name]).unlink(missing_ok=True)
     _set_aside_unplanned(book.plan)
     for folder in (book.root / book.plan.runs_dir, book.root / book.output_dir, book.index.parent.parent):
         for path in folder.rglob("*.status.json"):
@@ -91,13 +90,11 @@ def prepare(book: Book) -> list[str]:
 def take_over(book: Book) -> None:
     """Do for a plain `snakemake` what `build` does before it starts one; the lock holds as long as the process."""
     if os.environ.get(_LOCK) != str(book.root):
-        held = only_one(book.root)
-        held.__enter__()
-        _HELD.append(held)
+        _HELD.append(only_one(book.root))
         prepare(book)
 
 
-_HELD: list[contextlib.AbstractContextManager[int]] = []
+_HELD: list[TextIO] = []
 
 
 def clock(seconds: float) -> str:
@@ -116,17 +113,16 @@ def failures(plan: Plan) -> list[tuple[str, str]]:
     return [(key, status.reason) for key, status in statuses.items() if status and status.state == "failed"]
 
 
-@contextlib.contextmanager
-def only_one(root: Path) -> Iterator[int]:
-    """Hold the build lock of this tree; yields its descriptor. The system drops it when its holders die."""
-    folder = root / "_build"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ScheduleError(f"another build is at work in {root}; wait for it, or stop it") from None
-        yield handle.fileno()
+def only_one(root: Path) -> TextIO:
+    """Hold the build lock of this tree while the returned file is open; the system drops it when its holders die."""
+    (root / "_build").mkdir(parents=True, exist_ok=True)
+    handle = open(root / "_build" / ".lock", "w")  # noqa: SIM115 (the caller's to close)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise ScheduleError(f"another build is at work in {root}; wait for it, or stop it") from None
+    return handle
 
 
 def _reads(plan: Plan, key: str, made: str) -> bool:
@@ -147,15 +143,14 @@ def _command(book: Book, cores: int) -> list[str]:
 
 
 def _announce(book: Book, todo: list[str], cores: int) -> None:
-    jobs = [key for key in book.plan.jobs if key in todo]
+    jobs = {key: job for key, job in book.plan.jobs.items() if key in todo}
     chapters = sum(name.startswith("chapter ") for name in todo)
     print(f"{book.name}: {book.plan.profile.description}")
-    for task in book.plan.profile.tasks:
-        for stage in STAGES:
-            if own := [book.plan.jobs[key] for key in jobs if key.startswith(f"{task}/{stage}/")]:
-                arms = ", ".join(dict.fromkeys(job.arm for job in own))
-                cost = clock(sum(job.estimate_s for job in own))
-                print(f"  {task}: {stage}: {len(own)} runs, about {cost} ({arms})")
+    for task, stage in itertools.product(book.plan.profile.tasks, STAGES):
+        if own := [job for job in jobs.values() if (job.task, job.stage) == (task, stage)]:
+            arms = ", ".join(dict.fromkeys(job.arm for job in own))
+            cost = clock(sum(job.estimate_s for job in own))
+            print(f"  {task}: {stage}: {len(own)} runs, about {cost} ({arms})")
     if not todo:
         print("  all is up to date: nothing to do", flush=True)
         return
@@ -166,26 +161,19 @@ def _announce(book: Book, todo: list[str], cores: int) -> None:
     )
 
 
-def _run(book: Book, todo: list[str], cores: int, lock: int) -> int:
+def _run(book: Book, todo: list[str], cores: int, lock: TextIO) -> int:
     """Run Snakemake; pass on what jobs say, add the time left to each finished one; the rest is logged."""
     plan, started = book.plan, time.monotonic()
     left, spent, expected = list(todo), 0.0, 0.0
     command = [*_command(book, cores), "--quiet", "rules", "progress"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", _LOCK: str(book.root)}
     _log(book).parent.mkdir(parents=True, exist_ok=True)
+    # Snakemake inherits the lock: it holds for as long as it lives, even if this process is killed.
+    options: dict[str, Any] = {"cwd": plan.root, "env": environment, "pass_fds": (lock.fileno(),)}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with (
         open(_log(book), "w", encoding="utf-8") as log,
-        subprocess.Popen(
-            command,
-            cwd=plan.root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            # Snakemake inherits the lock: it holds for as long as it lives, even if this process is killed.
-            pass_fds=(lock,),
-        ) as process,
+        subprocess.Popen(command, encoding="utf-8", errors="replace", **options) as process,
     ):
         assert process.stdout is not None
         for line in process.stdout:
@@ -219,10 +207,9 @@ def _check_gpus(plan: Plan) -> None:
     """Refuse a profile whose runs need more GPUs than this machine shows."""
     needed = max((job.resources.gpus for job in plan.jobs.values()), default=0)
     if needed and (found := _count_gpus()) < needed:
-        raise ScheduleError(
-            f"profile {plan.profile.name}: a run needs {needed} GPU(s), {found} found here; "
-            "see README.md for a cluster, or `make plan` for what would run"
-        )
+        hint = "see README.md for a cluster, or `make plan` for what would run"
+        name = plan.profile.name
+        raise ScheduleError(f"profile {name}: a run needs {needed} GPU(s), {found} found here; {hint}")
 
 
 def _count_gpus() -> int:

@@ -7,6 +7,7 @@ the code's text: nothing that trains is imported, and no value is written twice.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,6 @@ from extrabitter.params import STAGES
 from extrabitter.profiles import read_yaml
 
 NO_REASON = "no reason is on record"
-_MISSING = object()
 
 
 def parameter_sources(stage: str) -> dict[str, str]:
@@ -45,15 +45,13 @@ def parameter_table(stage: str, arms: Iterable[Mapping[str, Any]]) -> pd.DataFra
 
     `arms` are the parameters that runs recorded, one mapping an arm; a run from before a parameter has no value of it.
     """
-    recorded, fields = list(arms), STAGES[stage].model_fields
-    rows = []
+    recorded, rows = list(arms), []
     for name, source in parameter_sources(stage).items():
-        field = fields[name]
-        values = [_shown(values[name]) for values in recorded if name in values]
-        row = {"parameter": name, "meaning": field.description or ""}
-        row |= {"default": "none" if field.is_required() else _shown(field.default)}
-        rows.append(row | {"used": _used(values, bool(recorded)), "source": source})
-    return pd.DataFrame(rows)
+        field = STAGES[stage].model_fields[name]
+        default = "none" if field.is_required() else _shown(field.default)
+        used = _used([_shown(values[name]) for values in recorded if name in values], bool(recorded))
+        rows.append((name, field.description or "", default, used, source))
+    return pd.DataFrame(rows, columns=["parameter", "meaning", "default", "used", "source"])
 
 
 def fixed_table(stage: str) -> pd.DataFrame:
@@ -71,10 +69,10 @@ def fixed_value(name: str) -> Any:
     module, _, short = name.rpartition(".")
     path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    found = dict(_literals(ast.parse(path.read_text(encoding="utf-8")))).get(short, _MISSING)
-    if found is _MISSING:
+    found = dict(_literals(ast.parse(path.read_text(encoding="utf-8"))))
+    if short not in found:
         raise KeyError(f"{module} gives no literal the name {short}")
-    return found
+    return found[short]
 
 
 def count_sources() -> dict[str, int]:
@@ -124,10 +122,8 @@ def _literals(tree: ast.Module) -> Iterator[tuple[str, Any]]:
             continue
         name = target.id if isinstance(target, ast.Name) else getattr(target, "value", None)
         if isinstance(name, str) and value is not None:
-            try:
+            with contextlib.suppress(ValueError):
                 yield name, ast.literal_eval(value)
-            except ValueError:
-                continue
 
 
 def _used(values: list[str], any_run: bool) -> str:

@@ -19,7 +19,9 @@ from scipy import stats
 from extrabitter.seeding import derive_seed
 
 Values = npt.ArrayLike
+Statistic = Callable[[npt.NDArray[np.float64]], float]
 NUM_RESAMPLES = 1_000
+_TAIL = 0.975  # of a distribution lies below the upper end of a 95 % interval
 
 
 class Interval(NamedTuple):
@@ -28,6 +30,9 @@ class Interval(NamedTuple):
     value: float
     lower: float
     upper: float
+
+
+_UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Estimate:
         if not self.measured or self.num_seeds < 2 or abs(over - below) > 1e-9:
             return float("nan")
         freedom = self.num_seeds - 1
-        error = (self.upper - self.lower) / 2 / float(stats.t.ppf(0.975, freedom))
+        error = (self.upper - self.lower) / 2 / float(stats.t.ppf(_TAIL, freedom))
         distance = (self.value - bound) if above else (bound - self.value)
         if error == 0:
             return 0.0 if distance >= 0 else 1.0
@@ -83,19 +88,19 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     return float(1.0 - np.clip(ratios, 0.0, None).prod())
 
 
-def t_interval(values: Values, level: float = 0.95) -> Interval:
+def t_interval(values: Values) -> Interval:
     """Return mean and Student's t interval of independent values, such as seeds' means; infinite for one."""
     sample = np.asarray(values, dtype=float)
     if sample.size == 0:
-        return Interval(np.nan, np.nan, np.nan)
+        return _UNKNOWN
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, -np.inf, np.inf)
-    half = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
+    half = float(stats.t.ppf(_TAIL, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
     return Interval(mean, mean - half, mean + half)
 
 
-def wilson_interval(num_successes: float, num_trials: float, level: float = 0.95) -> Interval:
+def wilson_interval(num_successes: float, num_trials: float) -> Interval:
     """Return a share and its Wilson score interval, which stays in [0, 1] and is honest at 0 of n.
 
     Successes may be a fraction where each trial is itself a mean, such as a problem's over its samples.
@@ -104,8 +109,8 @@ def wilson_interval(num_successes: float, num_trials: float, level: float = 0.95
     if not 0 <= num_successes <= num_trials:
         raise ValueError(f"num_successes: {num_successes} must be in 0..{num_trials}")
     if num_trials == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    share, z = num_successes / num_trials, float(stats.norm.ppf((1 + level) / 2))
+        return _UNKNOWN
+    share, z = num_successes / num_trials, float(stats.norm.ppf(_TAIL))
     centre = (share + z**2 / (2 * num_trials)) / (1 + z**2 / num_trials)
     spread = np.sqrt(share * (1 - share) / num_trials + z**2 / (4 * num_trials**2))
     half = float(z * spread / (1 + z**2 / num_trials))
@@ -113,7 +118,7 @@ def wilson_interval(num_successes: float, num_trials: float, level: float = 0.95
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
-def clustered_share(tops: Values, bottoms: Values, level: float = 0.95) -> Interval:
+def clustered_share(tops: Values, bottoms: Values) -> Interval:
     """Return sum(tops) / sum(bottoms), a share, and its interval where units of a problem are not independent.
 
     Both have shape (B,), B problems, with 0 <= top <= bottom. Wilson's interval with as many trials as the spread
@@ -125,23 +130,21 @@ def clustered_share(tops: Values, bottoms: Values, level: float = 0.95) -> Inter
     top, bottom = top[bottom > 0], bottom[bottom > 0]
     total, problems = float(bottom.sum()), len(bottom)
     if problems == 0:
-        return Interval(np.nan, np.nan, np.nan)
+        return _UNKNOWN
     share = min(max(float(top.sum()) / total, 0.0), 1.0)
     spread = float(((top - share * bottom) ** 2).sum())
     if problems < 2 or spread < 1e-12 * total:
-        return wilson_interval(share * problems, problems, level)
+        return wilson_interval(share * problems, problems)
     variance = problems / (problems - 1) * spread / total**2
-    tail = (1 + level) / 2
-    few = float(stats.norm.ppf(tail) / stats.t.ppf(tail, problems - 1)) ** 2
+    few = float(stats.norm.ppf(_TAIL) / stats.t.ppf(_TAIL, problems - 1)) ** 2
     trials = min(share * (1 - share) / variance, total) * few
-    return wilson_interval(share * trials, trials, level)
+    return wilson_interval(share * trials, trials)
 
 
 def bootstrap_interval(
     values: Values,
     rng: np.random.Generator,
-    statistic: Callable[[npt.NDArray[np.float64]], float] | None = None,
-    level: float = 0.95,
+    statistic: Statistic = np.mean,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return a statistic (default: the mean) and its percentile interval, problems resampled.
@@ -151,11 +154,10 @@ def bootstrap_interval(
     """
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    measure = statistic if statistic is not None else lambda resample: float(resample.mean())
-    draws = [measure(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_resamples)]
-    lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(measure(sample)), float(lower), float(upper))
+        return _UNKNOWN
+    draws = [statistic(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_resamples)]
+    lower, upper = np.quantile(draws, [1 - _TAIL, _TAIL])
+    return Interval(float(statistic(sample)), float(lower), float(upper))
 
 
 def holm_adjusted(p_values: Sequence[float], num_tests: int) -> npt.NDArray[np.float64]:
@@ -232,9 +234,8 @@ def solved_difference(counts: pd.DataFrame, arm: str, baseline: str) -> Estimate
     """
     rows = []
     for seed, own in counts[counts["arm"].isin([arm, baseline])].groupby("seed"):
-        share = (
-            (own["num_correct"] / own["num_samples"]).groupby([own["problem"], own["arm"]]).mean().unstack()
-        )
+        solved = own["num_correct"] / own["num_samples"]
+        share = solved.groupby([own["problem"], own["arm"]]).mean().unstack()
         if {arm, baseline} <= set(share.columns) and len(paired := (share[arm] - share[baseline]).dropna()):
             rng = np.random.default_rng(derive_seed(int(str(seed)), "paired difference"))
             rows.append(bootstrap_interval(paired, rng))

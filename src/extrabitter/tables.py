@@ -73,20 +73,17 @@ def validate_table(name: str, df: pd.DataFrame) -> None:
     if name not in SCHEMAS:
         raise TableError(f"table {name!r}: unknown; must be one of {', '.join(SCHEMAS)}")
     expected, present = [column.name for column in SCHEMAS[name]], [str(column) for column in df.columns]
-    for column_name in [*expected, *present]:
-        if column_name not in present:
-            raise TableError(f"table {name}: column {column_name!r} is missing; it has {', '.join(present)}")
-        if column_name not in expected:
-            raise TableError(
-                f"table {name}: column {column_name!r} is unknown; allowed: {', '.join(expected)}"
-            )
-    for column in SCHEMAS[name]:
+    for called in [*expected, *present]:
+        where = f"table {name}: column {called!r}"
+        if called not in present:
+            raise TableError(f"{where} is missing; it has {', '.join(present)}")
+        if called not in expected:
+            raise TableError(f"{where} is unknown; allowed: {', '.join(expected)}")
+    for called, dtype, *_ in SCHEMAS[name]:
         # An empty column has no type of its own to check.
-        if len(df) and not _IS_DTYPE[column.dtype](df[column.name]):
-            found = df[column.name].dtype
-            raise TableError(
-                f"table {name}: column {column.name!r} has type {found}; it must be {column.dtype}"
-            )
+        if len(df) and not _IS_DTYPE[dtype](df[called]):
+            found = df[called].dtype
+            raise TableError(f"table {name}: column {called!r} has type {found}; it must be {dtype}")
 
 
 def write_table(path: str | Path, name: str, df: pd.DataFrame, leading: Sequence[str] = ()) -> Path:
@@ -124,12 +121,9 @@ def read_table(path: str | Path, name: str, leading: Sequence[str] = ()) -> pd.D
 def count(completions: pd.DataFrame) -> pd.DataFrame:
     """Turn a table of completions into table `counts`: a row a problem, in the order of their first samples."""
     sampled = completions.groupby("problem", sort=False)
-    counts = sampled.agg(
-        num_samples=("correct", "size"),
-        num_correct=("correct", "sum"),
-        num_tokens=("num_completion_tokens", "sum"),
-    )
-    return counts.astype("int64").reset_index()
+    correct, tokens = sampled["correct"], sampled["num_completion_tokens"]
+    counts = {"num_samples": correct.size(), "num_correct": correct.sum(), "num_tokens": tokens.sum()}
+    return pd.DataFrame(counts).astype("int64").reset_index()
 
 
 def empty_table(name: str) -> pd.DataFrame:
