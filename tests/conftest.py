@@ -115,9 +115,7 @@ def axe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if not path.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            no_browser(
-                request, "npm is not installed (Debian: `apt install npm`): axe-core cannot be fetched"
-            )
+            no_browser(request, "npm is not installed (Debian: `apt install npm`) to fetch axe-core with")
         folder = tmp_path_factory.mktemp("axe")
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
         command = [npm, "install", "--prefix", str(folder), *options, f"axe-core@{AXE_VERSION}"]
@@ -127,9 +125,8 @@ def axe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             no_browser(request, f"npm could not fetch axe-core {AXE_VERSION}: {last}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(fetched, path.with_name(f"{os.getpid()}.js")).replace(
-            path
-        )  # another process may fetch it too
+        # Another process may fetch it too.
+        shutil.copy(fetched, path.with_name(f"{os.getpid()}.js")).replace(path)
     assert file_sha256(path) == AXE_SHA256, f"{path} is not axe-core {AXE_VERSION}; remove it"
     return path.read_text(encoding="utf-8")
 

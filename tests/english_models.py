@@ -42,15 +42,12 @@ def save_model(
 ) -> Path:
     """Write a random model of real architecture, as save_pretrained does."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[architecture]
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer)}
     torch.manual_seed(0)
-    model = model_class(config_class(vocab_size=len(tokenizer), num_key_value_heads=2, **shape, **options))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape, **options))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -27,12 +27,8 @@ from extrabitter.runs import find_runs
 
 def finished(root: Path, profile: str) -> dict[str, bytes]:
     """Notebooks of the runs that ended well, by job: they hold clock times to a microsecond, so no two are alike."""
-    runs = root / "runs" / profile
-    return {
-        run.key: (runs / f"{run.key}.ipynb").read_bytes()
-        for run in find_runs(runs)
-        if run.status.state == "ok"
-    }
+    ended = [run for run in find_runs(root / "runs" / profile) if run.status.state == "ok"]
+    return {run.key: run.path.with_name(f"{run.path.name}.ipynb").read_bytes() for run in ended}
 
 
 def disturb(root: Path, profile: str, kills: int, rng: random.Random, longest_s: float) -> list[str]:
@@ -46,10 +42,8 @@ def disturb(root: Path, profile: str, kills: int, rng: random.Random, longest_s:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         after = finished(root, profile)
-        changed = [key for key in before if after.get(key) != before[key]]
-        complaints += [
-            f"kill {number + 1}: {key} was {'made again' if key in after else 'lost'}" for key in changed
-        ]
+        for key in [key for key in before if after.get(key) != before[key]]:
+            complaints.append(f"kill {number + 1}: {key} was {'made again' if key in after else 'lost'}")
     return complaints
 
 
@@ -67,20 +61,17 @@ def snakemake(root: Path, profile: str) -> subprocess.CompletedProcess[str]:
 
 def lay_out(root: Path, profile: str) -> Path:
     """Make the tree to build in: the miniature's stubs, or a copy of what real runs need, without their pages."""
-    if profile == "mini":
-        return miniature.make_miniature(root)
     miniature.make_miniature(root)
-    shutil.rmtree(root / "notebooks" / "stages")
-    shutil.copytree(REPOSITORY / "notebooks" / "stages", root / "notebooks" / "stages")
-    shutil.copy(REPOSITORY / "profiles" / f"{profile}.yaml", root / "profiles")
+    if profile != "mini":
+        miniature.take_stages(root)
+        shutil.copy(REPOSITORY / "profiles" / f"{profile}.yaml", root / "profiles")
     return root
 
 
 def main() -> int:
     """Run it; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--longest", type=float, default=9.0, help="longest time before a kill, in seconds")
@@ -97,9 +88,8 @@ def main() -> int:
         if done.returncode:
             complaints.append(f"snakemake: {done.stderr.strip().splitlines()[-1]}")
         mine, others = miniature.results(root, asked.profile), miniature.results(calm, asked.profile)
-        complaints += [
-            f"differs: {name}" for name in sorted(mine | others) if mine.get(name) != others.get(name)
-        ]
+        differ = [name for name in sorted(mine | others) if mine.get(name) != others.get(name)]
+        complaints += [f"differs: {name}" for name in differ]
         complaints += [f"left over: {name}" for name in leftovers(root)]
         print("\n".join(complaints), end="\n" * bool(complaints))
         what = "as an undisturbed build" if not complaints else f"{len(complaints)} complaints"

@@ -34,10 +34,7 @@ STAGE_RUNS: dict[str, Any] = {
     },
     "behaviour_evaluation": {
         "estimate_s": 4,
-        "arms": {
-            "after_guesser": {"checkpoint": "grpo/guesser"},
-            "after_broken": {"checkpoint": "grpo/broken"},
-        },
+        "arms": {f"after_{arm}": {"checkpoint": f"grpo/{arm}"} for arm in ("guesser", "broken")},
     },
 }
 PROFILE: dict[str, Any] = {
@@ -46,9 +43,8 @@ PROFILE: dict[str, Any] = {
     "seeds": [0],
     "tasks": {"countdown": {"stages": STAGE_RUNS}},
 }
-BASE, GRPO, BROKEN = (
-    f"countdown/{name}/seed=0" for name in ("base_model/guesser", "grpo/guesser", "grpo/broken")
-)
+_ARMS = ("base_model/guesser", "grpo/guesser", "grpo/broken")
+BASE, GRPO, BROKEN = (f"countdown/{arm}/seed=0" for arm in _ARMS)
 READERS = tuple(f"countdown/behaviour_evaluation/after_{arm}/seed=0" for arm in ("guesser", "broken"))
 JOBS = (BASE, GRPO, BROKEN, *READERS)
 CHAPTER = "what_came_out"
@@ -116,17 +112,23 @@ def make_miniature(root: Path, profile: dict[str, Any] | None = None) -> Path:
     shutil.copy(REPOSITORY / "Snakefile", root / "Snakefile")
     shutil.copytree(REPOSITORY / "profiles" / "default", root / "profiles" / "default")
     for stage in STAGES:
-        cells = [_markdown(f"# Stage {stage}\n\nA stub."), _parameters(stage)]
-        cells += [_code(_STAGE_CODE.replace("{stage}", stage)), _code(_WORK)]
+        cells = [markdown(f"# Stage {stage}\n\nA stub."), _parameters(stage)]
+        cells += [code(_STAGE_CODE.replace("{stage}", stage)), code(_WORK)]
         write_notebook(root / "notebooks" / "stages" / f"{stage}.ipynb", cells)
     literals = 'results_dir: str = "results"\nruns_dir: str = ""\n'
     literals += 'output_dir: str = "out"\nprofile: str = ""\n'
-    chapter = [_markdown("# What came out"), _code(literals, "parameters"), _code(_CHAPTER)]
+    chapter = [markdown("# What came out"), code(literals, "parameters"), code(_CHAPTER)]
     write_notebook(root / "notebooks" / "chapters" / f"{CHAPTER}.ipynb", chapter)
     (root / "book").mkdir()
     (root / "book" / "index.md").write_text("# A miniature book\n")
     write_yaml(root / "profiles" / "mini.yaml", profile or PROFILE)
     return root
+
+
+def take_stages(root: Path) -> None:
+    """Put the real stage notebooks in the place of the stubs."""
+    shutil.rmtree(root / "notebooks" / "stages")
+    shutil.copytree(REPOSITORY / "notebooks" / "stages", root / "notebooks" / "stages")
 
 
 def start(root: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -193,13 +195,13 @@ def _parameters(stage: str) -> dict[str, Any]:
     values = {"run_dir": "runs/alone", "arm": "alone", "seed": 0, **REQUIRED[stage]}
     dump = stage_parameters(stage, values).model_dump()
     lines = [f"{name}: {type(value).__name__} = {value!r}" for name, value in dump.items()]
-    return _code("\n".join(lines), "parameters")
+    return code("\n".join(lines), "parameters")
 
 
-def _markdown(source: str) -> dict[str, Any]:
+def markdown(source: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
 
-def _code(source: str, *tags: str) -> dict[str, Any]:
+def code(source: str, *tags: str) -> dict[str, Any]:
     cell = {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": source}
     return {**cell, "outputs": [], "execution_count": None}

@@ -32,11 +32,8 @@ OF_TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
 def locked(python: str) -> dict[str, str]:
     """Versions that the lock has for one Python, by package."""
     here = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": "x86_64"}
-    here |= {
-        "sys_platform": "linux",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-    }
+    here |= {"sys_platform": "linux", "implementation_name": "cpython"}
+    here |= {"platform_python_implementation": "CPython"}
     kept = [line for line in LINES if line.marker is None or line.marker.evaluate(here)]
     versions = {line.name: str(line.specifier).removeprefix("==") for line in kept}
     assert len(versions) == len(kept), "no package twice for one Python"
@@ -44,9 +41,7 @@ def locked(python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["environment.yml", "environment-cuda.yml"])
-def test_conda_environment_parses_strictly_installs_the_lock_and_takes_the_supported_pythons(
-    name: str,
-) -> None:
+def test_conda_environment_parses_strictly_installs_the_lock_and_takes_our_pythons(name: str) -> None:
     values = yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
     assert set(values) == {"name", "channels", "dependencies"}
     assert values["channels"] == ["conda-forge", "nodefaults"]
@@ -97,16 +92,10 @@ def test_another_python_resolves_to_what_the_lock_has_for_it(python: str, tmp_pa
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not installed; `make setup` does it")
-    options = [
-        "--python-version",
-        python,
-        "--python-platform",
-        "x86_64-unknown-linux-gnu",
-        "--no-header",
-        "-q",
-    ]
-    options += ["--no-annotate", "--extra", "dev", "--constraint", str(REPOSITORY / "requirements.lock")]
-    command = [uv, "pip", "compile", str(REPOSITORY / "pyproject.toml"), *options]
+    options = ["--python-version", python, "--python-platform", "x86_64-unknown-linux-gnu", "-q"]
+    options += ["--no-header", "--no-annotate", "--extra", "dev"]
+    files = [str(REPOSITORY / "pyproject.toml"), "--constraint", str(REPOSITORY / "requirements.lock")]
+    command = [uv, "pip", "compile", *files, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     if done.returncode and re.search(r"[Ff]ailed to fetch|dns error|error sending request", done.stderr):
         pytest.skip("the package index does not answer")
@@ -129,10 +118,8 @@ def test_makefile_knows_the_versions_that_the_project_supports() -> None:
 def fake_python(folder: Path, name: str, version: str) -> None:
     """An interpreter that says it is of a version, notes what else it is asked to do, and does nothing."""
     folder.mkdir(exist_ok=True)
-    script = (
-        f'#!/bin/sh\ncase "$2" in *version_info*) echo {version};; "") ;; *) echo "$@" >> asked.txt;; esac\n'
-    )
-    (folder / name).write_text(script)
+    cases = f'*version_info*) echo {version};; "") ;; *) echo "$@" >> asked.txt;;'
+    (folder / name).write_text(f'#!/bin/sh\ncase "$2" in {cases} esac\n')
     (folder / name).chmod(0o755)
 
 
@@ -143,10 +130,8 @@ def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     for name in ("make", "bash", "sh", "cat", "sha256sum", "cut", "uname", "rm", "touch"):
         if not (tree / "bin" / name).exists():  # the interpreters of this machine stay out of sight
             (tree / "bin" / name).symlink_to(str(shutil.which(name)))
-    environment = {"PATH": str(tree / "bin"), "HOME": str(tree)}
-    return subprocess.run(
-        ["make", *arguments], cwd=tree, env=environment, capture_output=True, text=True, timeout=60
-    )
+    command, environment = ["make", *arguments], {"PATH": str(tree / "bin"), "HOME": str(tree)}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_the_newest_supported_python_that_runs_is_taken_and_named(tmp_path: Path) -> None:
@@ -163,20 +148,16 @@ def test_the_newest_supported_python_that_runs_is_taken_and_named(tmp_path: Path
 @pytest.mark.parametrize(
     ("python", "line"),
     [
-        (
-            "python3.10",
-            "error: PYTHON = python3.10 is 3.10: must be one of 3.13 3.12 3.11, e.g. PYTHON=python3.12",
-        ),
-        ("nopython", "error: PYTHON = nopython: must be one of 3.13 3.12 3.11"),
-        ("", "error: PYTHON = none found: must be one of 3.13 3.12 3.11"),
+        ("python3.10", "python3.10 is 3.10: must be one of 3.13 3.12 3.11, e.g. PYTHON=python3.12"),
+        ("nopython", "nopython: must be one of 3.13 3.12 3.11"),
+        ("", "none found: must be one of 3.13 3.12 3.11"),
     ],
 )
-def test_an_unsupported_python_is_refused_before_anything_is_done(
-    tmp_path: Path, python: str, line: str
-) -> None:
+def test_another_python_is_refused_before_anything_is_done(tmp_path: Path, python: str, line: str) -> None:
     fake_python(tmp_path / "bin", "python3.10", "3.10")
     done = make(tmp_path, "setup", *[f"PYTHON={python}"] * bool(python))
-    assert done.returncode and line in done.stdout and "nothing was installed" in done.stdout
+    assert done.returncode and f"error: PYTHON = {line}" in done.stdout
+    assert "nothing was installed" in done.stdout
     assert not (tmp_path / ".venv").exists() and not (tmp_path / "asked.txt").exists()
 
 

@@ -10,17 +10,15 @@ import pytest
 import budgets
 from extrabitter.digests import PACKAGE, REPOSITORY, import_closure, notebook_code, registered_tasks
 
-GROUND = {"__init__", "params", "sources", "tables", "runs", "statistics", "estimates", "seeding", "digests"}
+GROUND = {"__init__", "params", "sources", "tables", "runs", "statistics", "seeding", "digests"}
 GROUND |= {"profiles", "plan", "jobs", "schedule", "store"}
 LEFT_TOWER, RIGHT_TOWER = {"training", "evaluation"}, {"pages"}
 FLOORS = [GROUND, {"tasks"}, {"behaviours"}, {"models"}, LEFT_TOWER | RIGHT_TOWER, {"experiments"}, {"cli"}]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # What costs seconds to import, and what the book must be built without.
 TORCH = {"torch", "trl", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"}
-DRAWING, TEMPLATES = (
-    {"matplotlib"},
-    {"jinja2"},
-)  # pages, cards of models and the report of a probe are templates
+# Pages, cards of models and the report of a probe are templates.
+DRAWING, TEMPLATES = {"matplotlib"}, {"jinja2"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -81,9 +79,8 @@ def test_a_task_is_reached_by_its_name_alone(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Compare) and parts[0] != "tasks":
             values = {part.value for part in node.comparators if isinstance(part, ast.Constant)}
-            assert not values & registered_tasks().keys(), (
-                f"{path.name}, line {node.lineno}: asks which task it is"
-            )
+            asks = f"{path.name}, line {node.lineno}: asks which task it is"
+            assert not values & registered_tasks().keys(), asks
 
 
 def test_sft_and_grpo_share_nothing_but_a_checkpoint_path() -> None:

@@ -38,12 +38,8 @@ def test_trl_takes_the_configuration(profile: str, tmp_path: Path) -> None:
 
 
 def test_vllm_is_named_with_the_version_that_fits_wherever_it_is_to_be_installed() -> None:
-    files = [
-        *REPOSITORY.glob("*.md"),
-        *REPOSITORY.glob("profiles/*.yaml"),
-        *REPOSITORY.glob("environment*.yml"),
-    ]
-    files += [*REPOSITORY.glob("book/*.md"), *REPOSITORY.glob("notebooks/**/*.ipynb")]
+    where = ("*.md", "profiles/*.yaml", "environment*.yml", "book/*.md", "notebooks/**/*.ipynb")
+    files = [path for pattern in where for path in REPOSITORY.glob(pattern)]
     named = [text for path in files for text in re.findall(r"install[^\n`]*\bvllm(\S*)", path.read_text())]
     assert named and {text.rstrip("`.,)") for text in named} == {"==0.30.0"}
 
@@ -53,17 +49,8 @@ def test_a_cluster_is_asked_for_what_the_stage_needs(tmp_path: Path) -> None:
     for name in ("profiles", "notebooks"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     target = "runs/gpu/countdown/behaviour_evaluation/before_qwen/seed=0.status.json"
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "-n",
-        "--cores",
-        "8",
-    ]
-    command += ["--config", f"root={tmp_path}", "profile=gpu", "--", target]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "-n"]
+    command += ["--cores", "8", "--config", f"root={tmp_path}", "profile=gpu", "--", target]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2_000:]
     asked = re.sub(r"\s+", " ", done.stdout + done.stderr)

@@ -29,10 +29,8 @@ def load(path: Path) -> dict[Any, Any]:
 def test_there_is_a_workflow_for_pull_requests_and_one_for_pages() -> None:
     # YAML 1.1 reads the key `on` as true.
     triggers = {path.stem: set(load(path)[True]) for path in WORKFLOWS}
-    assert triggers == {
-        "tests": {"pull_request", "workflow_dispatch"},
-        "pages": {"push", "workflow_dispatch"},
-    }
+    both = {"workflow_dispatch"}
+    assert triggers == {"tests": {"pull_request"} | both, "pages": {"push"} | both}
     assert load(REPOSITORY / ".github/workflows/pages.yml")[True]["push"] == {"branches": ["main"]}
 
 

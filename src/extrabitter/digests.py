@@ -66,26 +66,17 @@ def git_state(repository: Path = REPOSITORY) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """List Python's version and those of the packages that can move a number."""
-    versions = {"python": platform.python_version()}
-    for name in _LIBS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBS}
 
 
 def machine() -> dict[str, Any]:
     """Describe the processor, the number of cores this process may use, and the GPU if torch sees one."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     torch = sys.modules.get("torch")  # asked only where a stage has imported it: the import costs seconds
     gpu = torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else ""
-    return {"cpu": cpu, "num_cores": len(os.sched_getaffinity(0)), "gpu": gpu, "system": platform.platform()}
+    here = {"cpu": (names or [platform.machine()])[0], "num_cores": len(os.sched_getaffinity(0))}
+    return {**here, "gpu": gpu, "system": platform.platform()}
 
 
 def peak_rss_mb() -> float:

@@ -16,19 +16,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from extrabitter import runs
-from extrabitter.digests import (
-    PACKAGE,
-    REPOSITORY,
-    STAGE_NOTEBOOKS,
-    code_digest,
-    file_sha256,
-    files_sha256,
-    module_digest,
-    package_versions,
-    registered_tasks,
-    sha256_if_there,
-)
+from extrabitter import digests, runs
+from extrabitter.digests import PACKAGE, REPOSITORY, STAGE_NOTEBOOKS, files_sha256, sha256_if_there
 from extrabitter.params import STAGES, ParameterError, StageParameters, validate
 from extrabitter.profiles import Profile, Resources, Stage, load_profile
 from extrabitter.runs import CHECKSUMS, EXPERIMENT, read_status, status_path
@@ -89,7 +78,7 @@ class Plan:
         return {
             "parameters": _sha256(parameters),
             "code": _code_once(self.root / job.notebook, job.task),
-            "packages": _sha256(package_versions()),
+            "packages": _sha256(digests.package_versions()),
             "checkpoint": sha256_if_there(given) if job.source and not job.inputs else "",
         }
 
@@ -181,9 +170,9 @@ class Book:
         notebook = self.root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb"
         ended = [read_status(self.root / job.run_dir) for job in self.plan.jobs.values()]
         return {
-            "notebook": file_sha256(notebook),
-            "code": _code_once(notebook, *registered_tasks()),
-            "packages": _sha256(package_versions()),
+            "notebook": digests.file_sha256(notebook),
+            "code": _code_once(notebook, *digests.registered_tasks()),
+            "packages": _sha256(digests.package_versions()),
             "files": _read_by_chapters(self.root),
             "runs": _sha256([one and [one.reason, *one.files.values()] for one in ended]),
         }
@@ -191,13 +180,12 @@ class Book:
     def made_from(self) -> dict[str, str]:
         """Return hashes of what the built book is made from: pages, settings, executed chapters, the code of pages."""
         chapters = [status_path(self.root / self.output_dir / name) for name in self.chapters]
+        pages = (self.root / "book", PACKAGE / "pages/templates")
         return {
-            "pages": _sha256(
-                [files_sha256(path) for path in (self.root / "book", PACKAGE / "pages/templates")]
-            ),
+            "pages": _sha256([files_sha256(folder) for folder in pages]),
             "settings": _sha256([sha256_if_there(self.root / name) for name in _SETTINGS]),
             "chapters": _sha256({path.name: sha256_if_there(path) for path in chapters}),
-            "code": module_digest("extrabitter.pages.build"),
+            "code": digests.module_digest("extrabitter.pages.build"),
         }
 
     def states(self, jobs: Mapping[str, str]) -> dict[str, str]:
@@ -233,16 +221,14 @@ def make_book(name: str, root: Path = REPOSITORY) -> Book:
 
 def _planned_jobs(profile: Profile, runs_dir: Path) -> Iterator[Job]:
     """Yield the jobs that a profile asks for; ParameterError with one line for one that cannot be run."""
-    where, known = f"profile {profile.name}", registered_tasks()
+    where, known = f"profile {profile.name}", digests.registered_tasks()
     for task, section in profile.tasks.items():
         if task not in known:
             raise ParameterError(f"{where}: task = {task!r}: unknown; must be one of {', '.join(known)}")
         for name, stage in section.stages:
             for arm, own in (stage.arms if stage else {}).items():
                 values = {"seeds": profile.seeds, "threads": profile.threads, **stage.defaults, **(own or {})}
-                yield from _jobs_of(
-                    f"{where}: {task}.{name}.{arm}", runs_dir, stage, (task, name, arm), values
-                )
+                yield from _jobs_of(where, runs_dir, stage, (task, name, arm), values)
 
 
 def _jobs_of(
@@ -250,6 +236,7 @@ def _jobs_of(
 ) -> Iterator[Job]:
     """Yield the jobs of an arm, one a seed; the line of an error begins with `where`."""
     task, stage, arm = names
+    where += f": {task}.{stage}.{arm}"
     # What the pipeline says of an arm, and no stage is told.
     seeds, experiment = values.pop("seeds"), values.pop("experiment", EXPERIMENT)
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
@@ -288,24 +275,19 @@ def _resolve(reference: Any, runs_dir: Path, task: str, seed: int) -> tuple[Any,
 
 def _inputs_first(name: str, jobs: dict[str, Job]) -> dict[str, Job]:
     """Order jobs so that inputs come first; complain about inputs that are not there, and circles."""
+    trained = {key: job for key, job in jobs.items() if "init_from" in type(job.parameters).model_fields}
     for job in jobs.values():
         for key in job.inputs:
-            if key not in jobs or job.inputs == (job.key,) or not _trains(jobs[key]):
-                arms = [f"{other.stage}/{other.arm}" for other in jobs.values() if _trains(other)]
-                raise ParameterError(
-                    f"profile {name}: {job.task}.{job.stage}.{job.arm} reads {key}, which no other arm makes; "
-                    f"there are {', '.join(sorted(set(arms)))}"
-                )
+            if key not in trained or job.inputs == (job.key,):
+                where = f"profile {name}: {job.task}.{job.stage}.{job.arm}"
+                arms = ", ".join(sorted({f"{other.stage}/{other.arm}" for other in trained.values()}))
+                raise ParameterError(f"{where} reads {key}, which no other arm makes; there are {arms}")
     inputs = {key: job.inputs for key, job in jobs.items()}
     try:
         return {key: jobs[key] for key in TopologicalSorter(inputs).static_order()}
     except CycleError as error:
         circle = ", ".join(dict.fromkeys(error.args[1]))
         raise ParameterError(f"profile {name}: these arms read each other in a circle: {circle}") from None
-
-
-def _trains(job: Job) -> bool:
-    return job.stage not in ("behaviour_evaluation", "will_it_choke")
 
 
 def _with_known_time(job: Job, root: Path) -> Job:
@@ -329,7 +311,7 @@ def _other(status: runs.Status, made_from: Mapping[str, str]) -> str:
 
 
 # Once for all runs of a notebook: each takes a moment to parse.
-_code_once = functools.cache(code_digest)
+_code_once = functools.cache(digests.code_digest)
 
 
 @functools.cache

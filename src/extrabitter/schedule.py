@@ -155,10 +155,9 @@ def _announce(book: Book, todo: list[str], cores: int) -> None:
         print("  all is up to date: nothing to do", flush=True)
         return
     seconds = book.plan.estimate(jobs, cores) + chapters * _CHAPTER_S / cores + _RENDER_S
-    print(f"  {len(book.plan.jobs) - len(jobs)} of {len(book.plan.jobs)} runs are up to date", end="; ")
-    print(
-        f"{chapters} chapters and the book follow; about {clock(seconds)} in all on {cores} cores", flush=True
-    )
+    ready = f"{len(book.plan.jobs) - len(jobs)} of {len(book.plan.jobs)} runs are up to date"
+    rest = f"{chapters} chapters and the book follow; about {clock(seconds)} in all on {cores} cores"
+    print(f"  {ready}; {rest}", flush=True)
 
 
 def _run(book: Book, todo: list[str], cores: int, lock: TextIO) -> int:

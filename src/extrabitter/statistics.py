@@ -142,10 +142,7 @@ def clustered_share(tops: Values, bottoms: Values) -> Interval:
 
 
 def bootstrap_interval(
-    values: Values,
-    rng: np.random.Generator,
-    statistic: Statistic = np.mean,
-    num_resamples: int = NUM_RESAMPLES,
+    values: Values, rng: np.random.Generator, statistic: Statistic = np.mean, num_draws: int = NUM_RESAMPLES
 ) -> Interval:
     """Return a statistic (default: the mean) and its percentile interval, problems resampled.
 
@@ -155,7 +152,7 @@ def bootstrap_interval(
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
         return _UNKNOWN
-    draws = [statistic(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_resamples)]
+    draws = [statistic(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_draws)]
     lower, upper = np.quantile(draws, [1 - _TAIL, _TAIL])
     return Interval(float(statistic(sample)), float(lower), float(upper))
 

@@ -57,10 +57,7 @@ def read(results_dir: str | Path, task: str, table: str, experiment: str | None 
 
 
 def publish(
-    runs_dir: str | Path,
-    results_dir: str | Path,
-    planned: Mapping[str, str] | None = None,
-    partial: bool = False,
+    runs_dir: str | Path, results_dir: str | Path, planned: Mapping[str, str] = {}, partial: bool = False
 ) -> int:
     """Add what has ended below `runs_dir` to a store, each experiment of a seed whole; return the files added.
 
@@ -73,10 +70,10 @@ def publish(
     for one in _ended(runs_dir):
         groups.setdefault(Path(results_dir, one.task, f"seed={one.seed}", _experiment(one)), []).append(one)
     ended = {one.key for own in groups.values() for one in own}
-    missing = {key: experiment for key, experiment in (planned or {}).items() if key not in ended}
+    missing = {key: experiment for key, experiment in planned.items() if key not in ended}
     if missing and not partial:
         shown = ", ".join(sorted(missing)[:5])
-        raise StoreError(f"publish: {len(missing)} of {len(planned or {})} runs have not ended: {shown}")
+        raise StoreError(f"publish: {len(missing)} of {len(planned)} runs have not ended: {shown}")
     for key, experiment in missing.items():
         task, *_, seed = key.split("/")
         groups.pop(Path(results_dir, task, seed, experiment), None)
@@ -125,13 +122,6 @@ def _experiment(one: Run) -> str:
     return one.status.experiment or EXPERIMENT
 
 
-def _stack(members: list[Run], table: str) -> pd.DataFrame | None:
-    """Stack a table over runs; None where none has it."""
-    kept = [one for one in members if table != "completions" or _HEADLINE.fullmatch(one.arm)]
-    frames = [own for one in kept if (own := _table_of(one, table)) is not None]
-    return pd.concat(frames, ignore_index=True) if frames else None
-
-
 def _table_of(one: Run, table: str) -> pd.DataFrame | None:
     """Return a run's table with stage and arm in front, None if it has none; `runs` and `counts` are made here."""
     if table == "runs":
@@ -172,13 +162,15 @@ def _partial(folder: Path) -> Path:
 
 
 def _write(folder: Path, members: list[Run]) -> Path:
-    """Write the tables of an experiment's runs into a temporary folder beside its own."""
+    """Write the tables of an experiment's runs, stacked, into a temporary folder beside its own."""
     written = _partial(folder)
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
-    for name in SCHEMAS:
-        if name not in _NOT_KEPT and (df := _stack(members, name)) is not None:
-            write_table(written / f"{name}.parquet", name, df, leading=("stage", "arm"))
+    for name in [name for name in SCHEMAS if name not in _NOT_KEPT]:
+        kept = [one for one in members if name != "completions" or _HEADLINE.fullmatch(one.arm)]
+        if frames := [own for one in kept if (own := _table_of(one, name)) is not None]:
+            stacked = pd.concat(frames, ignore_index=True)
+            write_table(written / f"{name}.parquet", name, stacked, leading=("stage", "arm"))
     return written
 
 

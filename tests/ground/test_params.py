@@ -26,11 +26,7 @@ def test_each_stage_accepts_its_required_parameters_alone_and_describes_each(sta
 @pytest.mark.parametrize(
     ("stage", "values", "line"),
     [
-        (
-            "grpo",
-            {"learnin_rate": 1e-4},
-            "learnin_rate = 0.0001: unknown name; did you mean learning_rate? allowed: ",
-        ),
+        ("grpo", {"learnin_rate": 1}, "learnin_rate = 1: unknown name; did you mean learning_rate? allowed"),
         ("grpo", {"num_steps": "ten"}, "num_steps = 'ten': must be a valid integer"),
         ("grpo", {"num_steps": 2.5}, "num_steps = 2.5: must be a valid integer"),
         ("grpo", {"num_steps": True}, "num_steps = True: must be a valid integer"),
@@ -48,16 +44,10 @@ def test_each_stage_accepts_its_required_parameters_alone_and_describes_each(sta
         ("behaviour_evaluation", {"max_k": 9}, "max_k = 9: must be at most num_samples (8)"),
         ("behaviour_evaluation", {"split": "all"}, "split = 'all': must be 'validation', 'test' or 'train'"),
         ("behaviour_evaluation", {"few_shot": 2}, "few_shot = 2: only with prompt 'plain' or 'chat'"),
-        (
-            "grpo",
-            {"prompt": "chat", "masked_words": "check"},
-            "masked_words = 'check': only with prompt 'grammar'",
-        ),
+        ("grpo", {"prompt": "chat", "masked_words": "no"}, "masked_words = 'no': only with prompt 'grammar'"),
     ],
 )
-def test_bad_value_is_one_line_with_field_value_and_what_is_allowed(
-    stage: str, values: dict[str, Any], line: str
-) -> None:
+def test_bad_value_is_one_line_with_field_and_rule(stage: str, values: dict[str, Any], line: str) -> None:
     with pytest.raises(ParameterError) as caught:
         stage_parameters(stage, COMMON | REQUIRED[stage] | values)
     assert str(caught.value).startswith(f"{stage}: ") and line in str(caught.value)
@@ -67,15 +57,11 @@ def test_bad_value_is_one_line_with_field_value_and_what_is_allowed(
 def test_missing_parameter_and_unknown_stage_are_named() -> None:
     with pytest.raises(ParameterError, match=r"^grpo: init_from: missing; it must be given$"):
         stage_parameters("grpo", COMMON)
-    with pytest.raises(
-        ParameterError, match=r"must be one of base_model, sft_priming, grpo, behaviour_evaluation"
-    ):
+    with pytest.raises(ParameterError, match=r"must be one of base_model, sft_priming, grpo, behaviour_eval"):
         stage_parameters("gpro", COMMON)
 
 
-def test_notebook_namespace_is_read_without_its_modules_and_private_names_and_a_misspelt_name_stops_it() -> (
-    None
-):
+def test_namespace_is_read_without_modules_and_private_names_and_a_misspelt_name_stops_it() -> None:
     namespace = COMMON | REQUIRED["grpo"] | {"_i": "code", "In": [], "Out": {}, "Path": Path, "__name__": "x"}
     assert notebook_parameters("grpo", namespace).seed == 0
     with pytest.raises(ParameterError, match="num_step = 3: unknown name"):

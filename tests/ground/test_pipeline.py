@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import fcntl
 import json
@@ -9,11 +10,8 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +19,7 @@ import kills
 import miniature
 from extrabitter import plan as pipeline
 from extrabitter import runs, schedule
+from extrabitter.digests import file_sha256
 from miniature import BASE, BROKEN, CHAPTER, GRPO, JOBS, READERS, edited, to_run
 
 pytestmark = pytest.mark.slow
@@ -64,9 +63,8 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 def test_surroundings_change_nothing_and_a_failed_arm_stops_nothing_but_its_readers(calm: Calm) -> None:
     found = {run.key: run.status for run in runs.find_runs(calm.root / "runs" / "mini")}
     assert found.keys() == set(JOBS), calm.output
-    assert {key for key, status in found.items() if status.state == "failed"} == {BROKEN, READERS[1]}, (
-        calm.output
-    )
+    failed = {key for key, status in found.items() if status.state == "failed"}
+    assert failed == {BROKEN, READERS[1]}, calm.output
     assert found[BROKEN].reason == "ValueError: it broke | on purpose"
     assert found[READERS[1]].reason == f"input failed: {BROKEN}"
     assert not (calm.root / "runs" / "mini" / BROKEN).exists()
@@ -76,23 +74,18 @@ def test_surroundings_change_nothing_and_a_failed_arm_stops_nothing_but_its_read
 
 def test_progress_names_jobs_what_they_say_the_time_left_and_where_an_error_is_told_whole(calm: Calm) -> None:
     lines = calm.output.splitlines()
-    assert any(
-        re.match(r"  countdown: grpo: 2 runs, about \d:\d\d \(guesser, broken\)", line) for line in lines
-    )
     assert f"  {GRPO}: step 1 of guesser" in lines
-    pattern = (
-        r"finished countdown/grpo/\S+: ok in [\d.]+ s; \d of 5 runs, elapsed \d+:\d\d, about \d+:\d\d left"
-    )
-    assert any(re.match(pattern, line) for line in lines), calm.output
+    clock = r"(\d+:)*\d+:\d\d"
+    ended = rf"finished countdown/grpo/\S+: ok in [\d.]+ s; \d of 5 runs, elapsed {clock}, about {clock} left"
+    for pattern in (rf"  countdown: grpo: 2 runs, about {clock} \(guesser, broken\)", ended):
+        assert any(re.match(pattern, line) for line in lines), calm.output
     line = f"failed: {BROKEN}: ValueError: it broke | on purpose; see runs/mini/{BROKEN}.log"
     assert line in lines
     index = calm.root / "_build" / "html" / "mini" / "index.html"
     assert lines[-1] == index.as_uri() and index.read_text() == "runs: 3 runs/mini results/edition\n"
 
 
-def test_three_kills_lose_nothing_and_a_plain_snakemake_ends_the_work_with_the_same_bytes(
-    calm: Calm, tmp_path: Path
-) -> None:
+def test_kills_lose_nothing_and_snakemake_ends_with_the_same_bytes(calm: Calm, tmp_path: Path) -> None:
     root = miniature.make_miniature(tmp_path / "killed, à la Bohème")
     assert kills.disturb(root, "mini", 3, random.Random(1), 9.0) == []
     done = kills.snakemake(root, "mini")
@@ -114,11 +107,13 @@ def test_what_is_up_to_date_stays_so_whatever_the_clock_says(calm: Calm) -> None
     assert miniature.results(calm.root) == calm.results
 
 
+# Of runs/mini: what is done to it, what is said of it, and what is made again.
+_GRPO = {GRPO, READERS[0]}
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, set[str]]] = {
     "truncated weights": (
         lambda path: os.truncate(path / BASE / "checkpoint" / "model.safetensors", 2),
         "damaged: checkpoint/model.safetensors is altered",
-        {BASE, GRPO, READERS[0]},
+        {BASE} | _GRPO,
     ),
     "empty table": (
         lambda path: os.truncate(path / READERS[0] / "summary.parquet", 0),
@@ -128,28 +123,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, set[str]]] = {
     "altered manifest": (
         lambda path: (path / GRPO / "manifest.json").open("a").write(" "),
         "damaged: seed=0/manifest.json is altered",
-        {GRPO, READERS[0]},
+        _GRPO,
     ),
-    "notebook gone": (
-        lambda path: (path / f"{GRPO}.ipynb").unlink(),
-        "damaged: seed=0.ipynb is missing",
-        {GRPO, READERS[0]},
-    ),
-    "folder gone": (
-        lambda path: shutil.rmtree(path / GRPO),
-        "damaged: seed=0/manifest.json",
-        {GRPO, READERS[0]},
-    ),
-    "cut status": (
-        lambda path: os.truncate(path / f"{GRPO}.status.json", 9),
-        "not finished",
-        {GRPO, READERS[0]},
-    ),
-    "stage gone": (lambda path: shutil.rmtree(path / Path(GRPO).parents[1]), "not made", {GRPO, READERS[0]}),
+    "notebook": (lambda path: (path / f"{GRPO}.ipynb").unlink(), "damaged: seed=0.ipynb is missing", _GRPO),
+    "folder gone": (lambda path: shutil.rmtree(path / GRPO), "damaged: seed=0/manifest.json", _GRPO),
+    "cut status": (lambda path: os.truncate(path / f"{GRPO}.status.json", 9), "not finished", _GRPO),
+    "stage gone": (lambda path: shutil.rmtree(path / Path(GRPO).parents[1]), "not made", _GRPO),
     "another run's weights": (
         lambda path: _exchange_weights(path / BASE),
-        "read other weights of countdown/base_model/guesser/seed=0",
-        {GRPO, READERS[0]},
+        f"read other weights of {BASE}",
+        _GRPO,
     ),
 }
 
@@ -159,11 +142,11 @@ def _exchange_weights(run_dir: Path) -> None:
     (run_dir / "checkpoint" / "model.safetensors").write_bytes(b"other weights")
     runs.write_checksums(run_dir / "checkpoint")
     manifest = json.loads((run_dir / "manifest.json").read_text())
-    manifest["files"] = {name: pipeline.file_sha256(run_dir / name) for name in manifest["files"]}
+    manifest["files"] = {name: file_sha256(run_dir / name) for name in manifest["files"]}
     runs.write_json(run_dir / "manifest.json", manifest)
     status = runs.read_status(run_dir)
     assert status is not None
-    files = {name: pipeline.file_sha256(run_dir.parent / name) for name in status.files}
+    files = {name: file_sha256(run_dir.parent / name) for name in status.files}
     runs.write_status(run_dir, dataclasses.replace(status, files=files))
 
 
@@ -193,23 +176,17 @@ def test_the_same_command_mends_damage_and_says_so_in_one_line(calm: Calm) -> No
     assert (calm.root / "_build" / "chapters" / "mini" / "figures" / "one.txt").read_text() == "a figure"
 
 
-def test_where_all_is_up_to_date_nothing_is_done_also_after_touch_and_other_words(
-    calm: Calm, tmp_path: Path
-) -> None:
+def test_what_is_up_to_date_stays_so_after_touch_and_other_words(calm: Calm, tmp_path: Path) -> None:
     root = tmp_path / "tree"
     shutil.copytree(calm.root, root)
-    stages = {name: dict(stage) for name, stage in miniature.STAGE_RUNS.items()}
+    stages = copy.deepcopy(miniature.STAGE_RUNS)
     for stage, arm in (("grpo", "broken"), ("behaviour_evaluation", "after_broken")):
-        stages[stage] = {
-            **stages[stage],
-            "arms": {k: v for k, v in stages[stage]["arms"].items() if k != arm},
-        }
+        del stages[stage]["arms"][arm]
     profile = {**miniature.PROFILE, "tasks": {"countdown": {"stages": stages}}}
     miniature.write_yaml(root / "profiles" / "mini.yaml", profile)
     miniature.run(root, *BUILD)
-    assert (root / "runs" / "mini" / "removed" / f"{BROKEN}.status.json").is_file(), (
-        "set aside, out of readers' sight"
-    )
+    aside = root / "runs" / "mini" / "removed" / f"{BROKEN}.status.json"
+    assert aside.is_file(), "out of readers' sight"
     for path in root.rglob("*"):
         path.touch()
     edited(root / "src/extrabitter/runs.py", '"""Run folders: ', '"""Folders of runs: ')
@@ -225,22 +202,20 @@ def test_where_all_is_up_to_date_nothing_is_done_also_after_touch_and_other_word
     assert to_run(root) == {GRPO: "other parameters", READERS[0]: f"reads {GRPO}, which is made again"}
 
 
-@pytest.mark.parametrize("command", ["extrabitter.cli", "snakemake"])
+@pytest.mark.parametrize("command", ["make", "snakemake"])
 def test_second_build_beside_a_running_one_is_refused_in_one_line(tmp_path: Path, command: str) -> None:
     root = miniature.make_miniature(tmp_path)
     (root / "_build").mkdir()
     with open(root / "_build" / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if command == "snakemake":
-            done: Any = kills.snakemake(root, "mini")
+            done = kills.snakemake(root, "mini")
+            code, output = done.returncode, done.stderr
         else:
-            program = [sys.executable, "-m", command, *BUILD, "--root", str(root)]
-            done = subprocess.run(program, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert any(f"another build is at work in {root}" in line for line in done.stderr.splitlines()), (
-        done.stderr
-    )
-    assert not (root / "runs").exists() and "Traceback" not in done.stderr
+            code, output = 1, miniature.run(root, *BUILD, code=1)
+    lines = output.splitlines()
+    assert code == 1 and any(f"another build is at work in {root}" in line for line in lines), output
+    assert not (root / "runs").exists() and "Traceback" not in output
 
 
 def test_a_job_sees_as_many_gpus_as_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

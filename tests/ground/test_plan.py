@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import miniature
-from extrabitter import cli, jobs, runs, schedule
+from extrabitter import cli, digests, jobs, runs, schedule
 from extrabitter import plan as pipeline
 from miniature import BASE, BROKEN, GRPO, JOBS, PROFILE, READERS
 
@@ -24,17 +24,18 @@ def tree(tmp_path: Path) -> Path:
 
 def run_cli(*arguments: str) -> int:
     """Run the command line in this process; returns its exit code."""
-    before, sys.argv = sys.argv, ["extrabitter", *arguments]
-    try:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["extrabitter", *arguments])
         cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
+    return int(stop.value.code or 0)
 
 
 # --- Jobs --------------------------------------------------------------------------------------------------------
+
+
+def torch(command: str, line: str) -> Any:
+    """A case whose command imports PyTorch before it is refused."""
+    return pytest.param(command, line, marks=pytest.mark.slow)
 
 
 def set_profile(tree: Path, **changes: Any) -> pipeline.Plan:
@@ -66,10 +67,8 @@ def test_arm_may_have_seeds_and_an_experiment_of_its_own_and_read_a_middle_check
     assert job.inputs == ("countdown/grpo/guesser/seed=1",)
 
 
-def test_two_tasks_share_a_profile_and_read_their_own_runs(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "registered_tasks", lambda: {"countdown": "", "toy": ""})
+def test_two_tasks_share_a_profile_and_read_own_runs(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "registered_tasks", lambda: {"countdown": "", "toy": ""})
     sections = {name: {"stages": miniature.STAGE_RUNS} for name in ("countdown", "toy")}
     plan = set_profile(tree, tasks=sections)
     assert len(plan.jobs) == 2 * len(JOBS)
@@ -92,22 +91,18 @@ def test_estimate_respects_cores_and_order(tree: Path) -> None:
     assert plan.estimate([], cores=2) == 0
 
 
-@pytest.mark.parametrize("package", ["torch", "trl", "transformers", "datasets", "accelerate", "numpy"])
-def test_another_version_of_a_package_makes_every_run_stale(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    plan = pipeline.make_plan("mini", tree)
+def test_another_version_of_a_package_makes_all_stale(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, versions = pipeline.make_plan("mini", tree), digests.package_versions()
     before = {key: plan.made_from(job) for key, job in plan.jobs.items()}
-    versions = {**pipeline.package_versions(), package: "0.0.1"}
-    monkeypatch.setattr(pipeline, "package_versions", lambda: versions)
-    for key, job in plan.jobs.items():
+    packages = {"torch", "trl", "transformers", "datasets", "accelerate", "numpy"}
+    assert packages <= versions.keys()
+    for package, (key, job) in itertools.product(packages, plan.jobs.items()):
+        monkeypatch.setattr(digests, "package_versions", lambda: {**versions, package: "0.0.1"})  # noqa: B023
         after = plan.made_from(job)
         assert [name for name in after if after[name] != before[key][name]] == ["packages"]
 
 
-def test_the_checkpoint_that_is_shipped_counts_and_one_that_a_job_makes_is_held_to_its_weights(
-    tree: Path,
-) -> None:
+def test_the_shipped_checkpoint_counts_and_one_that_a_job_makes_is_held_to_its_weights(tree: Path) -> None:
     stages = json.loads(json.dumps(miniature.STAGE_RUNS))
     stages["base_model"]["arms"]["guesser"] = {"init_from": "models/given"}
     plan = set_profile(tree, tasks={"countdown": {"stages": stages}})
@@ -125,11 +120,8 @@ def test_the_checkpoint_that_is_shipped_counts_and_one_that_a_job_makes_is_held_
 def test_the_published_book_has_no_runs_and_no_two_books_share_a_folder(tree: Path) -> None:
     mine, published = pipeline.make_book("mini", tree), pipeline.make_book("", tree)
     assert published.plan.jobs == {} and published.runs_dir == "" and published.name == "published"
-    assert (
-        mine.runs_dir == "runs/mini"
-        and mine.output_dir != published.output_dir
-        and mine.index != published.index
-    )
+    assert mine.runs_dir == "runs/mini"
+    assert mine.output_dir != published.output_dir and mine.index != published.index
     assert set(schedule.pending(published)) == {f"chapter {miniature.CHAPTER}", "book"}
 
 
@@ -243,10 +235,10 @@ def test_wrong_input_is_one_line_and_nothing_runs(
         ("plam", "No such command 'plam'."),
         ("export data chess {tmp}/out", "task = 'chess': unknown; must be one of countdown"),
         ("export data countdown {tmp}/out --band easy", "band = 'easy': countdown has none of this name"),
-        ("export data countdown {tmp}/file/out", "cannot be written (Not a directory)"),
-        ("export model {tmp} {tmp}/out", "must be a finished run of stage"),
-        ("ship {tmp} {tmp}/out", "must be a finished run of stage base_model"),
-        ("probe {tmp}/nowhere", "nowhere"),
+        torch("export data countdown {tmp}/file/out", "cannot be written (Not a directory)"),
+        torch("export model {tmp} {tmp}/out", "must be a finished run of stage"),
+        torch("ship {tmp} {tmp}/out", "must be a finished run of stage base_model"),
+        torch("probe {tmp}/nowhere", "nowhere"),
         ("probe {tmp} --prompt loud", "probe: prompt = 'loud': must be 'grammar', 'plain' or 'chat'"),
         ("probe {tmp} --task chess", "task = 'chess': unknown"),
         ("probe {tmp} --problems 0", "probe: num_problems = 0: must be greater than or equal to 2"),
@@ -267,10 +259,8 @@ def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture
     (tree / "runs").write_text("a file where a folder should be")
     assert run_cli("run-job", BASE, "--profile", "mini", "--root", str(tree)) == 2
     error = capsys.readouterr().err
-    assert (
-        f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)" in error
-        and error.count("\n") == 1
-    )
+    assert f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)" in error
+    assert error.count("\n") == 1
 
 
 def test_the_whole_traceback_of_an_unforeseen_error_lies_in_a_log_that_the_line_names(

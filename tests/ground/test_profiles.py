@@ -25,32 +25,21 @@ def read(tmp_path: Path, text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (
-            "grpo:\n  arms:\n    a: {x: 1}\n    a: {x: 2}\n",
-            "line 4: a stands twice, first in line 3; remove or",
-        ),
+        ("grpo:\n  arms:\n    a: {x: 1}\n    a: {}\n", "line 4: a stands twice, first in line 3; remove or "),
         ("num_steps: 3\nb: 1\nnum_steps: 4\n", "line 3: num_steps stands twice, first in line 1"),
         ("a: {b: 1, c: 2, b: 3}", "line 1: b stands twice, first in line 1"),
-        (
-            "seeds:\n- 010\n",
-            "line 2: 010 is another number in YAML 1.1 than in 1.2; write it in decimal digits",
-        ),
+        ("seeds:\n- 010\n", "line 2: 010 is another number in YAML 1.1 than in 1.2; write it in decimal "),
         ("seeds: [08]", "line 1: 08 is another number"),
         ("a: 0x1f", "line 1: 0x1f is another number"),
         ("a: 1_000", "line 1: 1_000 is another number"),
         ("a: 12:30", "line 1: 12:30 is another number"),
-        (
-            "a: !!python/object/apply:os.system ['true']",
-            "line 1: could not determine a constructor for the tag",
-        ),
+        ("a: !!python/object/apply:os.system ['true']", "line 1: could not determine a constructor for "),
         ("a:\t1", r"line 1: found character '\t' that cannot start any token"),
         ("a: [", "line 1: expected the node content"),
         ("[" * 1000, "is nested too deeply"),
     ],
 )
-def test_yaml_that_could_be_read_in_two_ways_is_one_line_with_its_place(
-    tmp_path: Path, text: str, line: str
-) -> None:
+def test_yaml_with_two_meanings_is_one_line_with_its_place(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(ParameterError) as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith("profile x: x.yaml") and line in str(caught.value)
@@ -61,13 +50,10 @@ def test_yaml_that_could_be_read_in_two_ways_is_one_line_with_its_place(
     ("text", "value"),
     [
         ("1e-4", 1e-4),
-        ("1.0e-4", 1e-4),
         ("-0.5", -0.5),
         (".5", 0.5),
         ("10", 10),
-        ("0", 0),
         ("-3", -3),
-        ("on", "on"),
         ("yes", "yes"),
         ("true", True),
         ("~", None),
@@ -87,65 +73,41 @@ def test_marks_of_other_systems_and_anchors_are_read_rightly(tmp_path: Path, tex
     assert read(tmp_path, text)["a"] == 1
 
 
-def countdown(stage: str, arm: str, **values: Any) -> dict[str, Any]:
-    """The miniature's tasks, with values of one arm set."""
-    stages = copy.deepcopy(miniature.STAGE_RUNS)
-    arms = stages[stage]["arms"]
-    arms[arm] = {**(arms.get(arm) or {}), **values}
-    return {"countdown": {"stages": stages}}
+def stages(value: Any, task: str = "countdown") -> dict[str, Any]:
+    return {"tasks": {task: {"stages": value}}}
 
 
-def stages(value: Any) -> dict[str, Any]:
-    return {"countdown": {"stages": value}}
+def arm(stage: str, **values: Any) -> dict[str, Any]:
+    """The miniature's tasks, with values of the guesser of one stage set."""
+    changed = copy.deepcopy(miniature.STAGE_RUNS)
+    arms = changed[stage]["arms"]
+    arms["guesser"] = {**(arms["guesser"] or {}), **values}
+    return stages(changed)
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (
-            {"sedes": [0]},
-            "sedes = [0]: unknown name; did you mean seeds? allowed: description, name, seeds, tasks",
-        ),
+        ({"sedes": 0}, "sedes = 0: unknown name; did you mean seeds? allowed: description, name, seeds"),
         ({"seeds": 3}, "seeds = 3: must be a valid list"),
         ({"name": "other"}, "name = 'other': must be 'mini', as the file is called"),
+        (stages(miniature.STAGE_RUNS, "chess"), "task = 'chess': unknown; must be one of countdown"),
+        (stages({"gpro": {}}), "stages.gpro = {}: unknown name; did you mean grpo?"),
+        (stages({"grpo": {"arms": {"a": {}}, "arm": {}}}), "stages.grpo.arm = {}: unknown name; did you"),
+        (arm("grpo", prompt="plain", revision="v1"), "revision = 'v1': only of a hub id"),
+        (arm("grpo", learnin_rate=1), "did you mean learning_rate? allowed: "),
+        (arm("grpo", num_steps="ten"), "num_steps = 'ten': must be a valid integer"),
+        (arm("base_model", habit_share=2), "habit_share = 2: must be less than or equal"),
+        (arm("grpo", run_dir="x"), "run_dir = 'x': is set by the pipeline; remove it"),
+        (arm("grpo", overwrite=True), "overwrite = True: is set by the pipeline"),
+        (arm("grpo", experiment="a b"), "experiment = 'a b': must be a name"),
+        (arm("grpo", seeds="all"), "seeds = 'all': must be a list of integers"),
         (
-            {"tasks": {"chess": {"stages": miniature.STAGE_RUNS}}},
-            "task = 'chess': unknown; must be one of countdown",
-        ),
-        ({"tasks": stages({"gpro": {}})}, "stages.gpro = {}: unknown name; did you mean grpo?"),
-        (
-            {"tasks": stages({"grpo": {"arms": {"a": {}}, "arm": {}}})},
-            "stages.grpo.arm = {}: unknown name; did you",
-        ),
-        (
-            {"tasks": countdown("grpo", "guesser", prompt="plain", revision="v1")},
-            "revision = 'v1': only of a hub id",
-        ),
-        ({"tasks": countdown("grpo", "guesser", learnin_rate=1)}, "did you mean learning_rate? allowed: "),
-        (
-            {"tasks": countdown("grpo", "guesser", num_steps="ten")},
-            "num_steps = 'ten': must be a valid integer",
-        ),
-        (
-            {"tasks": countdown("base_model", "guesser", habit_share=2)},
-            "habit_share = 2: must be less than or equal",
-        ),
-        (
-            {"tasks": countdown("grpo", "guesser", run_dir="x")},
-            "run_dir = 'x': is set by the pipeline; remove it",
-        ),
-        ({"tasks": countdown("grpo", "guesser", overwrite=True)}, "overwrite = True: is set by the pipeline"),
-        ({"tasks": countdown("grpo", "guesser", experiment="a b")}, "experiment = 'a b': must be a name"),
-        ({"tasks": countdown("grpo", "guesser", seeds="all")}, "seeds = 'all': must be a list of integers"),
-        (
-            {"tasks": countdown("grpo", "guesser", init_from="base_model/gesser")},
+            arm("grpo", init_from="base_model/gesser"),
             "countdown.grpo.guesser reads countdown/base_model/gesser/seed=0, which no other arm makes; there are "
             "base_model/guesser",
         ),
-        (
-            {"tasks": countdown("base_model", "guesser", init_from="grpo/guesser")},
-            "these arms read each other in a circle: countdown/base_model/guesser/seed=0",
-        ),
+        (arm("base_model", init_from="grpo/guesser"), f"read each other in a circle: {miniature.BASE}"),
     ],
 )
 def test_bad_profile_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
@@ -166,6 +128,5 @@ def test_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_profile_can_be_planned(path: Path) -> None:
     plan = pipeline.make_plan(path.stem)
-    assert plan.jobs and all(
-        job.key.startswith(f"{job.task}/{job.stage}/{job.arm}/") for job in plan.jobs.values()
-    )
+    jobs = plan.jobs.values()
+    assert jobs and all(job.key.startswith(f"{job.task}/{job.stage}/{job.arm}/") for job in jobs)

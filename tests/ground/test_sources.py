@@ -28,9 +28,7 @@ def test_no_plumbing_is_named_that_no_stage_has() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_source_is_a_work_or_says_that_the_choice_is_ours_and_a_fixed_value_stands_in_the_code(
-    stage: str,
-) -> None:
+def test_a_source_is_a_work_or_says_that_it_is_ours_and_fixed_values_stand_in_the_code(stage: str) -> None:
     fixed = sources.fixed_sources(stage)
     for name, source in [*sources.parameter_sources(stage).items(), *fixed.items()]:
         ours = source.startswith(("ours: ", "ours, from ", "ours, as ", "ours; "))
@@ -49,9 +47,8 @@ def test_nothing_that_trl_is_told_is_left_out(stage: str, module: str) -> None:
         (body,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
         told |= {f"{name}.{key}" for key, _ in sources._literals(ast.Module([body], []))}
     told = {name for name in told if name.rpartition(".")[2] not in MACHINERY}
-    assert {
-        name for name in sources.fixed_sources(stage) if name.startswith((module, "training.trainers"))
-    } == told
+    fixed = sources.fixed_sources(stage)
+    assert {name for name in fixed if name.startswith((module, "training.trainers"))} == told
 
 
 def test_a_value_that_the_code_does_not_name_is_an_error() -> None:
@@ -67,15 +64,12 @@ def test_a_table_says_what_arms_were_run_with_the_commonest_value_first() -> Non
     assert table.loc["masked_words", ["default", "used"]].tolist() == ["empty", "check back"]
     assert table.loc["beta", "used"] == "not recorded"
     assert set(sources.parameter_table("grpo", [])["used"]) == {"not run"}
-    assert (
-        sources.parameter_table("sft_priming", []).set_index("parameter").loc["condition", "default"]
-        == "none"
-    )
+    table = sources.parameter_table("sft_priming", []).set_index("parameter")
+    assert table.loc["condition", "default"] == "none"
 
 
 def test_every_value_is_counted_once_by_where_it_comes_from() -> None:
     counts = sources.count_sources()
     assert counts["cited"] + counts["ours"] + counts["open"] == counts["parameters"] + counts["fixed"]
-    assert counts["open"] > 0 and counts["parameters"] < sum(
-        len(sources.parameter_sources(stage)) for stage in STAGES
-    )
+    listed = sum(len(sources.parameter_sources(stage)) for stage in STAGES)
+    assert counts["open"] > 0 and counts["parameters"] < listed
