@@ -91,21 +91,18 @@ def test_right_answers_are_those_of_another_reader(arm: str) -> None:
         assert 0.1 < rows["correct"].mean() <= seen.mean() < rows["correct"].mean() + 0.01
 
 
-@pytest.mark.parametrize(
-    ("key", "arm", "baseline"),
-    [
-        ("gap", "after_searcher", "after_guesser"),
-        ("knock_out", "after_searcher", "after_silenced"),
-        ("gain_guesser", "after_guesser", "before_guesser"),
-        ("gain_searcher", "after_searcher", "before_searcher"),
-    ],
-)
-def test_differences_are_those_of_plain_means(key: str, arm: str, baseline: str) -> None:
+PAIRS = {
+    **{"gap": ("after_searcher", "after_guesser"), "knock_out": ("after_searcher", "after_silenced")},
+    **{f"gain_{model}": (f"after_{model}", f"before_{model}") for model in ("guesser", "searcher")},
+}
+
+
+@pytest.mark.parametrize("key", PAIRS)
+def test_differences_are_those_of_plain_means(key: str) -> None:
     gaps = []
     for seed in SEEDS:
-        first, second = (
-            completions(name, seed).groupby("problem")["correct"].mean() for name in (arm, baseline)
-        )
+        groups = [completions(arm, seed).groupby("problem")["correct"] for arm in PAIRS[key]]
+        first, second = (group.mean() for group in groups)
         assert first.index.equals(second.index), "the same problems"
         gaps.append(float((first - second).mean()))
     assert agrees(key, gaps)
@@ -149,11 +146,9 @@ def test_the_lead_at_equal_tokens_is_that_of_a_formula_on_shares(key: str, metho
         for problem, rows in guesser.groupby("problem"):
             share = min(budgets[problem] / rows["num_completion_tokens"].mean(), len(rows))
             low = max(int(share), 1)
-            votes = votes_of(rows) if method == VOTED else ()
-            chances = [
-                chance_of_vote(votes, k) if method == VOTED else one_of(rows["correct"], k)
-                for k in (low, min(low + 1, len(rows)))
-            ]
+            counts, votes = (low, min(low + 1, len(rows))), votes_of(rows)
+            voted = method == VOTED
+            chances = [chance_of_vote(votes, k) if voted else one_of(rows["correct"], k) for k in counts]
             reached.append(chances[0] + (share - low) * (chances[1] - chances[0]))
         gaps.append(float(searcher["correct"].mean() - mean(reached)))
     # The package draws orders of completions; the formula takes all of them, at their mean length.
@@ -163,9 +158,8 @@ def test_the_lead_at_equal_tokens_is_that_of_a_formula_on_shares(key: str, metho
 def test_the_guesser_hardly_writes_a_word_of_search_after_rl() -> None:
     texts = pd.concat([completions("after_guesser", seed)["completion"] for seed in SEEDS])
     written = texts.str.contains(r"\b(?:check|back)\b").mean()
-    assert (
-        found()["searches_guesser"].value <= written < 1e-3
-    )  # garbled text counts here, and not in the book
+    # Garbled text counts here, and not in the book.
+    assert found()["searches_guesser"].value <= written < 1e-3
 
 
 def test_no_base_of_the_series_is_below_a_bar() -> None:

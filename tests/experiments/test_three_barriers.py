@@ -5,33 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from extrabitter.experiments import three_barriers as barriers
 from extrabitter.experiments.search_as_optimisation import Learner, group_gradient, policy_steps
-from extrabitter.experiments.three_barriers import (
-    ESCAPES,
-    HABIT_PAY,
-    RIVAL_PAY,
-    THREE_PAY,
-    THREE_SHARES,
-    escape_figure,
-    escape_slopes,
-    escape_steps,
-    escape_table,
-    escape_times,
-    informative_chance,
-    selection_figure,
-    selection_table,
-)
+from extrabitter.experiments.three_barriers import escape_steps, escape_table, escape_times
 
 
-@pytest.mark.parametrize("rival_pay", [0.0, RIVAL_PAY])
-@pytest.mark.parametrize("divide_by_std", [False, True])
+@pytest.mark.parametrize("rival_pay", [0.0, barriers.RIVAL_PAY])
+@pytest.mark.parametrize("divided", [False, True])
 @pytest.mark.parametrize("start", [0.003, 0.05])
-def test_plain_ascent_escapes_when_the_integral_says(
-    start: float, rival_pay: float, divide_by_std: bool
-) -> None:
-    learner = Learner(learning_rate=0.2, divide_by_std=divide_by_std)
+def test_plain_ascent_escapes_when_the_integral_says(start: float, rival_pay: float, divided: bool) -> None:
+    learner = Learner(learning_rate=0.2, divide_by_std=divided)
     simulated = escape_times(np.array([start]), rival_pay, learner, 1, 50_000)[0, 0]
-    assert simulated == pytest.approx(escape_steps(start, 0.2, rival_pay, divide_by_std), rel=0.03, abs=2)
+    assert simulated == pytest.approx(escape_steps(start, 0.2, rival_pay, divided), rel=0.03, abs=2)
 
 
 def test_without_a_share_there_is_no_escape() -> None:
@@ -40,8 +25,8 @@ def test_without_a_share_there_is_no_escape() -> None:
 
 
 def test_each_law_has_its_exponent_where_the_habit_is_rare() -> None:
-    slopes = escape_slopes(escape_table([1e-3, 3e-3, 1e-2], num_runs=32))
-    for law, (_, _, exponent) in ESCAPES.items():
+    slopes = barriers.escape_slopes(escape_table([1e-3, 3e-3, 1e-2], num_runs=32))
+    for law, (_, _, exponent) in barriers.ESCAPES.items():
         # A logarithm's slope is small and not nought over two decades.
         assert slopes[law] == pytest.approx(exponent, abs=0.12), law
 
@@ -53,16 +38,11 @@ def test_a_run_that_never_escapes_counts_as_the_last_step() -> None:
 
 @pytest.mark.parametrize(("p", "size"), [(0.001, 8), (0.1, 4), (0.5, 8), (0.97, 16)])
 def test_groups_are_informative_as_often_as_the_identity_says(p: float, size: int) -> None:
-    runs = 40_000
-    gradient = group_gradient(
-        np.full((runs, 2), 0.5),
-        np.full((runs, 2), p),
-        Learner(num_generations=size),
-        np.random.default_rng(1),
-    )
+    runs, learner, rng = 40_000, Learner(num_generations=size), np.random.default_rng(1)
+    gradient = group_gradient(np.full((runs, 2), 0.5), np.full((runs, 2), p), learner, rng)
     moved = (gradient != 0).any(axis=1)
     # A group can be informative and leave both shares where they are, if its two types were right equally often.
-    chance = float(informative_chance(p, size))
+    chance = float(barriers.informative_chance(p, size))
     assert moved.mean() <= chance + 4 * np.sqrt(chance / runs)
     rewards = np.random.default_rng(2).random((runs, size)) < p
     mixed = rewards.any(axis=1) & ~rewards.all(axis=1)
@@ -70,33 +50,26 @@ def test_groups_are_informative_as_often_as_the_identity_says(p: float, size: in
 
 
 @pytest.mark.parametrize(("second", "shrinks"), [(0.53, False), (0.55, True), (0.96, True), (0.975, False)])
-def test_the_rare_best_shrinks_between_the_shares_that_the_exercise_names(
-    second: float, shrinks: bool
-) -> None:
+def test_the_rare_best_shrinks_between_the_shares_of_the_exercise(second: float, shrinks: bool) -> None:
     shares = np.array([[0.01, second, 0.99 - second]])
-    steps = policy_steps(shares, THREE_PAY, Learner(learning_rate=1e-3))
+    steps = policy_steps(shares, barriers.THREE_PAY, Learner(learning_rate=1e-3))
     before, after = next(steps)[0, 0], next(steps)[0, 0]
     assert (after < before) == shrinks
 
 
 def test_only_plain_ascent_shrinks_the_best_before_it_wins() -> None:
-    table = selection_table(1_600)
+    table = barriers.selection_table(1_600)
     lowest = table.groupby("dynamics")["value"].min()
-    assert (lowest[["replicator", "Adam, exact"]] >= THREE_SHARES[0] - 1e-9).all()
-    assert (lowest[["SGD, exact", "SGD, sampled"]] < THREE_SHARES[0] / 2).all()
+    assert (lowest[["replicator", "Adam, exact"]] >= barriers.THREE_SHARES[0] - 1e-9).all()
+    assert (lowest[["SGD, exact", "SGD, sampled"]] < barriers.THREE_SHARES[0] / 2).all()
     last = table[table["step"] == 1_600].set_index("dynamics")["value"]
     assert (last.drop("SGD, sampled") > 0.9).all()
     assert table[(table["dynamics"] == "SGD, sampled") & (table["step"] == 300)]["num_below"].item() == 20
 
 
 def test_figures_name_every_line() -> None:
-    escape = escape_figure(escape_table([1e-2, 1e-1], num_runs=2, max_steps=300), "Waiting")
-    assert {text.get_text() for text in escape.axes[0].texts} == set(ESCAPES)
-    selection = selection_figure(selection_table(30, num_runs=2), "Shrinking")
-    assert {text.get_text() for text in selection.axes[0].texts} == {
-        "replicator",
-        "SGD, exact",
-        "SGD, sampled",
-        "Adam, exact",
-    }
-    assert HABIT_PAY > RIVAL_PAY
+    escape = barriers.escape_figure(escape_table([1e-2, 1e-1], num_runs=2, max_steps=300), "Waiting")
+    assert {text.get_text() for text in escape.axes[0].texts} == set(barriers.ESCAPES)
+    selection = barriers.selection_figure(barriers.selection_table(30, num_runs=2), "Shrinking")
+    assert {text.get_text() for text in selection.axes[0].texts} == set(barriers.SELECTIONS)
+    assert barriers.HABIT_PAY > barriers.RIVAL_PAY

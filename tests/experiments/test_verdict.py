@@ -14,16 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrabitter.digests import REPOSITORY
-from extrabitter.experiments.verdict import (
-    FILE,
-    MAX_PRIMARY,
-    Prediction,
-    Region,
-    forest,
-    judge,
-    measure,
-    read_predictions,
-)
+from extrabitter.experiments import verdict as judging
+from extrabitter.experiments.verdict import MAX_PRIMARY, Prediction, Region, judge, read_predictions
 from extrabitter.params import ParameterError
 from extrabitter.statistics import MISSING, Estimate
 from extrabitter.store import read
@@ -52,15 +44,12 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> None:
-    entries = yaml.safe_load((REPOSITORY / FILE).read_text(encoding="utf-8"))
+    entries = yaml.safe_load((REPOSITORY / judging.FILE).read_text(encoding="utf-8"))
     regions = []
     for entry in entries:
         if entry["series"] == "first":
-            bounds = (
-                sorted(entry["predicted"].items()),
-                [sorted(region.items()) for region in entry["falsifier"]],
-            )
-            regions.append((entry["key"], entry["primary"], *bounds, entry["seeds"]))
+            held, *failed = (sorted(region.items()) for region in (entry["predicted"], *entry["falsifier"]))
+            regions.append((entry["key"], entry["primary"], held, failed, entry["seeds"]))
     regions.sort()
     assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
 
@@ -69,7 +58,7 @@ def test_no_value_is_both_predicted_and_overturned() -> None:
     for entry in read_predictions().values():
         for region in entry.falsifier:
             for value in (entry.predicted.low, entry.predicted.high):
-                inside = value is not None and region.holds(Estimate(value, value, value, 5))
+                inside = np.isfinite(value) and region.holds(Estimate(value, value, value, 5))
                 assert not inside or value in (region.low, region.high), entry.key  # a bound may be shared
     # Primaries are few, and all that is computed names its arms.
     first = read_predictions(series="first")
@@ -103,10 +92,8 @@ def test_a_key_given_twice_and_a_primary_too_many_are_refused(tmp_path: Path) ->
     many = "".join(ENTRY.replace("key: a", f"key: a{number}") for number in range(MAX_PRIMARY + 1))
     with pytest.raises(ParameterError, match="9 primaries; at most 8"):
         read_predictions(written(tmp_path, many))
-    assert (
-        len(read_predictions(written(tmp_path, many.replace("primary: true", "primary: false"))))
-        == MAX_PRIMARY + 1
-    )
+    explored = many.replace("primary: true", "primary: false")
+    assert len(read_predictions(written(tmp_path, explored))) == MAX_PRIMARY + 1
 
 
 def prediction(**changes: object) -> Prediction:
@@ -114,27 +101,19 @@ def prediction(**changes: object) -> Prediction:
 
 
 @pytest.mark.parametrize(
-    ("interval", "verdict"),
-    [
-        ((0.3, 0.2, 0.4), "held"),
-        ((0.25, 0.15, 0.35), "held"),
-        ((0.22, 0.13, 0.31), "undecided"),
-        ((0.1, 0.06, 0.14), "undecided"),
-        ((0.0, -0.1, 0.05), "failed"),
-        ((0.0, -0.1, 0.06), "undecided"),
-        ((0.2, -np.inf, np.inf), "undecided"),
-    ],
+    ("verdict", "intervals"),
+    {
+        "held": [(0.3, 0.2, 0.4), (0.25, 0.15, 0.35)],
+        "undecided": [(0.22, 0.13, 0.31), (0.1, 0.06, 0.14), (0.0, -0.1, 0.06), (0.2, -np.inf, np.inf)],
+        "failed": [(0.0, -0.1, 0.05)],
+    }.items(),
 )
-def test_the_verdict_is_where_the_whole_interval_lies(
-    interval: tuple[float, float, float], verdict: str
-) -> None:
-    assert prediction().verdict(Estimate(*interval, 5)) == verdict
+def test_the_verdict_is_where_the_interval_lies(verdict: str, intervals: list[tuple[float, ...]]) -> None:
+    assert {prediction().verdict(Estimate(*interval, 5)) for interval in intervals} == {verdict}
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.integers(2, 10))
-def test_every_interval_has_one_verdict_and_a_p_value_that_agrees(
-    value: float, half: float, seeds: int
-) -> None:
+def test_each_interval_has_a_verdict_and_a_p_value_to_it(value: float, half: float, seeds: int) -> None:
     entry = prediction(falsifier=[{"low": -0.3, "high": 0.05}, {"high": -0.5}])
     estimate = Estimate(value, value - half, value + half, seeds)
     verdict = entry.verdict(estimate)
@@ -154,11 +133,10 @@ SPREAD = (-0.02, -0.01, 0.0, 0.01, 0.02)
 
 def summary(**means: float) -> pd.DataFrame:
     """A summary of five seeds: every arm's pass@1 is its mean, those of one arm spread."""
-    rows = [
-        (seed, f"after_{arm}", "pass@1", mean + (SPREAD[seed] if arm == "x" else 0.0))
-        for arm, mean in means.items()
-        for seed in range(5)
-    ]
+    rows = []
+    for arm, mean in means.items():
+        values = mean + np.array(SPREAD) * (arm == "x")
+        rows += [(seed, f"after_{arm}", "pass@1", value) for seed, value in enumerate(values)]
     table = pd.DataFrame(rows, columns=["seed", "arm", "measure", "value"])
     return table.assign(lower=float("nan"), upper=float("nan"))
 
@@ -174,7 +152,7 @@ def test_an_effect_is_paired_by_seed_and_judged_by_its_regions(y: float, verdict
 
 
 def test_one_arm_alone_is_its_own_measure_and_what_was_not_run_is_not_measured() -> None:
-    assert measure(summary(x=0.8), prediction(minus="")).value == pytest.approx(0.8)
+    assert judging.measure(summary(x=0.8), prediction(minus="")).value == pytest.approx(0.8)
     assert judge(summary(x=0.8), {"a": prediction()})["verdict"].item() == "not measured"
 
 
@@ -195,14 +173,13 @@ def test_a_primary_that_would_decide_alone_is_withdrawn_where_many_are_asked() -
 def test_the_forest_says_each_claim_with_its_verdict() -> None:
     entries = {"a": prediction(), "b": prediction(key="b", claim="b pays.", minus="after_z")}
     judged = judge(summary(x=0.8, y=0.5, z=0.79), entries)
-    written = [text.get_text() for text in forest(judged, "Two effects").axes[0].texts]
+    written = [text.get_text() for text in judging.forest(judged, "Two effects").axes[0].texts]
     assert written == ["X beats y.", "held", "b pays.", "failed"]
 
 
 def test_the_published_series_agrees_with_what_the_first_edition_wrote_down() -> None:
-    judged = judge(
-        read(REPOSITORY / "results" / "interim", "countdown", "summary"), read_predictions(series="first")
-    )
+    table = read(REPOSITORY / "results" / "interim", "countdown", "summary")
+    judged = judge(table, read_predictions(series="first"))
     first = pd.read_csv(REPOSITORY / "results" / "first_edition.csv")
     then = first[first["series"] == "replication"].set_index("key")
     for row in judged.to_dict("records"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,19 +33,14 @@ def write_run(runs: Path, key: str, tables: dict[str, pd.DataFrame], **status: o
         for name, table in tables.items():
             write_table(run_dir / f"{name}.parquet", name, table)
         manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "stage": stage,
-            "arm": arm,
-            "seed": int(seed.removeprefix("seed=")),
-            "parameters": {"learning_rate": 0.1},
-            "commit": "abc1234def",
-            "dirty": False,
-            "code_sha256": "c" * 64,
-            "packages": {"python": "3.11"},
-            "machine": {"cpu": "a cpu", "gpu": ""},
-            "threads": 1,
-            "wall_s": 2.5,
-            "peak_rss_mb": 100.0,
+            **{"schema_version": SCHEMA_VERSION, "stage": stage, "arm": arm, "seed": int(seed[5:])},
+            **{"parameters": {"learning_rate": 0.1}, "commit": "abc1234def", "dirty": False},
+            **{
+                "code_sha256": "c" * 64,
+                "packages": {"python": "3.11"},
+                "machine": {"cpu": "a cpu", "gpu": ""},
+            },
+            **{"threads": 1, "wall_s": 2.5, "peak_rss_mb": 100.0},
             "files": {path.name: file_sha256(path) for path in run_dir.iterdir()},
         }
         write_json(run_dir / "manifest.json", manifest)
@@ -65,21 +59,26 @@ def runs(tmp_path: Path) -> Path:
             for name, table in (("completions", completions), ("summary", summary)):
                 own = table[(table["seed"] == seed) & (table["arm"] == "after_searcher")].head(40)
                 tables[name] = own[[column.name for column in SCHEMAS[name]]]
-            write_run(
-                root, f"countdown/behaviour_evaluation/{arm}/seed={seed}", tables, experiment=experiment
-            )
-    write_run(
-        root, "countdown/grpo/mine/seed=20", {}, state="failed", reason="out of memory", experiment="priming"
-    )
+            key = f"countdown/behaviour_evaluation/{arm}/seed={seed}"
+            write_run(root, key, tables, experiment=experiment)
+    failed = {"state": "failed", "reason": "out of memory", "experiment": "priming"}
+    write_run(root, "countdown/grpo/mine/seed=20", {}, **failed)
     return root
 
 
-def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(
-    runs: Path, tmp_path: Path
-) -> None:
-    results = tmp_path / "results"
+@pytest.fixture
+def results(runs: Path, tmp_path: Path) -> Path:
+    """A store to which all of these runs were added."""
     # Two seeds of two experiments: runs, summary and counts each, and completions of the headline's arm.
-    assert publish(runs, results) == 2 * 2 * 3 + 2
+    assert publish(runs, tmp_path / "results") == 2 * 2 * 3 + 2
+    return tmp_path / "results"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(results: Path) -> None:
     summary = read(results, "countdown", "summary")
     assert list(summary.columns[:4]) == list(store.LEADING)
     assert set(summary["experiment"]) == {"taste_test", "priming"} and set(summary["seed"]) == {20, 21}
@@ -92,47 +91,37 @@ def test_published_runs_come_back_with_seed_experiment_stage_and_arm_in_front(
     assert json.loads(kept.read_text(encoding="utf-8")) == {"cells": [], "metadata": {}}
 
 
-def test_runs_hold_what_manifests_held_and_why_a_run_failed(runs: Path, tmp_path: Path) -> None:
-    publish(runs, tmp_path / "results")
-    rows = read(tmp_path / "results", "countdown", "runs").set_index(["seed", "stage", "arm"])
+def test_runs_hold_what_manifests_held_and_why_a_run_failed(results: Path) -> None:
+    rows = read(results, "countdown", "runs").set_index(["seed", "stage", "arm"])
     good = rows.loc[(20, "behaviour_evaluation", "after_searcher")]
     assert (good["state"], good["commit"], good["seconds"]) == ("ok", "abc1234def", 2.5)
-    assert (
-        json.loads(good["parameters"]) == {"learning_rate": 0.1}
-        and json.loads(good["machine"])["cpu"] == "a cpu"
-    )
+    assert json.loads(good["parameters"]) == {"learning_rate": 0.1}
+    assert json.loads(good["machine"])["cpu"] == "a cpu"
     failed = rows.loc[(20, "grpo", "mine")]
     assert (failed["state"], failed["reason"], failed["experiment"]) == ("failed", "out of memory", "priming")
 
 
-def test_own_runs_are_read_as_the_store_is(runs: Path, tmp_path: Path) -> None:
-    publish(runs, tmp_path / "results")
+def test_own_runs_are_read_as_the_store_is(runs: Path, results: Path) -> None:
+    order = ["seed", "experiment", "stage", "arm"]
     for name in ("summary", "counts", "runs"):
-        order = ["seed", "experiment", "stage", "arm"]
-        own, stored = (
-            read(root, "countdown", name).sort_values(order, kind="stable").reset_index(drop=True)
-            for root in (runs, tmp_path / "results")
-        )
+        tables = (read(root, "countdown", name) for root in (runs, results))
+        own, stored = (table.sort_values(order, kind="stable", ignore_index=True) for table in tables)
         pd.testing.assert_frame_equal(own, stored)
     nothing = read("", "countdown", "summary")
     assert nothing.empty and list(nothing.columns) == list(read(runs, "countdown", "summary").columns)
 
 
-def test_adding_the_same_again_changes_nothing(runs: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    publish(runs, results)
-    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+def test_adding_the_same_again_changes_nothing(runs: Path, results: Path) -> None:
+    before = contents(results)
     assert publish(runs, results) == 0
-    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    assert contents(results) == before
 
 
 def other_content(runs: Path) -> None:
-    run = runs / "countdown/behaviour_evaluation/after_mine/seed=21"
-    summary = pd.read_parquet(run / "summary.parquet").assign(value=0.5)
-    shutil.rmtree(run)
-    write_run(
-        runs, "countdown/behaviour_evaluation/after_mine/seed=21", {"summary": summary}, experiment="priming"
-    )
+    key = "countdown/behaviour_evaluation/after_mine/seed=21"
+    summary = pd.read_parquet(runs / key / "summary.parquet").assign(value=0.5)
+    shutil.rmtree(runs / key)
+    write_run(runs, key, {"summary": summary}, experiment="priming")
 
 
 def another_arm(runs: Path) -> None:
@@ -140,17 +129,13 @@ def another_arm(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_content, another_arm])
-def test_what_was_added_is_never_rewritten(
-    change: Callable[[Path], None], runs: Path, tmp_path: Path
-) -> None:
-    results = tmp_path / "results"
-    publish(runs, results)
-    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+def test_what_was_added_is_never_rewritten(change: Callable[[Path], None], runs: Path, results: Path) -> None:
+    before = contents(results)
     change(runs)
     with pytest.raises(StoreError, match=r"never rewritten|what was added stays") as error:
         publish(runs, results)
     assert "\n" not in str(error.value) and "seed=21" in str(error.value)
-    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    assert contents(results) == before
 
 
 def test_a_planned_run_that_has_not_ended_keeps_its_experiment_out_or_all(runs: Path, tmp_path: Path) -> None:
@@ -164,13 +149,11 @@ def test_a_planned_run_that_has_not_ended_keeps_its_experiment_out_or_all(runs: 
 
 
 @pytest.mark.parametrize("bound", ["MAX_FILES", "MAX_BYTES"])
-def test_a_store_stays_small_enough_to_be_committed(
-    bound: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_stays_small(bound: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, bound, 10)
     with pytest.raises(StoreError, match="the store would have 14 files"):
         publish(runs, tmp_path / "results")
-    assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == []
+    assert contents(tmp_path / "results") == {}
 
 
 def test_a_run_that_was_altered_is_no_run(runs: Path) -> None:
@@ -179,9 +162,7 @@ def test_a_run_that_was_altered_is_no_run(runs: Path) -> None:
     assert set(read(runs, "countdown", "summary", "taste_test").query("seed == 20")["arm"]) == {"before_mine"}
 
 
-def test_a_damaged_file_of_a_store_is_one_line(runs: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    publish(runs, results)
+def test_a_damaged_file_of_a_store_is_one_line(results: Path) -> None:
     path = results / "countdown/seed=20/taste_test/summary.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(TableError, match=r"summary\.parquet is not readable"):
@@ -207,60 +188,39 @@ def test_the_published_store_is_small_and_whole() -> None:
 
 
 @pytest.fixture(scope="module")
-def solved() -> dict[str, dict[int, dict[str, float]]]:
-    """The headline by an independent path: arm -> seed -> problem -> share of samples that are right.
+def solved() -> pd.Series:
+    """The headline by an independent path: the share of samples that are right, by arm, seed and problem.
 
     Answers are judged again by the task's verifier, on the problems that were posed; no column of results is read.
     """
-    task = load_task("countdown")
-    right: dict[str, dict[int, dict[str, list[bool]]]] = {}
+    task, tables = load_task("countdown"), []
     for path in sorted(STORE.glob("countdown/seed=*/taste_test/completions.parquet")):
-        seed = int(path.parts[-3].split("=")[1])
-        for arm, problem, text in pd.read_parquet(path)[["arm", "problem", "completion"]].itertuples(
-            index=False
-        ):
-            verdict = task.verify(text, task.read_problem(problem))
-            right.setdefault(arm, {}).setdefault(seed, {}).setdefault(problem, []).append(verdict.correct)
-    return {
-        arm: {
-            seed: {p: sum(samples) / len(samples) for p, samples in own.items()}
-            for seed, own in seeds.items()
-        }
-        for arm, seeds in right.items()
-    }
+        table = pd.read_parquet(path, columns=["arm", "problem", "completion"])
+        answers = zip(table["completion"], table["problem"], strict=True)
+        right = [task.verify(text, task.read_problem(problem)).correct for text, problem in answers]
+        tables.append(table.assign(seed=path.parts[-3], right=right))
+    return pd.concat(tables).groupby(["arm", "seed", "problem"])["right"].mean()
 
 
 T_975 = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 9: 2.26216}  # Student's t, from a printed table
 
 
 @pytest.mark.parametrize("baseline", ["after_guesser", "after_silenced"])
-def test_the_headline_is_recomputed_by_an_independent_path(
-    baseline: str, solved: dict[str, dict[int, dict[str, float]]]
-) -> None:
+def test_the_headline_is_recomputed_by_an_independent_path(baseline: str, solved: pd.Series) -> None:
     searcher, other = solved["after_searcher"], solved[baseline]
-    by_seed = []
-    for seed, own in searcher.items():
-        assert own.keys() == other[seed].keys(), "a seed asks every arm the same problems"
-        by_seed.append([own[problem] - other[seed][problem] for problem in own])
-    means = [math.fsum(values) / len(values) for values in by_seed]
-    mean = math.fsum(means) / len(means)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in means) / (len(means) - 1))
-    half = T_975[len(means) - 1] * deviation / math.sqrt(len(means))
-    published = [
-        solved_difference(read(STORE, "countdown", "counts"), "after_searcher", baseline),
-        of_difference(read(STORE, "countdown", "summary"), "after_searcher", baseline),
-    ]
-    for found in published:
-        assert (found.value, found.lower, found.upper) == pytest.approx(
-            (mean, mean - half, mean + half), abs=1e-4
-        )
-        assert found.num_seeds == len(means) >= 5
+    assert searcher.index.equals(other.index), "a seed asks every arm the same problems"
+    num_seeds = searcher.index.get_level_values("seed").nunique()
+    gaps = (searcher - other).to_numpy().reshape(num_seeds, -1)
+    mean, half = gaps.mean(), T_975[num_seeds - 1] * gaps.mean(axis=1).std(ddof=1) / np.sqrt(num_seeds)
+    for name, difference in (("counts", solved_difference), ("summary", of_difference)):
+        found = difference(read(STORE, "countdown", name), "after_searcher", baseline)
+        interval = pytest.approx((mean, mean - half, mean + half), abs=1e-4)
+        assert (found.value, found.lower, found.upper) == interval
+        assert found.num_seeds == num_seeds >= 5
     assert mean - half > 0.15
     # Problems resampled within resampled seeds say the same.
     rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(500):
-        chosen = [by_seed[i] for i in rng.integers(len(by_seed), size=len(by_seed))]
-        draws.append(np.mean([np.mean(rng.choice(own, len(own))) for own in chosen]))
-    low, high = np.quantile(draws, [0.025, 0.975])
+    seeds = rng.integers(num_seeds, size=(500, num_seeds, 1))
+    problems = rng.integers(gaps.shape[1], size=(500, *gaps.shape))
+    low, high = np.quantile(gaps[seeds, problems].mean(axis=(1, 2)), [0.025, 0.975])
     assert low > 0.15 and abs(high - low - 2 * half) < 0.03

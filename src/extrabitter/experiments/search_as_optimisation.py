@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,14 +22,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from extrabitter.pages import plots
+from extrabitter.pages.plots import Look
+from extrabitter.pages.text import percent
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import pass_at_k
 from extrabitter.tasks import Task
 
 Array = NDArray[np.float64]
 
-# Colours of arms.yaml, so that dark pages know them.
-BLUE, PURPLE, GREEN, RED = "#0072b2", "#7a3e9d", "#00735a", "#b84e00"
 STD_OFFSET = 1e-4  # added to a group's standard deviation. Source: TRL 1.16.0, `GRPOTrainer`
 
 
@@ -128,9 +129,7 @@ def policy_steps(shares: Array, pay: Array, learner: Learner, seed: int = 0) -> 
     with np.errstate(divide="ignore"):
         logits = np.log(shares)
     first, second = np.zeros_like(logits), np.zeros_like(logits)
-    step = 0
-    while True:
-        step += 1
+    for step in count(1):
         shares = softmax(logits)
         yield shares
         mean = (shares * pay).sum(axis=-1, keepdims=True)
@@ -151,16 +150,14 @@ def policy_steps(shares: Array, pay: Array, learner: Learner, seed: int = 0) -> 
         logits = logits + learner.learning_rate * gradient
 
 
-def tries_table(
-    task: Task, bands: Sequence[str], max_tries: int, num_problems: int, seed: int = 0
-) -> pd.DataFrame:
+def tries_table(task: Task, bands: Sequence[str], max_tries: int, num_problems: int) -> pd.DataFrame:
     """Return by band and number of tries the chance that as many different legal answers hold a right one.
 
     Answers are taken in random order and none twice; a mean over test problems. Columns: band, num_tries, value.
     """
     rows = []
     for band in bands:
-        problems = task.problems("test", num_problems, seed, band)
+        problems = task.problems("test", num_problems, 0, band)
         sizes = [(task.count_answers(problem), len(task.solve(problem))) for problem in problems]
         for tries in range(1, max_tries + 1):
             found = [pass_at_k(total, right, min(tries, total)) for total, right in sizes]
@@ -189,9 +186,8 @@ def race_table(
         for way, sampled, runs in (("exact policy gradient", False, 1), ("sampled GRPO", True, num_runs)):
             learner = Learner(learning_rate=2.0, sampled=sampled, divide_by_std=True)
             cost = learner.num_generations if sampled else right.size
-            steps = policy_steps(
-                np.repeat(shares, runs, axis=0), right.astype(float), learner, derive_seed(0, way, str(start))
-            )
+            own, seed = np.repeat(shares, runs, axis=0), derive_seed(0, way, str(start))
+            steps = policy_steps(own, right.astype(float), learner, seed)
             success, done = next(steps)[:, right].sum(axis=1), 0
             for budget in budgets:
                 while (done + 1) * cost <= budget:
@@ -202,54 +198,48 @@ def race_table(
 
 def tries_figure(table: pd.DataFrame, title: str, looks: Mapping[str, str]) -> Figure:
     """Draw the chance of a right answer against different answers tried, a named line a band of colour `looks`."""
-    with plots.style():
-        fig = plots.new_figure(title, 2.3)
-        ax = fig.subplots()
+    with plots.drawing(title, 2.3) as (fig, ax):
         ax.set(xlabel="different answers tried", ylabel="chance that one is right", ylim=(0, 1.02))
-        plots.lines(
-            ax, table, "band", "num_tries", "value", {band: plots.Look(look) for band, look in looks.items()}
-        )
-        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        named = {band: Look(colour) for band, colour in looks.items()}
+        plots.lines(ax, table, "band", "num_tries", "value", named)
+        ax.yaxis.set_major_formatter(lambda value, _: percent(value))
     return fig
 
 
 def problem_figure(problem: SearchProblem, policy: Array, title: str) -> Figure:
     """Draw the same problem three times, x downwards and y to the right: relation, score, and a policy's shares."""
-    with plots.style():
-        fig = plots.new_figure(title, 2.1)
-        panels = {"right or wrong": problem.relation, "how near": problem.score, "how likely": policy}
-        for ax, (name, values) in zip(fig.subplots(1, 3, sharey=True), panels.items(), strict=True):
-            image = np.tile(to_rgba(RED), (*values.shape, 1))  # opaque where a cell is lit, on any background
+    panels = {"right or wrong": problem.relation, "how near": problem.score, "how likely": policy}
+    with plots.drawing(title, 2.1, ncols=3, sharey=True) as (fig, axes):
+        for ax, (name, values) in zip(axes, panels.items(), strict=True):
+            image = np.tile(
+                to_rgba(plots.RED), (*values.shape, 1)
+            )  # opaque where a cell is lit, on any background
             image[..., 3] = np.asarray(values, dtype=float) / np.max(values)
             ax.imshow(image, interpolation="none", aspect="equal")
             ax.set_title(name, fontsize=10)
-            ax.set_xticks([0, 10, 20])
-            ax.set_yticks([0, 9, 19], ["1", "10", "20"])
+            ax.set(xticks=[0, 10, 20], yticks=[0, 9, 19], yticklabels=["1", "10", "20"], xlabel="candidate y")
             ax.grid(visible=False)
-            ax.set_xlabel("candidate y")
-        fig.axes[0].set_ylabel("instance x")
+        axes[0].set_ylabel("instance x")
     return fig
 
 
 def race_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the chance of a right answer against candidates scored, one panel a starting share, lines named."""
     looks = {
-        "a list": plots.Look(plots.GREY, 0.5),
-        "blind draws": plots.Look(GREEN, 0.5, "right"),
-        "exact policy gradient": plots.Look(BLUE, 0.85, "right"),
-        "sampled GRPO": plots.Look(RED, 0.5),
+        "a list": Look(plots.GREY, 0.5),
+        "blind draws": Look(plots.GREEN, 0.5, "right"),
+        "exact policy gradient": Look(plots.BLUE, 0.85, "right"),
+        "sampled GRPO": Look(plots.RED, 0.5),
     }
     starts = sorted(table["start"].unique(), reverse=True)
-    with plots.style():
-        fig = plots.new_figure(title, 1.7 * len(starts))
-        for ax, start in zip(fig.subplots(len(starts), sharex=True), starts, strict=True):
+    with plots.drawing(title, 1.7 * len(starts), nrows=len(starts), sharex=True) as (fig, axes):
+        for ax, start in zip(axes, starts, strict=True):
             rows = table[table["start"] == start]
             plots.lines(ax, rows, "way", "num_scored", "value", looks)
             if at_nought := [way for way in looks if rows[rows["way"] == way]["value"].max() == 0]:
-                ax.annotate(
-                    f"all at 0: {', '.join(at_nought)}", (0.98, 0.08), xycoords="axes fraction", ha="right"
-                )
+                said = f"all at 0: {', '.join(at_nought)}"
+                ax.annotate(said, (0.98, 0.08), xycoords="axes fraction", ha="right")
             ax.set_title(f"share on right answers at the start: {start:g}", fontsize=10)
             ax.set(xscale="log", ylim=(-0.04, 1.04), yticks=[0, 0.5, 1], ylabel="chance")
-        fig.axes[-1].set_xlabel("candidates scored")
+        axes[-1].set_xlabel("candidates scored")
     return fig

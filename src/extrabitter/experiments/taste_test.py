@@ -12,14 +12,10 @@ from extrabitter.pages.text import decimal, percent
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Estimate, of_difference, of_measure
 
-# What a model writes: heading -> measure of table `summary`, and whether it is a share.
-PARTS: dict[str, tuple[str, bool]] = {
-    "solved": ("pass@1", True),
-    "first attempt right": ("first_attempt_hit_rate", True),
-    "searches": ("frac_searches", True),
-    "attempts": ("mean_attempts", False),
-    "verdicts true": ("verdict_accuracy", True),
-    "tokens": ("mean_completion_tokens", False),
+# What a model writes: heading -> measure of table `summary`; a mean is a number, all others are shares.
+PARTS = {
+    **{"solved": "pass@1", "first attempt right": "first_attempt_hit_rate", "searches": "frac_searches"},
+    **{"attempts": "mean_attempts", "verdicts true": "verdict_accuracy", "tokens": "mean_completion_tokens"},
 }
 
 
@@ -61,18 +57,16 @@ def anatomy(summary: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for arm in [f"{when}_{model}" for model in models for when in ("before", "after")]:
-        found = {heading: of_measure(summary, arm, measure) for heading, (measure, _) in PARTS.items()}
-        if found["solved"].measured:
-            rows.append(
-                {"model": words(arm)} | {heading: _said(found[heading], heading) for heading in PARTS}
-            )
+        found = {measure: of_measure(summary, arm, measure) for measure in PARTS.values()}
+        if found["pass@1"].measured:
+            rows.append((words(arm), *(_said(estimate, measure) for measure, estimate in found.items())))
     return pd.DataFrame(rows, columns=["model", *PARTS])
 
 
-def _said(estimate: Estimate, heading: str) -> str:
+def _said(estimate: Estimate, measure: str) -> str:
     if not estimate.measured:
         return "none given"
-    return percent(estimate.value) if PARTS[heading][1] else decimal(estimate.value, 1)
+    return decimal(estimate.value, 1) if measure.startswith("mean_") else percent(estimate.value)
 
 
 def traced(completions: pd.DataFrame, arms: Sequence[str], searching: str = "after_searcher") -> pd.DataFrame:

@@ -17,16 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.integrate import quad
 
-from extrabitter.experiments.search_as_optimisation import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    Array,
-    Learner,
-    policy_steps,
-)
+from extrabitter.experiments.search_as_optimisation import Array, Learner, policy_steps
 from extrabitter.pages import plots
+from extrabitter.pages.plots import BLUE, GREEN, GREY, PURPLE, RED, Look
 from extrabitter.seeding import derive_seed
 
 # Success given search and given a direct answer. Source: the first pilot's base models, rounded.
@@ -102,26 +95,19 @@ def escape_table(starts: Sequence[float], num_runs: int = 16, max_steps: int = 2
     rows: list[tuple[Any, ...]] = []
     for law, (learner, rival_pay, _) in ESCAPES.items():
         runs = num_runs if learner.sampled else 1
-        times = np.nan_to_num(
-            escape_times(np.asarray(starts), rival_pay, learner, runs, max_steps), nan=max_steps
-        )
-        exact = learner.rule == "sgd" and not learner.sampled
-        for start, run_times in zip(starts, times, strict=True):
-            form = (
-                escape_steps(start, learner.learning_rate, rival_pay, learner.divide_by_std)
-                if exact
-                else np.nan
-            )
+        times = escape_times(np.asarray(starts), rival_pay, learner, runs, max_steps)
+        for start, run_times in zip(starts, np.nan_to_num(times, nan=max_steps), strict=True):
+            form = np.nan
+            if learner.rule == "sgd" and not learner.sampled:
+                form = escape_steps(start, learner.learning_rate, rival_pay, learner.divide_by_std)
             rows.append((law, start, *np.quantile(run_times, [0.5, 0.1, 0.9]), form))
     return pd.DataFrame(rows, columns=["law", "start", "steps", "lower", "upper", "closed_form"])
 
 
 def escape_slopes(table: pd.DataFrame) -> pd.Series:
     """Return each law's slope of log steps on log start, by least squares; index law."""
-    slopes = {
-        law: float(np.polyfit(np.log(rows["start"]), np.log(rows["steps"]), 1)[0])
-        for law, rows in table.groupby("law", sort=False)
-    }
+    logs = table.assign(start=np.log(table["start"]), steps=np.log(table["steps"])).groupby("law", sort=False)
+    slopes = {law: float(np.polyfit(own["start"], own["steps"], 1)[0]) for law, own in logs}
     return pd.Series(slopes, name="slope")
 
 
@@ -152,13 +138,10 @@ def selection_table(num_steps: int, num_runs: int = 20) -> pd.DataFrame:
 
 def escape_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the steps until a habit has half of all probability against its share at the start; lines named."""
-    looks = dict(zip(ESCAPES, map(plots.Look, (BLUE, GREEN, PURPLE, plots.GREY, RED)), strict=True))
-    with plots.style():
-        fig = plots.new_figure(title, 3.0)
-        ax = fig.subplots()
-        ax.set(
-            xscale="log", yscale="log", xlabel="share of the habit at the start", ylabel="steps to one half"
-        )
+    looks = dict(zip(ESCAPES, map(Look, (BLUE, GREEN, PURPLE, GREY, RED)), strict=True))
+    with plots.drawing(title, 3.0) as (fig, ax):
+        ax.set(xlabel="share of the habit at the start", ylabel="steps to one half")
+        ax.set(xscale="log", yscale="log")
         ax.invert_xaxis()
         plots.lines(ax, table.sort_values("start", ascending=False), "law", "start", "steps", looks)
     return fig
@@ -166,12 +149,9 @@ def escape_figure(table: pd.DataFrame, title: str) -> Figure:
 
 def selection_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw the share of the rare best of three types over steps, by dynamics; dotted, the share that it began with."""
-    look = plots.Look
-    places = (look(plots.GREY, 0.1), look(BLUE, 0.05, "right"), look(RED, 0.02), look(GREEN, 0.7))
-    with plots.style():
-        fig = plots.new_figure(title, 2.8)
-        ax = fig.subplots()
+    places = (Look(GREY, 0.1), Look(BLUE, 0.05, "right"), Look(RED, 0.02), Look(GREEN, 0.7))
+    with plots.drawing(title, 2.8) as (fig, ax):
         plots.lines(ax, table, "dynamics", "step", "value", dict(zip(SELECTIONS, places, strict=True)))
-        ax.axhline(THREE_SHARES[0], color=plots.GREY, linewidth=0.8, linestyle=":")
+        ax.axhline(THREE_SHARES[0], color=GREY, linewidth=0.8, linestyle=":")
         ax.set(yscale="log", ylim=(5e-4, 1.5), xlabel="step", ylabel="share of the best habit")
     return fig

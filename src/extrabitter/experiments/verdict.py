@@ -10,7 +10,9 @@ would decide alone may be too wide for that, and the verdict is then undecided. 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -28,31 +30,30 @@ from extrabitter.statistics import Estimate, holm_adjusted, of_difference, of_me
 FILE = Path("book/predictions.yaml")
 MAX_PRIMARY = 8  # of a series; more would dilute what Holm's correction leaves
 Verdict = Literal["held", "failed", "undecided", "not measured"]
-HELD, FAILED, UNDECIDED = "#00735a", "#b84e00", plots.GREY
+COLOURS = {"held": plots.GREEN, "failed": plots.RED, "undecided": plots.GREY}
 LEVEL = 0.025  # on each side: that of a 95 % interval
 
 
 class Region(StrictModel):
-    """Values from `low` to `high`; None is unbounded."""
+    """Values from `low` to `high`; the one that is not given is infinite."""
 
-    low: float | None = Field(None, description="least value")
-    high: float | None = Field(None, description="greatest value")
+    low: float = Field(-np.inf, description="least value")
+    high: float = Field(np.inf, description="greatest value")
 
     @model_validator(mode="after")
     def _bounded(self) -> Region:
-        if self.low is None and self.high is None:
+        if np.isinf([self.low, self.high]).all():
             raise ValueError("region: must give low, high or both")
         return self
 
     def holds(self, estimate: Estimate) -> bool:
         """Return whether the whole interval of an estimate lies inside."""
-        above = self.low is None or estimate.lower >= self.low
-        return above and (self.high is None or estimate.upper <= self.high)
+        return self.low <= estimate.lower and estimate.upper <= self.high
 
     def p_value(self, estimate: Estimate) -> float:
         """Return the p-value of "not wholly inside", the larger of those at its bounds; NaN below two seeds."""
         bounds = [(self.low, True), (self.high, False)]
-        return max(estimate.p_value(bound, above) for bound, above in bounds if bound is not None)
+        return max(estimate.p_value(bound, above) for bound, above in bounds if np.isfinite(bound))
 
 
 class Prediction(StrictModel):
@@ -96,12 +97,9 @@ def read_predictions(file: Path = REPOSITORY / FILE, series: str = "") -> dict[s
                 f"predictions: {entry.key}: measure and arm must be given together, or neither"
             )
         found[entry.key] = entry
-    for name in {entry.series for entry in found.values()}:
-        primary = [entry.key for entry in found.values() if entry.series == name and entry.primary]
-        if len(primary) > MAX_PRIMARY:
-            raise ParameterError(
-                f"predictions: series {name} has {len(primary)} primaries; at most {MAX_PRIMARY}"
-            )
+    for name, count in Counter(entry.series for entry in found.values() if entry.primary).items():
+        if count > MAX_PRIMARY:
+            raise ParameterError(f"predictions: series {name} has {count} primaries; at most {MAX_PRIMARY}")
     return {key: entry for key, entry in found.items() if series in ("", entry.series)}
 
 
@@ -130,54 +128,30 @@ def judge(summary: pd.DataFrame, predictions: Mapping[str, Prediction]) -> pd.Da
         found = estimates[key]
         alone = entry.verdict(found)
         withdrawn = alone in ("held", "failed") and adjusted.get(key, 0.0) > LEVEL
-        rows.append(
-            {
-                **{name: getattr(entry, name) for name in ("key", "claim", "effect", "unit", "primary")},
-                **{name: getattr(found, name) for name in ("value", "lower", "upper", "num_seeds")},
-                "held_in": [_ends(entry.predicted)],
-                "failed_in": [_ends(region) for region in entry.falsifier],
-                "alone": alone,
-                "verdict": "undecided" if withdrawn else alone,
-            }
-        )
+        said = {name: getattr(entry, name) for name in ("key", "claim", "effect", "unit", "primary")}
+        regions = {"held_in": [entry.predicted], "failed_in": entry.falsifier}
+        ends = {name: [(each.low, each.high) for each in judges] for name, judges in regions.items()}
+        verdicts = {"alone": alone, "verdict": "undecided" if withdrawn else alone}
+        rows.append(said | asdict(found) | ends | verdicts)
     return pd.DataFrame(rows)
-
-
-def _ends(region: Region) -> tuple[float, float]:
-    return -np.inf if region.low is None else region.low, np.inf if region.high is None else region.high
 
 
 def forest(judged: pd.DataFrame, title: str) -> Figure:
     """Draw the effects in points, a claim a row: interval, where it would have held and where it would have failed."""
     shown = judged[(judged["unit"] == "points") & (judged["num_seeds"] > 0)]
-    colours = {"held": HELD, "failed": FAILED, "undecided": UNDECIDED}
-    with plots.style():
-        fig = plots.new_figure(title, 0.5 * len(shown) + 0.5)
-        ax = fig.subplots()
-        ends = (min(-0.2, shown["lower"].min() - 0.05), max(0.2, shown["upper"].max() + 0.05))
+    ends = (min(-0.2, shown["lower"].min() - 0.05), max(0.2, shown["upper"].max() + 0.05))
+    with plots.drawing(title, 0.5 * len(shown) + 0.5) as (fig, ax):
         for place, row in enumerate(shown.to_dict("records")):
-            for regions, colour in ((row["held_in"], HELD), (row["failed_in"], FAILED)):
-                for low, high in regions:
-                    low, high = max(low, ends[0]), min(high, ends[1])
-                    ax.barh(-place, high - low, left=low, height=0.36, color=colour, alpha=0.16, linewidth=0)
-            colour = colours[str(row["verdict"])]
-            ax.plot(
-                [row["lower"], row["upper"]],
-                [-place, -place],
-                color=colour,
-                linewidth=3,
-                solid_capstyle="butt",
-            )
+            for verdict, regions in (("held", row["held_in"]), ("failed", row["failed_in"])):
+                look = {"color": COLOURS[verdict], "alpha": 0.16, "linewidth": 0}
+                for low, high in np.clip(regions, *ends):
+                    ax.barh(-place, high - low, left=low, height=0.36, **look)
+            colour, above = COLOURS[row["verdict"]], {"fontsize": 9, "va": "center"}
+            interval = [row["lower"], row["upper"]]
+            ax.plot(interval, [-place, -place], color=colour, linewidth=3, solid_capstyle="butt")
             ax.plot(row["value"], -place, "o", color=colour, markersize=6)
-            ax.annotate(str(row["claim"]), (ends[0], 0.32 - place), fontsize=9, va="center")
-            ax.annotate(
-                str(row["verdict"]),
-                (ends[1], 0.32 - place),
-                fontsize=9,
-                va="center",
-                ha="right",
-                color=colour,
-            )
+            ax.annotate(row["claim"], (ends[0], 0.32 - place), **above)
+            ax.annotate(row["verdict"], (ends[1], 0.32 - place), ha="right", color=colour, **above)
         ax.axvline(0, color=plots.GREY, linewidth=0.8)
         ax.set(xlim=ends, ylim=(0.4 - len(shown), 0.6), yticks=[])
         ax.set_xlabel("effect in points; green: predicted, orange: would have overturned it")

@@ -31,7 +31,7 @@ All HTML is written here and in `completions`, and everything in it that was rea
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -48,10 +48,8 @@ from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-EDITIONS = {  # folder of results -> what its seeds are, where they are not the edition's own
-    "edition": "",
-    "interim": " of the first edition",
-}
+# Folder of results -> what its seeds are, where they are not the edition's own.
+EDITIONS = {"edition": "", "interim": " of the first edition"}
 
 
 class ClaimError(AssertionError):
@@ -119,14 +117,12 @@ class Chapter:
 
         `fact` marks what no result decides, such as the size of a model: the test that turns effects off leaves it.
         """
-        said = ", ".join(f"{name} = {_say(value)}" for name, value in found.items())
+        said = ", ".join(f"{name} = {_say(value)}" for name, value in found.items()) or "nothing"
         claim = Claim(self.name, text, bool(condition), fact, said)
         for heard in _listeners:
             heard.append(claim)
         if not claim.holds and not _listeners:
-            raise ClaimError(
-                f"page {self.name}: “{text}” is not what the results say; found: {said or 'nothing'}"
-            )
+            raise ClaimError(f"page {self.name}: “{text}” is not what the results say; found: {said}")
 
     def glue(self, key: str, text: str) -> None:
         """Store a string under a key, for {glue:text}`key` here and, as `page.ipynb::key`, on other pages.
@@ -136,14 +132,10 @@ class Chapter:
         metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
         display({GLUE_PREFIX + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
-    def figure(
-        self, key: str, fig: Figure, alt: str, caption: str = "", table: pd.DataFrame | None = None
-    ) -> None:
+    def figure(self, key: str, fig: Figure, alt: str, caption: str = "", table: plots.Table = None) -> None:
         """Show a figure here and save it as figures/<key>.svg; `alt` says its message, `table` is offered as CSV."""
-        path = self.output_dir / "figures" / f"{key}.svg"
-        path.parent.mkdir(parents=True, exist_ok=True)
         svg = plots.to_svg(fig)
-        path.write_text(svg, encoding="utf-8")
+        self._saved(f"figures/{key}.svg").write_text(svg, encoding="utf-8")
         below = f"<p>{html.escape(caption)}</p>" * bool(caption) + self._provenance(key, table)
         drawn = f'<figure class="eb-figure" id="fig-{key}">{plots.inline(svg, key, alt)}'
         display(inert(f"{drawn}<figcaption>{below}</figcaption></figure>"))
@@ -156,37 +148,29 @@ class Chapter:
         """Show in one line which runs the page's numbers come from; figures have the line below them by themselves."""
         display(inert(self._provenance()))
 
-    def your_run(
-        self,
-        what: str,
-        measure: str,
-        evaluated: Sequence[str],
-        write: Callable[[Estimate], str] = percent_interval,
-        experiment: str | None = None,
-    ) -> None:
-        """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
+    def your_run(self, what: str, measure: str, arms: Sequence[str]) -> None:
+        """Show, in one box a page, a share of your own runs beside the published one; nothing without own runs."""
         if self.runs_dir is None:
             return
-        runs, arms = self.own("runs", "", experiment), dict.fromkeys(evaluated)
-        tables = self.own("summary", "", experiment), self.table("summary", "", experiment)
+        runs, tables = self.own("runs"), (self.own("summary"), self.table("summary"))
         found = [(plots.words(arm), *(of_measure(table, arm, measure) for table in tables)) for arm in arms]
         failed = runs[runs["state"] == "failed"].to_dict("records")
-        said = {"profile": self.profile, "what": what, "write": write, "spell": spell}
+        said = {"profile": self.profile, "what": what, "write": percent_interval, "spell": spell}
         display(inert(render("yours.html", found=found, failed=failed, **said)))
 
-    def _provenance(self, key: str = "", table: pd.DataFrame | None = None) -> str:
+    def _saved(self, name: str) -> Path:
+        path = self.output_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _provenance(self, key: str = "", table: plots.Table = None) -> str:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
-        runs = pd.concat(self._runs.values()) if self._runs else pd.DataFrame(columns=["seed", "commit"])
-        seeds = (
-            spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
-            if len(runs)
-            else ""
-        )
-        commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
+        seeds, commits = "", list[str]()
+        if self._runs and len(runs := pd.concat(self._runs.values())):
+            seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
+            commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
-            path = self.output_dir / "tables" / f"{key}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_csv(path, index=False)
+            table.to_csv(self._saved(f"tables/{key}.csv"), index=False)
         return render("provenance.html", seeds=seeds, commits=commits, key=key if table is not None else "")
 
 

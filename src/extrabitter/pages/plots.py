@@ -15,24 +15,26 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from extrabitter.statistics import MISSING, Estimate, of_measure, t_interval
+from extrabitter.pages.text import percent
+from extrabitter.statistics import MISSING, Estimate, Interval, of_measure, t_interval
 
 WIDTH_IN = 5.0
 MAX_ARMS = 5
 SMALL = 9.5  # points of the smallest text: 9 pixels where a telephone leaves 350 for the figure
 INK, GREY, GRID, PAPER = "#222222", "#666666", "#dddddd", "#ffffff"
+# Colours of arms.yaml, so that dark pages know them.
+BLUE, PURPLE, GREEN, RED = "#0072b2", "#7a3e9d", "#00735a", "#b84e00"
 _SPARE = ("#4a4f9c", "#a5a9f0", "H")  # of a model that arms.yaml does not name
 _OWN_BELOW = 0.27  # your run's marks lie this far below their row
 _DARK = {INK: "#e6e6e6", GREY: "#a8a8a8", GRID: "#3d4148", PAPER: "transparent"}
@@ -40,18 +42,17 @@ _DARK = {INK: "#e6e6e6", GREY: "#a8a8a8", GRID: "#3d4148", PAPER: "transparent"}
 _RC: dict[Any, Any] = {
     **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), PAPER),
     **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
-    **{
-        "axes.facecolor": "none",
-        "axes.edgecolor": GREY,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    },
+    **{"axes.facecolor": "none", "axes.edgecolor": GREY},
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7},
     **{"font.size": 10, "axes.labelsize": 10, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL},
     "lines.linewidth": 1.8,
     # The same table has to give the same bytes; text stays text.
     **{"svg.hashsalt": "extrabitter", "svg.fonttype": "none"},
 }
+
+
+Table = pd.DataFrame | None
 
 
 class Arm(NamedTuple):
@@ -107,10 +108,8 @@ def words(arm: str) -> str:
 
 def in_order(arms: Iterable[str]) -> list[str]:
     """Sort arms as arms.yaml lists their models; unknown ones come last, by name."""
-    order = list(known_arms())
-    return sorted(
-        arms, key=lambda arm: (order.index(model_of(arm)) if model_of(arm) in order else len(order), arm)
-    )
+    order = {model: place for place, model in enumerate(known_arms())}
+    return sorted(arms, key=lambda arm: (order.get(model_of(arm), len(order)), arm))
 
 
 class Row(NamedTuple):
@@ -124,43 +123,35 @@ class Row(NamedTuple):
     own_start: Estimate = MISSING
 
 
+# Draw in this context, whatever the reader's own settings are, and save in it too.
+style = partial(matplotlib.style.context, _RC, after_reset=True)
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw inside this context, whatever the reader's own settings are, and save inside it too."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
-        yield
+def drawing(title: str, height_in: float, **panels: Any) -> Iterator[tuple[Figure, Any]]:
+    """Draw in the book's style on axes below their message, or on several, as `Figure.subplots` takes `panels`.
 
-
-def new_figure(title: str, height_in: float) -> Figure:
-    """Return an empty figure under its message; it makes room for its labels by itself."""
-    lines = textwrap.wrap(title, 52)
-    fig = Figure(figsize=(WIDTH_IN, height_in + 0.2 * len(lines)), layout="constrained")
-    fig.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return fig
+    The figure makes room for its labels by itself.
+    """
+    said = textwrap.wrap(title, 52)
+    with style():
+        fig = Figure(figsize=(WIDTH_IN, height_in + 0.2 * len(said)), layout="constrained")
+        fig.suptitle("\n".join(said), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        yield fig, fig.subplots(**panels)
 
 
 def before_and_after(
-    summary: pd.DataFrame,
-    models: Sequence[str],
-    measure: str,
-    title: str,
-    axis: str,
-    own: pd.DataFrame | None = None,
-    share: bool = True,
-    band: str = "",
+    summary: pd.DataFrame, models: Sequence[str], measure: str, title: str, axis: str, own: Table = None
 ) -> Figure:
-    """Draw a measure of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
-    ending = f"_{band}" if band else ""
+    """Draw a share of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
     rows = []
     for model in models:
-        names = [f"{when}_{model}{ending}" for when in ("after", "before")]
+        names = [f"{when}_{model}" for when in ("after", "before")]
         measured = [of_measure(summary, name, measure) for name in names]
         mine = [MISSING if own is None else of_measure(own, name, measure) for name in names]
         rows.append(Row(describe(model).words, model, *measured, *mine))
     rows.sort(key=lambda row: -np.nan_to_num(row.end.value, nan=-np.inf))
-    return dot_rows(rows, title, axis, share)
+    return dot_rows(rows, title, axis)
 
 
 def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> Figure:
@@ -169,17 +160,14 @@ def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> 
     ValueError for more than MAX_ARMS rows.
     """
     _check_number(rows)
-    with style():
-        fig = new_figure(title, 0.55 + 0.42 * len(rows))
-        ax = fig.subplots()
-        for position, row in enumerate(rows):
-            _draw_row(ax, -position, row)
-        name_own(
-            ax, [(row.own_end.value, -i - _OWN_BELOW) for i, row in enumerate(rows) if row.own_end.measured]
-        )
-        ax.set_yticks([-position for position in range(len(rows))], [row.label for row in rows])
-        for label, row in zip(ax.get_yticklabels(), rows, strict=True):
+    with drawing(title, 0.55 + 0.42 * len(rows)) as (fig, ax):
+        ax.set_yticks(range(0, -len(rows), -1), [row.label for row in rows])
+        own = []
+        for place, (label, row) in enumerate(zip(ax.get_yticklabels(), rows, strict=True)):
             label.set_color(describe(row.arm).colour)
+            _draw_row(ax, -place, row)
+            own += [(row.own_end.value, -place - _OWN_BELOW)] if row.own_end.measured else []
+        name_own(ax, own)
         ax.set_ylim(0.5 - len(rows), 0.5)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
@@ -206,7 +194,7 @@ def _draw_row(ax: Axes, y: float, row: Row) -> None:
 def name_own(ax: Axes, marks: Sequence[tuple[float, float]]) -> None:
     """Write "your run" beside the first of your run's marks, (x, y)."""
     for mark in marks[:1]:
-        ax.annotate("your run", mark, (6, 0), textcoords="offset points", va="center", fontsize=SMALL)
+        _name(ax, "your run", mark, (6, 0), va="center")
 
 
 def curves(
@@ -215,53 +203,40 @@ def curves(
     column: str,
     title: str,
     axis: str,
-    own: pd.DataFrame | None = None,
-    share: bool = True,
+    own: Table = None,
     x: str = "step",
     x_axis: str = "RL step",
     window: int = 5,
 ) -> Figure:
-    """Draw a column against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
+    """Draw a share against `x`, a line a model named at its end: mean over seeds and its 95 % interval.
 
     `table` and `own` have seed, arm, `x` and `column`, as table `steps` has; each seed is a running mean over `window`
     rows. Your run is the dotted line.
     """
     _check_number(models)
-    with style():
-        fig = new_figure(title, 2.5)
-        ax = fig.subplots()
-        ends, owns = {}, []
-        for look, by_seed in (
-            (describe(model), _smooth(table, model, column, x, window)) for model in models
-        ):
-            if len(by_seed):
-                mean = by_seed.mean(axis=1)
-                if by_seed.shape[1] > 1:
-                    band = np.array([t_interval(values)[1:] for values in by_seed.to_numpy()]).T
-                    ax.fill_between(by_seed.index, *band, color=look.colour, alpha=0.18, linewidth=0)
-                ax.plot(by_seed.index, mean, color=look.colour)
-                ends[look.words] = (float(by_seed.index[-1]), float(mean.iloc[-1]), look.colour)
-        for model in models:
-            mine = _smooth(table[:0] if own is None else own, model, column, x, window).mean(axis=1)
+    own = table[:0] if own is None else own
+    looks = {look.words: Look(look.colour) for look in map(describe, models)}
+    with drawing(title, 2.5) as (fig, ax):
+        means, owns = [], []
+        for model, (words, look) in zip(models, looks.items(), strict=True):
+            by_seed = _smooth(table, model, column, x, window)
+            mean = pd.DataFrame(map(t_interval, by_seed.to_numpy()), columns=Interval._fields)
+            means.append(mean.assign(words=words, x=by_seed.index))
+            mine = _smooth(own, model, column, x, window).mean(axis=1)
             if len(mine):
-                ax.plot(mine.index, mine, color=describe(model).colour, linestyle=":", linewidth=1.5)
+                ax.plot(mine.index, mine, color=look.colour, linestyle=":", linewidth=1.5)
                 owns.append((float(mine.index[len(mine) // 2]), float(mine.iloc[len(mine) // 2])))
-        _label_axis(ax, "y", axis, share)
+        _label_axis(ax, "y", axis, share=True)
         name_own(ax, owns)
         ax.set_xlabel(x_axis)
-        name_ends(ax, ends)
+        lines(ax, pd.concat(means), "words", "x", "value", looks)
     return fig
 
 
-def name_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
-    """Name lines at their right ends, words -> (x, y, colour), apart from each other where ends are close."""
-    ax.get_xlim(), ax.get_ylim()  # settles them
-    look: dict[str, Any] = {"fontsize": SMALL, "va": "center", "annotation_clip": False}
-    points, at = 72 / float(ax.figure.dpi), -np.inf
-    for words, (x, y, colour) in sorted(ends.items(), key=lambda item: item[1][1]):
-        height = float(ax.transData.transform((x, y))[1]) * points
-        at = max(height, at + 12)  # a line of text
-        ax.annotate(words, (x, y), (5, at - height), textcoords="offset points", color=colour, **look)
+def _name(ax: Axes, words: str, place: tuple[float, float], beside: tuple[float, float], **look: Any) -> None:
+    """Write small words so many points beside a place, over the edge of the axes too."""
+    look |= {"textcoords": "offset points", "fontsize": SMALL, "annotation_clip": False}
+    ax.annotate(words, place, beside, **look)
 
 
 class Look(NamedTuple):
@@ -274,21 +249,23 @@ class Look(NamedTuple):
 
 def lines(ax: Axes, table: pd.DataFrame, group: str, x: str, y: str, looks: Mapping[str, Look]) -> None:
     """Draw a named line a group of a table, with what lies between its lower and upper if it has these."""
-    ends = {}
+    ends = []
     for name, rows in table.groupby(group, sort=False):
         colour, height, side = looks[str(name)]
         ax.plot(rows[x], rows[y], color=colour)
         if "lower" in rows:
             ax.fill_between(rows[x], rows["lower"], rows["upper"], color=colour, alpha=0.18, linewidth=0)
         if height is None:
-            ends[str(name)] = (float(rows[x].iloc[-1]), float(rows[y].iloc[-1]), colour)
+            ends.append(((rows[x].iloc[-1], rows[y].iloc[-1]), str(name), colour))
         elif rows[y].max() > 0:
             place = (float(rows[x].iloc[int((rows[y] >= height).to_numpy().argmax())]), height)
-            look: dict[str, Any] = {"color": colour, "fontsize": SMALL, "ha": side, "annotation_clip": False}
-            ax.annotate(
-                str(name), place, (6 if side == "left" else -6, -4), textcoords="offset points", **look
-            )
-    name_ends(ax, ends)
+            _name(ax, str(name), place, (6 if side == "left" else -6, -4), color=colour, ha=side)
+    ax.get_xlim(), ax.get_ylim()  # settles them
+    pixels, at = float(ax.figure.dpi) / 72, -np.inf
+    for end, words, colour in sorted(ends, key=lambda named: named[0][1]):
+        own = float(ax.transData.transform(end)[1]) / pixels
+        at = max(own, at + 12)  # a line of text apart from the name below
+        _name(ax, words, end, (5, at - own), color=colour, va="center")
 
 
 def _smooth(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:
@@ -308,7 +285,7 @@ def _label_axis(ax: Axes, which: str, words: str, share: bool) -> None:
     if share:
         (ax.set_xlim if which == "x" else ax.set_ylim)(-0.02, 1.02)
         axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axis.set_major_formatter(lambda value, _: percent(value))
 
 
 def to_svg(fig: Figure) -> str:
