@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,9 @@ def random_subject() -> Callable[[str], Subject]:
     def build(name: str) -> Subject:
         if name not in made:
             task = load_task(name)
-            shape = {
-                "hidden_size": 32,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "intermediate_size": 64,
-            }
+            shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
             tiny.set_up_process(1)
-            model = tiny.build_model("llama", len(task.vocabulary), **shape, seed=0)
+            model = tiny.build_model("llama", len(task.vocabulary), **shape, intermediate_size=64, seed=0)
             for parameter in model.parameters():
                 if parameter.dim() == 2:
                     parameter.data.mul_(4.0)
@@ -56,17 +52,12 @@ def countdown(random_subject: Callable[[str], Subject]) -> Subject:
 
 
 def save_reciter(
-    folder: Path,
-    pieces: Sequence[str],
-    end: str = "</s>",
-    special: Sequence[str] = (),
-    template: str = CHAT,
-    **config: object,
+    folder: Path, pieces: Sequence[str], end: str = "</s>", special: Any = (), **config: Any
 ) -> Path:
     """Write a Llama that says `pieces`, each one token however long, whatever it is asked, and then `end` for ever.
 
     Its words follow each other by the output head alone: attention and MLP add nothing. `special` are pieces that the
-    tokenizer holds for special tokens; `config` goes into the configuration.
+    tokenizer holds for special tokens; `config` goes into the configuration, but for `template`, that of a chat.
     """
     import torch
     from tokenizers import AddedToken, Tokenizer
@@ -74,9 +65,8 @@ def save_reciter(
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = list(
-        dict.fromkeys(["<pad>", "<unk>", "</s>", "<turn_end>", "<start>", "assistant", *pieces, end])
-    )
+    known = ("<pad>", "<unk>", "</s>", "<turn_end>", "<start>", "assistant")
+    words = list(dict.fromkeys([*known, *pieces, end]))
     size = -(-len(words) // 2) * 2
     words += [f"<spare{number}>" for number in range(size - len(words))]
     inner = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
@@ -86,10 +76,10 @@ def save_reciter(
         tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", padding_side="left"
     )
     tokenizer.clean_up_tokenization_spaces = False
-    tokenizer.chat_template = template
+    tokenizer.chat_template = config.pop("template", CHAT)
     shape = {"hidden_size": size, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 2}
-    known = {"vocab_size": size, "tie_word_embeddings": False, "eos_token_id": 2, "pad_token_id": 0}
-    model = LlamaForCausalLM(LlamaConfig(**shape, **known | config))
+    said = {"vocab_size": size, "tie_word_embeddings": False, "eos_token_id": 2, "pad_token_id": 0}
+    model = LlamaForCausalLM(LlamaConfig(**shape, **said | config))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_() if parameter.dim() == 2 else parameter.fill_(1.0)

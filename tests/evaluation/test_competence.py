@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -37,9 +39,7 @@ def named(names: set[str], where: str) -> set[str]:
     ],
     ids=["guesser", "searcher", "searcher with cue", "sleeper", "deriver", "parrot"],
 )
-def test_a_base_is_held_to_what_it_was_shown(
-    subject: Subject, shown: dict[str, object], bars: set[str]
-) -> None:
+def test_a_base_is_held_to_what_it_was_shown(subject: Subject, shown: dict[str, Any], bars: set[str]) -> None:
     task = subject.task
     if shown.get("habit", "direct") not in task.conditions:
         shown, bars = {}, FORM | SHARE
@@ -74,9 +74,7 @@ def test_a_missed_bar_is_named_with_value_and_threshold(countdown: Subject) -> N
         assert pd.isna(table.loc[name, "value"]) and not table.loc[name, "passed"]
 
 
-def test_what_search_adds_is_a_ratio_over_problems(
-    countdown: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_search_adds_is_a_ratio(countdown: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts that search are right, others half of the time: the bar reads 2, from attempts of the model's own."""
     task = countdown.task
 
@@ -91,8 +89,6 @@ def test_what_search_adds_is_a_ratio_over_problems(
             rows += [named | {"num_completion_tokens": 9} | columns] * num_samples
         return pd.DataFrame(rows)
 
-    monkeypatch.setattr(competence, "sample_completions", write)
-    monkeypatch.setattr("extrabitter.evaluation.interventions.sample_completions", write)
     monkeypatch.setattr(evaluate, "sample_completions", write)
     problems = [task.read_problem(f"6-7-9:{target}") for target in (8, 10, 22, 0)]
     monkeypatch.setattr(type(task), "problems", lambda *_, **__: problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,39 +17,29 @@ from extrabitter.evaluation import evaluate
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.models import hub, tiny
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.statistics import clustered_share
 from extrabitter.tables import count, validate_table
 from extrabitter.tasks import load_task
 
+Reciter = Callable[..., Path]
 SAMPLING = SamplingParameters(max_completion_length=16)
 RIGHT = "2 + 1 = 3 , 3 + 3 = 6 answer"
 WRONG = "2 + 1 = 3 , 3 - 3 = 0 answer"
 
 
 def parameters(task: str = "countdown", **changes: object) -> BehaviourEvaluationParameters:
-    values: dict[str, object] = {
-        "run_dir": "unused",
-        "arm": "before_searcher",
-        "seed": 0,
-        "checkpoint": "unused",
-    }
-    values |= {"task": task, "split": "validation", "num_problems": 6, "num_samples": 3, "max_k": 3}
+    values = {"run_dir": "unused", "arm": "before_searcher", "seed": 0, "checkpoint": "unused", "task": task}
+    values |= {"split": "validation", "num_problems": 6, "num_samples": 3, "max_k": 3}
     return BehaviourEvaluationParameters(**values | {"max_completion_length": 12} | changes)
 
 
 def completions_of(texts: list[str], problem: str = "1-2-3:6") -> pd.DataFrame:
     """Measure given completions of one problem as if they had been sampled."""
     task = load_task("countdown")
-    given = task.read_problem(problem)
-    own = [
-        {"problem": problem, "num_completion_tokens": len(text.split()) + 1, "truncated": False}
-        for text in texts
-    ]
-    return pd.DataFrame(
-        [row | measure_trace(task.parse(text, given)) for row, text in zip(own, texts, strict=True)]
-    )
+    table = pd.DataFrame([measure_trace(task.parse(text, task.read_problem(problem))) for text in texts])
+    tokens = [len(text.split()) + 1 for text in texts]
+    return table.assign(problem=problem, num_completion_tokens=tokens, truncated=False)
 
 
 def test_completions_have_the_promised_form(subject: Subject) -> None:
@@ -67,19 +58,15 @@ def test_each_band_can_be_evaluated_and_arms_of_a_seed_answer_the_same_problems(
     name = subject.task.name
     for band in subject.task.bands:
         asked = parameters(name, band=band, num_problems=2)
-        completions = evaluate.evaluate(asked, subject.model, subject.tokenizer)["completions"]
+        problems = evaluate.evaluation_problems(asked)
+        completions = evaluate.sample_completions(subject, problems, 1, SAMPLING, 0, band=band)
         assert set(completions["band"]) == {band} and completions["problem"].nunique() == 2
-    first, second, other = (
-        [problem.identifier for problem in evaluate.evaluation_problems(parameters(name, **changes))]
-        for changes in ({"arm": "before_searcher"}, {"arm": "after_guesser"}, {"seed": 1})
-    )
+    last = evaluate.evaluate(asked, subject.model, subject.tokenizer)["completions"]
+    assert last["problem"].unique().tolist() == completions["problem"].tolist()
+    arms = ({"arm": "before_searcher"}, {"arm": "after_guesser"}, {"seed": 1})
+    asked = [evaluate.evaluation_problems(parameters(name, **changes)) for changes in arms]
+    first, second, other = ([problem.identifier for problem in problems] for problems in asked)
     assert first == second and set(first) != set(other)
-
-
-def test_evaluating_twice_gives_the_same_table(countdown: Subject) -> None:
-    first, second = (evaluate.evaluate(parameters(), countdown.model, countdown.tokenizer) for _ in range(2))
-    for name in first:
-        pd.testing.assert_frame_equal(first[name], second[name])
 
 
 def test_forced_words_prefixes_and_the_cue_are_where_they_belong(subject: Subject) -> None:
@@ -135,18 +122,6 @@ def test_pass_at_k_is_that_of_counting_by_hand() -> None:
 # The probability of search.
 
 
-def test_the_probability_of_search_is_that_of_counting(countdown: Subject) -> None:
-    problems, task = countdown.task.problems("validation", 3, 1) * 400, countdown.task
-    search = task.search_opening.words
-    attempts = [" ".join(task.render(task.write_trace(p, "direct", np.random.default_rng(0)), p).split()[:-1])
-                for p in problems]  # fmt: skip
-    sampled = evaluate.sample_completions(countdown, problems, 1, SamplingParameters(1), 0, prefixes=attempts)
-    counted = np.mean([text.split()[-1] in search for text in sampled["completion"]])
-    chances = evaluate.next_words(countdown, problems, attempts)
-    expected = chances[:, tiny.word_ids(countdown.tokenizer, search)].sum(axis=1).mean()
-    assert counted == pytest.approx(expected, abs=4 * np.sqrt(expected / len(problems)))
-
-
 def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
     countdown: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,14 +153,10 @@ def test_next_word_probabilities_do_not_depend_on_what_else_is_in_the_batch(subj
 
 THOUGHT = "<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24, 24 + 9 = 33.</think>\n"
 RESTATED = "## Restating\nProblem: make 33 from 3, 8 and 9.\nSolution: as follows.\n"
-ANSWER = "<answer>3 * 8 + 9</answer>"
-OTHER = "<answer>3 + 8 + 9</answer>"
+ANSWER, OTHER = "<answer>3 * 8 + 9</answer>", "<answer>3 + 8 + 9</answer>"
 TAGS = ("so", "<answer>", "3", "*", "8", "+", "9", "</answer>")
 THINK = ("<think>", "</think>")
-OPENS_A_THOUGHT = (
-    "{% for message in messages %}<start> {{ message.role }} {{ message.content }} {% endfor %}"
-    "<start> <think>"
-)
+OPENS_A_THOUGHT = "{% for message in messages %}<start> {{ message.content }} {% endfor %}<start> <think>"
 
 
 @pytest.mark.parametrize(
@@ -212,18 +183,11 @@ OPENS_A_THOUGHT = (
     ],
 )  # fmt: skip
 def test_a_completion_ends_where_the_model_ends_it_and_is_read_whole(
-    reciter: Callable[..., Path],
-    pieces: tuple[str, ...],
-    options: dict[str, object],
-    style: str,
-    expected: tuple[bool, str, bool, int],
+    reciter: Reciter, pieces: tuple[str, ...], options: dict[str, Any], style: str, expected: tuple[Any, ...]
 ) -> None:
-    asked = parameters(prompt=style)
-    model, tokenizer, _ = hub.load_for_stage(asked, str(reciter(*pieces, **options)))
     task = load_task("countdown")
-    wording = task.english(style)
-    assert wording is not None
-    subject = Subject(model, tokenizer, task, wording)
+    model, tokenizer, _ = hub.load_for_stage(parameters(prompt=style), str(reciter(*pieces, **options)))
+    subject = Subject(model, tokenizer, task, task.english(style))
     problem = task.read_problem("3-8-9:33")
     row = evaluate.sample_completions(subject, [problem], 1, SAMPLING, 0).iloc[0]
     assert (row["correct"], row["reason"], row["truncated"], row["num_completion_tokens"]) == expected
@@ -231,33 +195,24 @@ def test_a_completion_ends_where_the_model_ends_it_and_is_read_whole(
         assert row["value"] == "33" and row["answered"]
 
 
-def test_english_and_grammar_fill_the_same_tables(reciter: Callable[..., Path]) -> None:
-    asked = parameters(prompt="chat")
-    loaded = hub.load_for_stage(asked, str(reciter("24 + 9 = 33, so", ANSWER)))
-    tables = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+def evaluated(folder: Path, **changes: object) -> dict[str, pd.DataFrame]:
+    asked = parameters(prompt="chat", **changes)
+    loaded = hub.load_for_stage(asked, str(folder))
+    return evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
+
+
+def test_english_and_grammar_fill_the_same_tables(reciter: Reciter) -> None:
+    tables = evaluated(reciter("24 + 9 = 33, so", ANSWER))
     for name, table in tables.items():
         validate_table(name, table)
     assert tables["summary"]["measure"].tolist() == list(MEASURES)
 
 
-def test_prompts_and_caps_beyond_the_model_are_refused_in_one_line(reciter: Callable[..., Path]) -> None:
-    asked = parameters(prompt="chat", max_completion_length=40)
-    loaded = hub.load_for_stage(asked, str(reciter(ANSWER, max_position_embeddings=48)))
-    with pytest.raises(CheckpointError, match=r"tokens are more than the model's 48") as refused:
-        evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
-    assert "\n" not in str(refused.value)
-
-
-def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Callable[..., Path]) -> None:
-    folder = reciter("good", "good bye", end="good")
-    asked, texts = parameters(prompt="chat", num_problems=2), []
-    for settings in (
-        {},
-        {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2},
-    ):
+def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Reciter) -> None:
+    folder, texts = reciter("good", "good bye", end="good"), []
+    brought = {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2}
+    for settings in ({}, brought):
         path = folder / "generation_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-        loaded = hub.load_for_stage(asked, str(folder))
-        tables = evaluate.evaluate(asked, loaded.model, loaded.tokenizer)
-        texts.append(tables["completions"]["completion"].tolist())
+        texts.append(evaluated(folder, num_problems=2)["completions"]["completion"].tolist())
     assert texts[0] == texts[1]

@@ -10,14 +10,7 @@ import pytest
 
 from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.evaluate import Subject
-from extrabitter.evaluation.interventions import (
-    SEARCH,
-    Intervention,
-    first_attempts,
-    intervene,
-    openings,
-    summarise_intervention,
-)
+from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene, summarise_intervention
 from extrabitter.models import tiny
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.statistics import wilson_interval
@@ -36,21 +29,12 @@ def written_attempts(task: Task) -> pd.DataFrame:
 
 
 def test_first_attempts_are_whole_legal_and_told_hit_from_miss() -> None:
-    texts = {
-        "9 - 7 = 2 , 6 + 2 = 8 check 8 yes answer": True,
-        "9 + 7 = 16 , 16 - 6 = 10 back 6 7 9 target 8 : 9 - 7 = 2 , 6 + 2 = 8 answer": False,
-        "9 + 7 = 16 ,": None,
-        "9 + 7 = 17 , 17 - 6 = 11 answer": None,
-        "aim": None,
-        "": None,
-    }
-    completions, task = (
-        pd.DataFrame({"problem": "6-7-9:8", "completion": list(texts)}),
-        load_task("countdown"),
-    )
+    hit, miss, task = "9 - 7 = 2 , 6 + 2 = 8", "9 + 7 = 16 , 16 - 6 = 10", load_task("countdown")
+    texts = [f"{hit} check 8 yes answer", f"{miss} back 6 7 9 target 8 : {hit} answer"]
+    texts += ["9 + 7 = 16 ,", "9 + 7 = 17 , 17 - 6 = 11 answer", "aim", ""]
+    completions = pd.DataFrame({"problem": "6-7-9:8", "completion": texts})
     found = first_attempts(completions, task, per_problem=5)
-    assert found["hit"].tolist() == [hit for hit in texts.values() if hit is not None]
-    assert found["prefix"].tolist() == ["9 - 7 = 2 , 6 + 2 = 8", "9 + 7 = 16 , 16 - 6 = 10"]
+    assert found["hit"].tolist() == [True, False] and found["prefix"].tolist() == [hit, miss]
     assert len(first_attempts(completions, task, per_problem=1)) == 1
 
 
@@ -65,13 +49,12 @@ def test_drawn_words_follow_the_distribution_within_what_is_allowed() -> None:
 def test_both_arms_go_on_from_one_text_and_differ_in_the_forced_word(subject: Subject) -> None:
     attempts = written_attempts(subject.task)
     assert 0 < attempts["hit"].sum() < len(attempts) == 6
-    for behaviour, (words, place) in openings(subject.task).items():
+    for behaviour, (words, place) in interventions.openings(subject.task).items():
         result = intervene(subject, behaviour, attempts, SAMPLING, seed=1)
         asked = attempts[~attempts["hit"]] if place == "after_miss" else attempts
         problems = map(subject.task.read_problem, asked["problem"])
-        assert (
-            result.forced["problem"].tolist() == result.other["problem"].tolist() == asked["problem"].tolist()
-        )
+        for arm in (result.forced, result.other):
+            assert arm["problem"].tolist() == asked["problem"].tolist()
         assert (result.probability > 0).all()
         texts = (result.forced["completion"], result.other["completion"], asked["prefix"])
         for problem, forced, other, prefix in zip(problems, *texts, strict=True):
@@ -111,9 +94,11 @@ def test_what_is_never_said_is_not_forced_and_without_an_attempt_all_is_missing(
     assert str(row) == str(summarise_intervention(interventions.NOT_MADE, seed=0))
 
 
-def arms(problems: list[str], forced: list[bool], other: list[bool], chance: list[float]) -> Intervention:
+def arms(
+    problems: list[str], forced: list[bool], other: list[bool], chance: list[float]
+) -> interventions.Intervention:
     tables = [pd.DataFrame({"problem": problems, "correct": correct}) for correct in (forced, other)]
-    return Intervention(pd.Series(chance, index=problems), *tables)
+    return interventions.Intervention(pd.Series(chance, index=problems), *tables)
 
 
 def test_advantage_is_averaged_within_problems_first() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ import pytest
 from scipy.stats import binom
 
 from extrabitter import cli
-from extrabitter.digests import REPOSITORY
 from extrabitter.evaluation import evaluate, interventions, probe, report
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.evaluation.probe import Probe, first_step, informative_groups, run_probe
@@ -25,17 +25,12 @@ from extrabitter.statistics import Interval
 from extrabitter.tables import validate_table
 from extrabitter.tasks import load_task
 
+Reciter, Command = Callable[..., Path], Callable[..., int]
 ANSWER, OTHER = "<answer>3 * 8 + 9</answer>", "<answer>3 + 8 + 9</answer>"
 
 
 def parameters(task: str = "countdown", **changes: object) -> WillItChokeParameters:
-    values: dict[str, object] = {
-        "run_dir": "unused",
-        "arm": "probed",
-        "seed": 0,
-        "task": task,
-        "checkpoint": "tiny",
-    }
+    values = {"run_dir": "unused", "arm": "probed", "seed": 0, "task": task, "checkpoint": "tiny"}
     values |= {"num_problems": 5, "num_samples": 8, "max_completion_length": 20}
     return WillItChokeParameters(**values | changes)
 
@@ -83,38 +78,31 @@ def test_the_first_informative_group_is_expected_when_the_share_says() -> None:
 
 # The verdict and the advice.
 
-MANY, FEW, RARE, NONE = (
-    Interval(30, 28, 31),
-    Interval(0.3, 0.1, 0.6),
-    Interval(1e-6, 1e-7, 1e-5),
-    Interval(0, 0, 0.9),
-)
-MAYBE, UNSEEN = Interval(2, 0.5, 9), Interval(0, 0, 5)
+MANY, FEW, RARE = Interval(30, 28, 31), Interval(0.3, 0.1, 0.6), Interval(1e-6, 1e-7, 1e-5)
+NONE, MAYBE, UNSEEN = Interval(0, 0, 0.9), Interval(2, 0.5, 9), Interval(0, 0, 5)
 GAIN, LOSS, UNSURE = Interval(0.3, 0.2, 0.4), Interval(-0.3, -0.4, -0.2), Interval(0.1, -0.1, 0.3)
 UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 @pytest.mark.parametrize(
-    ("groups", "searches", "gain", "verdict", "words"),
+    ("told", "verdict", "words"),
     [
-        (MANY, MANY, GAIN, "takes off", "+30.0 points (+20.0 to +40.0)"),
-        (MANY, FEW, GAIN, "lags", "0.3 (0.1 to 0.6) completions that search"),
-        (FEW, MANY, GAIN, "lags", "0.3 (0.1 to 0.6) informative groups"),
-        (NONE, MANY, GAIN, "chokes", "no signal"),
-        (MANY, RARE, UNKNOWN, "chokes", "before step 100,000"),
-        (MANY, Interval(0, 0, 0), UNKNOWN, "chokes", "at any step"),
-        (MANY, MANY, LOSS, "chokes", "selects against it"),
-        (MANY, MANY, UNSURE, "cannot be told", "+10.0 points (-10.0 to +30.0)"),
-        (MANY, MANY, UNKNOWN, "cannot be told", "was not measured"),
-        (UNSEEN, MANY, GAIN, "cannot be told", "0 (0 to 5) informative groups"),
-        (MANY, MAYBE, GAIN, "cannot be told", "2 (0.5 to 9)"),
-        (MAYBE, MANY, GAIN, "cannot be told", "2 (0.5 to 9)"),
+        ((MANY, MANY, GAIN), "takes off", "+30.0 points (+20.0 to +40.0)"),
+        ((MANY, FEW, GAIN), "lags", "0.3 (0.1 to 0.6) completions that search"),
+        ((FEW, MANY, GAIN), "lags", "0.3 (0.1 to 0.6) informative groups"),
+        ((NONE, MANY, GAIN), "chokes", "no signal"),
+        ((MANY, RARE, UNKNOWN), "chokes", "before step 100,000"),
+        ((MANY, Interval(0, 0, 0), UNKNOWN), "chokes", "at any step"),
+        ((MANY, MANY, LOSS), "chokes", "selects against it"),
+        ((MANY, MANY, UNSURE), "cannot be told", "+10.0 points (-10.0 to +30.0)"),
+        ((MANY, MANY, UNKNOWN), "cannot be told", "was not measured"),
+        ((UNSEEN, MANY, GAIN), "cannot be told", "0 (0 to 5) informative groups"),
+        ((MANY, MAYBE, GAIN), "cannot be told", "2 (0.5 to 9)"),
+        ((MAYBE, MANY, GAIN), "cannot be told", "2 (0.5 to 9)"),
     ],
 )
-def test_the_verdict_follows_its_rule(
-    groups: Interval, searches: Interval, gain: Interval, verdict: str, words: str
-) -> None:
-    outlook = report.foresee(groups, searches, gain)
+def test_the_verdict_follows_its_rule(told: tuple[Interval, ...], verdict: str, words: str) -> None:
+    outlook = report.foresee(*told)
     assert outlook.verdict == verdict and words in outlook.reason
 
 
@@ -145,11 +133,7 @@ def able(found: Probe, **measures: float) -> Probe:
         ({}, {"searches": FEW}, ["prime with"]),
         ({}, {"gain": UNSURE}, ["prime with"]),
         ({"miss_verdict_accuracy": 0.5}, {"gain": LOSS}, ["prime with"]),
-        (
-            {"frac_well_formed": 0.5},
-            {"groups": NONE},
-            ["teach the form", "probe an easier band", "prime with"],
-        ),
+        ({"frac_well_formed": 0.5}, {"groups": NONE}, ["teach the form", "probe an easier", "prime with"]),
     ],
 )
 def test_advice_follows_its_rule_and_says_what_it_costs(
@@ -179,27 +163,21 @@ def test_a_band_is_easier_where_a_blind_answer_is_right_more_often(name: str, ba
 # The whole probe.
 
 
-def test_a_probe_measures_everything_of_any_task(subject: Subject) -> None:
-    found = probed(subject)
-    for name, table in found.tables.items():
+def test_a_probe_measures_everything_of_any_task(subject: Subject, found: Probe) -> None:
+    measured = probed(subject)
+    for name, table in measured.tables.items():
         validate_table(name, table)
-    value = json.loads(json.dumps(report.as_json(found), allow_nan=False))
+    value = json.loads(json.dumps(report.as_json(measured), allow_nan=False))
     assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
-    assert [row["behaviour"] for row in value["probe_behaviours"]] == list(
-        interventions.openings(subject.task)
-    )
+    behaviours = [row["behaviour"] for row in value["probe_behaviours"]]
+    assert behaviours == list(interventions.openings(subject.task))
     assert value["verdict"]["verdict"] in ("takes off", "lags", "chokes", "cannot be told")
     assert value["parameters"]["task"] == subject.task.name and value["model"]["num_parameters"] == 1234
-    assert report.as_json(probed(subject)) == report.as_json(found), "a seed fixes the probe"
-    text = report.describe(found)
+    if subject.task.name == "countdown":
+        assert report.as_json(measured) == report.as_json(found), "a seed fixes the probe"
+    text = report.describe(measured)
     assert max(map(len, text.splitlines())) <= 120 and "nan" not in text.split()
-    for words in (
-        "verdict: ",
-        "not calibrated on outcomes",
-        "advice",
-        "the rule of three",
-        "expected at step",
-    ):
+    for words in ("verdict: ", "not calibrated on outcomes", "advice", "the rule of three", "expected at"):
         assert words in text
 
 
@@ -209,46 +187,48 @@ def test_chances_of_search_are_of_the_model_and_not_of_its_samples(found: Probe,
     assert found.searches.value == pytest.approx(256 * each.mean())
 
 
-def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Callable[..., Path]) -> None:
+def test_none_of_few_is_told_in_words_and_is_no_verdict(reciter: Reciter) -> None:
     found = recited(reciter("3 + 8 + 9 = 20", OTHER), num_problems=20)
     text = report.describe(found)
     assert found.measured("pass@1").value == 0
-    assert "none of 160 is right: by the rule of three, at most 15.0 % of such problems" in " ".join(
-        text.split()
-    )
+    told = "none of 160 is right: by the rule of three, at most 15.0 % of such problems"
+    assert told in " ".join(text.split())
     assert report.foresee(found.groups, found.searches, found.gain).verdict == "cannot be told"
     advice = report.advise(found)
     assert advice[0].what.startswith("give 4 worked examples in the prompt")
     again = int(found.tables["completions"]["num_completion_tokens"].sum())
     assert advice[0].num_tokens > again == advice[1].num_tokens
-    assert report.advise(recited(Path(found.parameters.checkpoint), few_shot=1))[0].what.startswith(
-        "probe an easier"
-    )
+    shown = recited(Path(found.parameters.checkpoint), few_shot=1)
+    assert report.advise(shown)[0].what.startswith("probe an easier")
 
 
-@pytest.mark.parametrize(
-    "piece", ["1\n1\n1\n1", "Wait, let me check. No. Let me try again. Working backwards."]
-)
-def test_text_without_steps_or_an_answer_shows_no_behaviour_and_is_told_to_learn_the_form_first(
-    reciter: Callable[..., Path], piece: str
-) -> None:
+TALK = "Wait, let me check. No. Let me try again. Working backwards."
+
+
+@pytest.mark.parametrize("piece", ["1\n1\n1\n1", TALK])
+def test_text_without_steps_or_an_answer_shows_no_behaviour(reciter: Reciter, piece: str) -> None:
     found = recited(reciter(piece))
     assert report.advise(found)[0].what.startswith("teach the form first")
     assert "0.0 % of its completions hand in an answer" in report.describe(found)
-    assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all() and found.measured(
-        "frac_sound"
-    ).value == 0
+    assert (found.tables["probe_behaviours"]["p0_sampled"] == 0).all()
+    assert found.measured("frac_sound").value == 0
     assert found.tables["probe_behaviours"]["advantage"].isna().all(), "in English nothing is forced"
 
 
-# The command and the stage.
+# The command.
 
 
-def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["extrabitter", "probe", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`extrabitter probe` with arguments; returns its exit code."""
+
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["extrabitter", "probe", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return command
 
 
 SMALL = ("--problems", "4", "--samples", "8", "--cap", "20")
@@ -261,12 +241,10 @@ def folder(countdown: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_the_command_prints_a_report_or_json_alone(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command(monkeypatch, str(folder), *SMALL) == 0
+def test_the_command_prints_a_report_or_json_alone(folder: Path, run: Command, capsys: Any) -> None:
+    assert run(str(folder), *SMALL) == 0
     assert "verdict: " in capsys.readouterr().out
-    assert run_command(monkeypatch, str(folder), *SMALL, "--json") == 0, "whatever the verdict"
+    assert run(str(folder), *SMALL, "--json") == 0, "whatever the verdict"
     value = json.loads(capsys.readouterr().out)
     assert value["verdict"]["reason"] and value["advice"][0]["what"]
 
@@ -298,12 +276,7 @@ def spoil_weights(folder: Path, change: str) -> None:
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    folder: Path,
-    reciter: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    folder: Path, reciter: Reciter, run: Command, capsys: Any, arguments: list[str], message: str
 ) -> None:
     english = reciter("good", ANSWER)
     for kind in ("missing", "nan"):
@@ -314,7 +287,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
         loaded["model"]["vocab"]["beyond"] = 99
         (english / "tokenizer.json").write_text(json.dumps(loaded))
     names = dict.fromkeys(("english", "missing", "nan", "wide"), english) | {"grammar": folder}
-    assert run_command(monkeypatch, *(argument.format(**names) for argument in arguments)) == 2
+    assert run(*(argument.format(**names) for argument in arguments)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
@@ -324,21 +297,3 @@ def test_a_model_with_other_words_is_refused(countdown: Subject) -> None:
     loaded = hub.Pretrained(countdown.model, other, {})
     with pytest.raises(CheckpointError, match=r"lacks words of countdown's grammar \(answer\)"):
         run_probe(parameters(), loaded)
-
-
-def test_the_stage_writes_what_the_command_says(found: Probe, folder: Path, tmp_path: Path) -> None:
-    import papermill
-
-    given = {"num_problems": 4, "num_samples": 8, "num_attempts": 1, "max_completion_length": 20}
-    executed = papermill.execute_notebook(
-        str(REPOSITORY / "notebooks" / "stages" / "will_it_choke.ipynb"),
-        str(tmp_path / "out.ipynb"),
-        {"run_dir": str(tmp_path / "seed=0"), "checkpoint": str(folder)} | given,
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
-    value = json.loads((tmp_path / "seed=0" / "probe.json").read_text())
-    assert f"verdict: {value['verdict']['verdict']}" in printed
-    assert {path.stem for path in (tmp_path / "seed=0").glob("*.parquet")} == set(found.tables)

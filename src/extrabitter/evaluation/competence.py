@@ -10,20 +10,15 @@ on validation problems of each band that the base was trained on, with an interv
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from extrabitter.evaluation.evaluate import (
-    Subject,
-    mean_interval,
-    ratio_of_sums,
-    sample_completions,
-    search_probability,
-    summary_table,
-)
+from extrabitter.evaluation import evaluate
+from extrabitter.evaluation.evaluate import Subject
 from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.params import BaseModelParameters, OneLineError
@@ -41,6 +36,7 @@ SHARE_FACTOR = 1.25  # a measured share may differ from the nominal one by this 
 LEAST_SHARE = 0.01  # nominal shares below it are not told from noise by a factor
 ZERO_PROBABILITY = 1e-5  # a base that never saw uncued search has to stay below
 HABITS_OF_SEARCH_WORDS = ("search", "cosmetic")  # conditions whose documents hold the task's search words
+Row = dict[str, Any]
 
 
 class CompetenceError(OneLineError, RuntimeError):
@@ -56,16 +52,11 @@ class Bar:
     direction: Literal[">=", "<="]
     threshold: float
 
-    def row(self, value: Interval, band: str, where: str = "") -> dict[str, Any]:
+    def row(self, value: Interval, band: str, where: str = "") -> Row:
         """Return its row of table `bars`."""
         passed = value.value >= self.threshold if self.direction == ">=" else value.value <= self.threshold
-        return {
-            "bar": f"{band}: {where}{self.name}",
-            **value._asdict(),
-            "threshold": self.threshold,
-            "direction": self.direction,
-            "passed": bool(passed),
-        }
+        asked = {"threshold": self.threshold, "direction": self.direction}
+        return {"bar": f"{band}: {where}{self.name}", **value._asdict(), **asked, "passed": bool(passed)}
 
 
 FORM_BARS = (
@@ -91,34 +82,33 @@ def measure_bars(
     return pd.DataFrame([row for band in bands for row in _band_bars(parameters, subject, band)])
 
 
-def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> list[dict[str, Any]]:
-    seed = derive_seed(parameters.seed, "bars", band)
-    problems = subject.task.problems("validation", parameters.num_bar_problems, seed, band, distinct=True)
+def _band_bars(parameters: BaseModelParameters, subject: Subject, band: str) -> list[Row]:
+    task, seed = subject.task, derive_seed(parameters.seed, "bars", band)
+    problems = task.problems("validation", parameters.num_bar_problems, seed, band, distinct=True)
     cap = parameters.max_completion_length
     sampling = SamplingParameters(cap)
-    uncued = sample_completions(subject, problems, NUM_SAMPLES, sampling, derive_seed(seed, "uncued"))
+    own = derive_seed(seed, "uncued")
+    uncued = evaluate.sample_completions(subject, problems, NUM_SAMPLES, sampling, own)
     shown = parameters.habit if parameters.habit_share > 0 else ""
     # Where neither the habit nor direct answers hold steps there is nothing to be right.
-    has_steps = any(
-        _has_steps(subject.task, problems[0], condition) for condition in {"direct", shown} - {""}
-    )
+    has_steps = any(_has_steps(task, problems[0], condition) for condition in {"direct", shown or "direct"})
     rows = _measured(FORM_BARS if has_steps else FORM_BARS[1:], uncued, band)
     if parameters.cued_share > 0 or shown == "search":
         # Where a search begins, by first attempts of its own: search, or do what else the model would, mostly answer.
-        attempts = first_attempts(uncued, subject.task, NUM_SAMPLES)
+        attempts = first_attempts(uncued, task, NUM_SAMPLES)
         made = intervene(subject, SEARCH, attempts, sampling, derive_seed(seed, "forced"))
         where, shows = "made to search: ", made.forced
         if parameters.cued_share > 0:
             where, own = "cued: ", derive_seed(seed, "cued")
-            shows = sample_completions(subject, problems, NUM_SAMPLES, sampling, own, cue=True)
+            shows = evaluate.sample_completions(subject, problems, NUM_SAMPLES, sampling, own, cue=True)
         rows += _measured(FORM_BARS + VERDICT_BARS, shows, band, where)
         rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
         pairs = made.successes()[["with", "without"]].to_numpy()
-        rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, ratio_of_sums), band))
+        rows.append(GAIN_BAR.row(bootstrap_interval(pairs, rng, evaluate.ratio_of_sums), band))
     if shown not in ("", *HABITS_OF_SEARCH_WORDS):
         return rows
-    each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
-    share = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
+    each = evaluate.search_probability(subject, problems, derive_seed(seed, "p0"), cap)
+    share = evaluate.mean_interval(each, derive_seed(seed, "p0 bootstrap"))
     name = "uncued search, teacher-forced"
     if shown and parameters.habit_share >= LEAST_SHARE:
         rows.append(Bar(name, "", ">=", parameters.habit_share / SHARE_FACTOR).row(share, band))
@@ -133,23 +123,14 @@ def _has_steps(task: Task, problem: Any, condition: str) -> bool:
     return any(attempt.num_steps for attempt in task.parse(text, problem).attempts)
 
 
-def _measured(
-    bars: tuple[Bar, ...], completions: pd.DataFrame, band: str, where: str = ""
-) -> list[dict[str, Any]]:
-    summary = summary_table(completions).set_index("measure")
-    return [
-        bar.row(Interval(*summary.loc[bar.measure, ["value", "lower", "upper"]]), band, where) for bar in bars
-    ]
+def _measured(bars: Sequence[Bar], completions: pd.DataFrame, band: str, where: str = "") -> list[Row]:
+    summary = evaluate.summary_table(completions).set_index("measure")[[*Interval._fields]]
+    return [bar.row(Interval(*summary.loc[bar.measure]), band, where) for bar in bars]
 
 
 def enforce_bars(bars: pd.DataFrame) -> None:
     """Raise `CompetenceError` that names every bar that was missed; a missing value is a missed bar."""
-    missed = bars[~bars["passed"]]
-    if len(missed):
-        raise CompetenceError(
-            "base model below its bars: "
-            + "; ".join(
-                f"{row.bar} is {row.value:.4g}, must be {row.direction} {row.threshold:g}"
-                for row in missed.itertuples()
-            )
-        )
+    missed = bars[~bars["passed"]].itertuples()
+    said = [f"{row.bar} is {row.value:.4g}, must be {row.direction} {row.threshold:g}" for row in missed]
+    if said:
+        raise CompetenceError(f"base model below its bars: {'; '.join(said)}")

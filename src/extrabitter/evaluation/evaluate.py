@@ -29,6 +29,8 @@ from extrabitter.tasks.wording import choose_wording, read_completion
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+Array = NDArray[np.float64]
+
 
 class Subject(NamedTuple):
     """Who is asked, what, and in which words."""
@@ -64,16 +66,9 @@ def sample_completions(
     begun = [f"{prompt} {start}" if start else prompt for prompt, start in zip(prompts, given, strict=True)]
     prompt_ids, ends = encode_prompts(tokenizer, begun), end_ids(model, tokenizer)
     check_lengths(model, max(map(len, prompt_ids), default=0) + sampling.max_completion_length)
-    rollouts = generate(
-        model,
-        prompt_ids,
-        num_samples,
-        sampling,
-        end_ids=ends,
-        generator=torch.Generator(device=model.device).manual_seed(seed),
-        forced_ids=word_ids(tokenizer, forced_words),
-        with_logprobs=False,
-    )
+    own: dict[str, Any] = {"generator": torch.Generator(device=model.device).manual_seed(seed)}
+    own |= {"end_ids": ends, "forced_ids": word_ids(tokenizer, forced_words), "with_logprobs": False}
+    rollouts = generate(model, prompt_ids, num_samples, sampling, **own)
     rows = []
     for index, (ids, was_cut) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
         place, sample = divmod(index, num_samples)
@@ -81,18 +76,10 @@ def sample_completions(
         written = decode(tokenizer, ids, ends)
         written = f"{prefix} {written}".strip() if prefix else written
         text, trace, truncated = read_completion(wording, problem, written, shown[place], bool(was_cut))
-        rows.append(
-            {
-                "problem": problem.identifier,
-                "band": band_of(task, band),
-                "sample": sample,
-                "prompt": shown[place],
-                "completion": text,
-                "num_completion_tokens": len(ids) + len(prefix.split()),
-                "truncated": truncated,
-                **measure_trace(trace, truncated),
-            }
-        )
+        row = {"problem": problem.identifier, "band": band_of(task, band), "sample": sample}
+        row |= {"prompt": shown[place], "completion": text}
+        row |= {"num_completion_tokens": len(ids) + len(prefix.split()), "truncated": truncated}
+        rows.append(row | measure_trace(trace, truncated))
     return pd.DataFrame(rows) if rows else empty_table("completions")
 
 
@@ -106,16 +93,11 @@ def evaluate(
     task, problems, seed = load_task(parameters.task), evaluation_problems(parameters), parameters.seed
     subject = Subject(model, tokenizer, task, choose_wording(task, parameters))
     names = ("temperature", "top_k", "top_p", "min_p", "max_completion_length")
-    completions = sample_completions(
-        subject,
-        problems,
-        parameters.num_samples,
-        SamplingParameters(**{name: getattr(parameters, name) for name in names}),
-        derive_seed(seed, "evaluation sampling", parameters.arm),
-        band=parameters.band,
-        cue=parameters.cue,
-        forced_words=parameters.forced_words.split(),
-    )
+    sampling = SamplingParameters(**{name: getattr(parameters, name) for name in names})
+    asked: dict[str, Any] = {"band": parameters.band, "cue": parameters.cue}
+    asked["forced_words"] = parameters.forced_words.split()
+    own = derive_seed(seed, "evaluation sampling", parameters.arm)
+    completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, **asked)
     summary, counts = summary_table(completions, seed), count(completions)
     if parameters.prompt == "grammar":
         own, cap = derive_seed(seed, "search probability", parameters.arm), parameters.max_completion_length
@@ -161,7 +143,7 @@ def summary_table(
     return pd.DataFrame(rows)
 
 
-def ratio_of_sums(pairs: NDArray[np.float64]) -> float:
+def ratio_of_sums(pairs: Array) -> float:
     """Return the ratio of the sums of two columns, (B, 2); NaN where the second is 0."""
     top, bottom = pairs.sum(axis=0)
     return float(top / bottom) if bottom else float("nan")
@@ -169,11 +151,10 @@ def ratio_of_sums(pairs: NDArray[np.float64]) -> float:
 
 def pass_at_k_table(counts: pd.DataFrame, max_k: int) -> pd.DataFrame:
     """Return table `pass_at_k` for k = 1, 2, 4 … `max_k`: unbiased, with an interval over problems."""
-    rows, k = [], 1
-    while k <= min(max_k, counts["num_samples"].min()):
+    rows, most = [], int(min(max_k, counts["num_samples"].min()))
+    for k in (2**power for power in range(most.bit_length())):
         each = [pass_at_k(n, c, k) for n, c in zip(counts["num_samples"], counts["num_correct"], strict=True)]
-        rows.append({"k": k, **share_of(each, counts)._asdict()})
-        k *= 2
+        rows.append((k, *share_of(each, counts)))
     return pd.DataFrame(rows, columns=["k", *Interval._fields])
 
 
@@ -183,14 +164,14 @@ def share_of(each: Sequence[float], counts: pd.DataFrame) -> Interval:
     return clustered_share(np.clip(each, 0, 1) * weights, weights)
 
 
-def mean_interval(each: NDArray[np.float64], seed: int) -> Interval:
+def mean_interval(each: Array, seed: int) -> Interval:
     """Return a mean over problems and its bootstrap interval, for values that are no shares of samples."""
     return bootstrap_interval(each, np.random.default_rng(seed))
 
 
 def search_probability(
     subject: Subject, problems: Sequence[Any], seed: int, max_completion_length: int, *, cue: bool = False
-) -> NDArray[np.float64]:
+) -> Array:
     """Return, per problem, the probability that a completion begins to search, from one that does not; shape (B,).
 
     It is read off the softmax where the task's search begins, and resolves what no sample would ever show: the p0 of a
@@ -229,7 +210,7 @@ def masked(model: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[None]:
 
 def next_words(
     subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], cue: bool = False
-) -> NDArray[np.float64]:
+) -> Array:
     """Return the distribution of the word behind each problem's prompt and the beginning of a completion, (N, V)."""
     pairs = zip(problems, prefixes, strict=True)
     texts = [f"{subject.wording.prompt(problem, cue)} {prefix}".strip() for problem, prefix in pairs]

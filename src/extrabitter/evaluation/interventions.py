@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extrabitter.evaluation.evaluate import Subject, mean_interval, next_words, sample_completions
+from extrabitter.evaluation import evaluate
+from extrabitter.evaluation.evaluate import Array, Subject, mean_interval, next_words
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
@@ -101,18 +102,17 @@ def intervene(
     probability = distribution[:, ids].sum(axis=1)
     rng = np.random.default_rng(derive_seed(seed, "words", behaviour))
     special = [tokenizer.convert_tokens_to_ids(word) for word in tokenizer.all_special_tokens]
-    others = np.setdiff1d(np.arange(distribution.shape[1]), [*ids, *special])
+    others = np.setdiff1d(np.arange(distribution.shape[1]), [*ids, *special]).tolist()
     drawn = {"forced": draw_words(distribution, rng, ids), "other": draw_words(distribution, rng, others)}
     rows = np.flatnonzero((drawn["forced"] >= 0) & (drawn["other"] >= 0))
     if len(rows) and probability.mean() < least_probability:
         rows = rows[:0]
     arms = []
     for arm, tokens in drawn.items():
-        begun = [
-            f"{prefixes[row]} {tokenizer.convert_ids_to_tokens(int(tokens[row]))}".strip() for row in rows
-        ]
+        said = tokenizer.convert_ids_to_tokens(tokens[rows].tolist())
+        begun = [f"{prefixes[row]} {word}".strip() for row, word in zip(rows, said, strict=True)]
         own, chosen = derive_seed(seed, arm, behaviour), [problems[row] for row in rows]
-        arms.append(sample_completions(subject, chosen, 1, sampling, own, prefixes=begun))
+        arms.append(evaluate.sample_completions(subject, chosen, 1, sampling, own, prefixes=begun))
     index = [problem.identifier for problem in problems]
     return Intervention(pd.Series(probability, index=index, dtype=float), *arms)
 
@@ -121,22 +121,16 @@ def with_verdicts(
     subject: Subject, problems: Sequence[Any], prefixes: Sequence[str], words: Sequence[str]
 ) -> list[str]:
     """Put the true verdict behind attempts that missed, if the model rather begins one there than says `words`."""
-    verdicts = [
-        subject.task.true_verdict(problem, prefix) for problem, prefix in zip(problems, prefixes, strict=True)
-    ]
+    verdicts = list(map(subject.task.true_verdict, problems, prefixes))
     begins = word_ids(subject.tokenizer, [verdict.split()[0] for verdict in verdicts])
     distribution = next_words(subject, problems, prefixes)
     checks = distribution[np.arange(len(problems)), begins]
     restarts = distribution[:, word_ids(subject.tokenizer, words)].sum(axis=1)
-    return [
-        f"{prefix} {verdict}" if checked else prefix
-        for prefix, verdict, checked in zip(prefixes, verdicts, checks > restarts, strict=True)
-    ]
+    choices = zip(prefixes, verdicts, checks > restarts, strict=True)
+    return [f"{prefix} {verdict}" if checked else prefix for prefix, verdict, checked in choices]
 
 
-def draw_words(
-    distribution: NDArray[np.float64], rng: np.random.Generator, words: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.int64]:
+def draw_words(distribution: Array, rng: np.random.Generator, words: Sequence[int]) -> NDArray[np.int64]:
     """Draw one of `words` in each row, in the row's own proportions; -1 where none has probability."""
     weights = np.zeros_like(distribution)
     weights[:, words] = distribution[:, words]
@@ -162,9 +156,7 @@ def summarise_intervention(intervention: Intervention, seed: int) -> dict[str, f
         gain = gain._replace(lower=max(gain.lower - unseen, -1.0), upper=min(gain.upper + unseen, 1.0))
     return {
         **dict(zip(("p0_forced", "p0_forced_lower", "p0_forced_upper"), p0, strict=True)),
-        "success_with": float(means["with"].mean()),
-        "success_without": float(means["without"].mean()),
+        **{f"success_{arm}": float(means[arm].mean()) for arm in ("with", "without")},
         **dict(zip(("advantage", "advantage_lower", "advantage_upper"), gain, strict=True)),
-        "num_problems": len(means),
-        "num_pairs": len(intervention.forced),
+        **{"num_problems": len(means), "num_pairs": len(intervention.forced)},
     }

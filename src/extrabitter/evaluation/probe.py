@@ -17,26 +17,10 @@ import numpy as np
 import pandas as pd
 
 from extrabitter.behaviours.measures import MEASURES, Measure, constant, positive
+from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
-from extrabitter.evaluation.evaluate import (
-    Subject,
-    mean_interval,
-    pass_at_k_table,
-    sample_completions,
-    search_probability,
-    share_of,
-    summary_table,
-)
-from extrabitter.evaluation.interventions import (
-    NOT_MADE,
-    PLACES,
-    SEARCH,
-    Intervention,
-    first_attempts,
-    intervene,
-    openings,
-    summarise_intervention,
-)
+from extrabitter.evaluation.evaluate import Subject, mean_interval, share_of
+from extrabitter.evaluation.interventions import PLACES, SEARCH, Intervention, openings
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import GrpoParameters, WillItChokeParameters
@@ -53,6 +37,7 @@ GROUP_SIZES = (8, 16, 32, 64)  # the first is GRPO's by default
 # GRPO as it is set by default: what a step draws, and how long a run is.
 COMPLETIONS_PER_STEP: int = GrpoParameters.model_fields["per_device_train_batch_size"].default
 NUM_STEPS: int = GrpoParameters.model_fields["num_steps"].default
+Made = Mapping[str, Intervention]  # by behaviour
 
 
 def _is_sound(completions: pd.DataFrame) -> pd.Series:
@@ -111,36 +96,29 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     band, sampling = band_of(task, parameters.band), SamplingParameters(cap)
     own = derive_seed(seed, "probe", band)
     problems = task.problems("validation", parameters.num_problems, own, band, distinct=True)
-    own = derive_seed(seed, "probe sampling")
-    completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, band=band)
-    counts, summary = count(completions), summary_table(completions, seed, {**MEASURES, **SOUND})
+    own, num_samples = derive_seed(seed, "probe sampling"), parameters.num_samples
+    completions = evaluate.sample_completions(subject, problems, num_samples, sampling, own, band=band)
+    counts, summary = count(completions), evaluate.summary_table(completions, seed, MEASURES | SOUND)
     searches = interval_of(summary, f"frac_works_{SEARCH}")
-    made = {name: NOT_MADE for name in openings(task)}
+    made = dict.fromkeys(openings(task), interventions.NOT_MADE)
     if in_grammar:
-        attempts = first_attempts(completions, task, parameters.num_attempts)
-        own = derive_seed(seed, "forced")
-        made = {name: intervene(subject, name, attempts, sampling, own, ZERO_PROBABILITY) for name in made}
-        each = search_probability(subject, problems, derive_seed(seed, "p0"), cap)
+        attempts = interventions.first_attempts(completions, task, parameters.num_attempts)
+        for name in made:
+            asked = attempts, sampling, derive_seed(seed, "forced"), ZERO_PROBABILITY
+            made[name] = interventions.intervene(subject, name, *asked)
+        each = evaluate.search_probability(subject, problems, derive_seed(seed, "p0"), cap)
         searches = mean_interval(each, derive_seed(seed, "p0 bootstrap"))
     behaviours = behaviour_table(summary, task, made, seed)
     groups = informative_groups(counts)
     size = int(groups["num_generations"].min())
-    tables = {
-        "completions": completions,
-        "summary": summary,
-        "pass_at_k": pass_at_k_table(counts, parameters.num_samples),
-        "informative_groups": groups,
-        "probe_behaviours": behaviours,
-    }
-    return Probe(
-        parameters,
-        record,
-        tables,
-        times(interval_of(groups, size), COMPLETIONS_PER_STEP // size),
-        times(searches, COMPLETIONS_PER_STEP),
-        interval_of(behaviours, SEARCH, "advantage"),
-        demonstration_tokens(subject, band),
-    )
+    tables = {"completions": completions, "summary": summary}
+    tables["pass_at_k"] = evaluate.pass_at_k_table(counts, num_samples)
+    tables |= {"informative_groups": groups, "probe_behaviours": behaviours}
+    # From a group or a completion to a whole step.
+    informative = Interval(*(COMPLETIONS_PER_STEP // size * end for end in interval_of(groups, size)))
+    searches = Interval(*(COMPLETIONS_PER_STEP * end for end in searches))
+    gain, tokens = interval_of(behaviours, SEARCH, "advantage"), demonstration_tokens(subject, band)
+    return Probe(parameters, record, tables, informative, searches, gain, tokens)
 
 
 def demonstration_tokens(subject: Subject, band: str, count: int = 50) -> float:
@@ -158,11 +136,6 @@ def interval_of(table: pd.DataFrame, row: object, name: str = "") -> Interval:
     found = table[table.iloc[:, 0] == row].iloc[0]
     ends = (name, f"{name}_lower", f"{name}_upper") if name else Interval._fields
     return Interval(*(float(found[end]) for end in ends))
-
-
-def times(interval: Interval, factor: float) -> Interval:
-    """Return an interval in another unit."""
-    return Interval(*(factor * end for end in interval))
 
 
 def informative_groups(counts: pd.DataFrame) -> pd.DataFrame:
@@ -192,16 +165,14 @@ def first_step(share: float, draws: int) -> float:
     return 1 / chance if chance > 0 else np.inf
 
 
-def behaviour_table(
-    summary: pd.DataFrame, task: Task, made: Mapping[str, Intervention], seed: int
-) -> pd.DataFrame:
+def behaviour_table(summary: pd.DataFrame, task: Task, made: Made, seed: int) -> pd.DataFrame:
     """Return table `probe_behaviours`: how often each does its work, and what came of forcing it."""
     rows = []
     for name, opening in openings(task).items():
         share = interval_of(summary, f"frac_works_{name}")
         row: dict[str, Any] = {"behaviour": name, "place": PLACES[opening.place], "frac_functional": np.nan}
-        row |= {"p0_sampled": share.value, "p0_sampled_lower": share.lower, "p0_sampled_upper": share.upper}
+        row |= zip(("p0_sampled", "p0_sampled_lower", "p0_sampled_upper"), share, strict=True)
         if name != SEARCH:
             row["frac_functional"] = interval_of(summary, f"frac_functional_{name}").value
-        rows.append(row | summarise_intervention(made[name], seed))
+        rows.append(row | interventions.summarise_intervention(made[name], seed))
     return pd.DataFrame(rows)

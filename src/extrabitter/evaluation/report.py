@@ -58,9 +58,8 @@ def foresee(groups: Interval, searches: Interval, gain: Interval) -> Outlook:
         return Outlook("chokes", f"{step} holds no informative group, at most {groups.upper:.2g}: no signal")
     if searches.upper * NUM_STEPS < 1:
         when = f"before step {1 / searches.upper:,.0f}" if searches.upper > 0 else "at any step"
-        return Outlook(
-            "chokes", f"{seen}; no search is to be expected {when}, and RL can only sharpen guesses"
-        )
+        why = f"{seen}; no search is to be expected {when}, and RL can only sharpen guesses"
+        return Outlook("chokes", why)
     if gain.upper <= 0:
         return Outlook("chokes", f"{gains}: RL selects against it")
     if groups.lower >= 1 and searches.lower >= 1 and gain.lower > 0:
@@ -94,10 +93,9 @@ def advise(probe: Probe) -> list[Advice]:
     if probe.groups.value < 1:
         why = f"a step holds {_count(probe.groups)} groups that carry a signal"
         if not in_grammar and not parameters.few_shot:
-            more = again + int(NUM_SHOTS * probe.demonstration_tokens * len(probe.tables["completions"]))
-            found.append(
-                Advice(f"give {NUM_SHOTS} worked examples in the prompt, and probe again", why, more)
-            )
+            what = f"give {NUM_SHOTS} worked examples in the prompt, and probe again"
+            more = NUM_SHOTS * probe.demonstration_tokens * len(probe.tables["completions"])
+            found.append(Advice(what, why, again + int(more)))
         if easier := easier_bands(load_task(parameters.task), parameters.band):
             found.append(Advice(f"probe an easier band ({', '.join(easier[:3])})", why, again))
         found.append(Advice(prime, why, priming))
@@ -106,10 +104,9 @@ def advise(probe: Probe) -> list[Advice]:
         found.append(Advice(prime, why, priming))
     elif probe.gain.lower <= 0:
         truth = min(probe.measured(f"{side}_verdict_accuracy").value for side in ("hit", "miss"))
-        told = (
-            f"{percent(truth)} of its verdicts are true" if truth < TRUE_VERDICTS else "its verdicts are true"
-        )
-        found.append(Advice(prime, f"searching on changes success by {points(probe.gain)}; {told}", priming))
+        share = f"{percent(truth)} of " if truth < TRUE_VERDICTS else ""
+        why = f"searching on changes success by {points(probe.gain)}; {share}its verdicts are true"
+        found.append(Advice(prime, why, priming))
     if not found:
         now, budget = probe.measured("mean_completion_tokens").value, NUM_STEPS * COMPLETIONS_PER_STEP
         what = f"train by GRPO, {NUM_STEPS} steps of {COMPLETIONS_PER_STEP} completions"
@@ -122,11 +119,8 @@ def easier_bands(task: Task, band: str, count: int = 20) -> list[str]:
     """Return the bands on whose problems a blind legal answer is right more often than on this one's, easiest first."""
     chances = {}
     for name in task.bands:
-        sizes = [
-            (len(task.solve(each)), task.count_answers(each))
-            for each in task.problems("train", count, 0, name)
-        ]
-        chances[name] = float(np.mean([right / legal for right, legal in sizes]))
+        problems = task.problems("train", count, 0, name)
+        chances[name] = np.mean([len(task.solve(each)) / task.count_answers(each) for each in problems])
     easiest = sorted(chances, key=lambda name: -chances[name])
     return easiest[: [chances[name] for name in easiest].index(chances[band_of(task, band)])]
 
@@ -148,11 +142,8 @@ def as_json(probe: Probe) -> dict[str, Any]:
 def describe(probe: Probe) -> str:
     """Return the report, some forty lines: the verdict, the advice, then what both rest on, with 95 % intervals."""
     summary, right = probe.tables["summary"].set_index("measure"), probe.tables["completions"]["correct"]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("extrabitter.evaluation"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
+    loader = jinja2.PackageLoader("extrabitter.evaluation")
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "tokens": _tokens, "wrapped": _wrapped, "table": _table}
     return environment.get_template("report.txt.jinja").render(
         asked=probe.parameters,
