@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from nbformat.v4 import new_markdown_cell
 
 from extrabitter.digests import STAGE_NOTEBOOKS
 from extrabitter.pages import plots
@@ -60,7 +61,12 @@ def stage_source(book: Book) -> Path:
             shutil.copy(root / name, source / name)
     (source / "_static" / "plots.css").write_text(plots.theme_css(), encoding="utf-8")
     shutil.copy(root / "_config.yml", source / "_config.yml")
-    stages = _write_worked_runs(book, source)
+    (source / WORKED).mkdir()
+    stages, runs_dir = [], root / book.runs_dir if book.runs_dir else None
+    for notebook, manifest in worked_runs(root / book.results_dir, runs_dir):
+        stages.append(str(manifest["stage"]))
+        page = source / WORKED / f"{stages[-1]}.ipynb"
+        page.write_text(worked_page(notebook, manifest), encoding="utf-8")
     _write_toc(root, source, stages)
     _append_footers(book, source, stages)
     return source
@@ -83,9 +89,8 @@ def build_html(book: Book) -> Path:
     if done.returncode or not (pages / "index.html").is_file():
         lines = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
         shown = "\n".join(lines[:20] or done.stdout.splitlines()[-5:])
-        raise BookError(
-            f"the book has {len(lines)} warnings, which count as errors; all are in {log}\n{shown}"
-        )
+        what = f"the book has {len(lines)} warnings, which count as errors"
+        raise BookError(f"{what}; all are in {log}\n{shown}")
     # The theme's download button gives what lies here: the committed notebook instead of the executed one.
     for chapter in book.chapters:
         shutil.copy(root / CHAPTER_NOTEBOOKS / f"{chapter}.ipynb", pages / "_sources" / f"{chapter}.ipynb")
@@ -104,9 +109,8 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     try:
         notebook = json.loads(executed.read_text(encoding="utf-8"))
         cells = notebook["cells"]
-        errors = [
-            output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"
-        ]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        errors = [output for output in outputs if output["output_type"] == "error"]
         # The values that papermill gave say nothing to a reader.
         notebook["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -114,18 +118,6 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     for error in errors:
         raise BookError(f"chapter {target.stem} holds an error: {error['ename']}: {error['evalue']}")
     target.write_text(json.dumps(notebook), encoding="utf-8")
-
-
-def _write_worked_runs(book: Book, source: Path) -> list[str]:
-    """Write the page of each stage's worked run; return the stages that have one."""
-    runs_dir = book.root / book.runs_dir if book.runs_dir else None
-    stages = []
-    (source / WORKED).mkdir()
-    for notebook, manifest in worked_runs(book.root / book.results_dir, runs_dir):
-        stages.append(str(manifest["stage"]))
-        page = source / WORKED / f"{stages[-1]}.ipynb"
-        page.write_text(worked_page(notebook, manifest), encoding="utf-8")
-    return stages
 
 
 def _write_toc(root: Path, source: Path, stages: list[str]) -> None:
@@ -159,9 +151,7 @@ def _append_footers(book: Book, source: Path, stages: list[str]) -> None:
             page.write_text(f"{page.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
             continue
         notebook = json.loads(page.read_text(encoding="utf-8"))
-        notebook["cells"].append(
-            {"cell_type": "markdown", "id": "page-footer", "metadata": {}, "source": text}
-        )
+        notebook["cells"].append(new_markdown_cell(text, id="page-footer"))
         page.write_text(json.dumps(notebook), encoding="utf-8")
 
 
@@ -169,10 +159,8 @@ def worked_runs(results_dir: Path, runs_dir: Path | None) -> Iterator[tuple[Path
     """Yield one executed notebook and manifest a stage: of your own runs where there are some, else the store's."""
     own = find_runs(runs_dir) if runs_dir else []
     for stage in STAGES:
-        ended = [
-            (run.path.with_name(f"{run.path.name}.ipynb"), run.manifest) for run in own if run.stage == stage
-        ]
-        found = [(notebook, manifest) for notebook, manifest in ended if manifest is not None]
+        ended = [(run.path, run.manifest) for run in own if run.stage == stage and run.manifest]
+        found = [(path.with_name(f"{path.name}.ipynb"), manifest) for path, manifest in ended]
         kept = results_dir / WORKED / f"{stage}.ipynb"
         if kept.is_file():
             found.append((kept, json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))))
@@ -181,8 +169,7 @@ def worked_runs(results_dir: Path, runs_dir: Path | None) -> Iterator[tuple[Path
 
 def worked_page(notebook: Path, manifest: Mapping[str, Any]) -> str:
     """Return a worked run's page: what it was, then its executed notebook, as the text of a notebook."""
-    stage = manifest["stage"]
-    fields = STAGES[stage].model_fields
+    fields = STAGES[manifest["stage"]].model_fields
     meanings = {name: field.description or "" for name, field in fields.items()}
     machine = manifest["machine"]
     rows = {
@@ -199,8 +186,7 @@ def worked_page(notebook: Path, manifest: Mapping[str, Any]) -> str:
     named = {name: manifest[name] for name in ("stage", "arm", "seed")}
     head = render("worked_run.md", **named, rows=rows.items(), parameters=parameters)
     content = json.loads(notebook.read_text(encoding="utf-8"))
-    cells = [_tidy(cell) for cell in content["cells"]]
-    content["cells"] = [{"cell_type": "markdown", "id": "provenance", "metadata": {}, "source": head}, *cells]
+    content["cells"] = [new_markdown_cell(head, id="provenance"), *map(_tidy, content["cells"])]
     return json.dumps(content)
 
 
@@ -208,11 +194,8 @@ def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
     """Fit a stage notebook's cell into a page: no label and title of its own, printed lines in one block, no stderr."""
     if cell["cell_type"] != "code":
         return {**cell, "source": _TITLE.sub("", _LABEL.sub("", "".join(cell["source"])), count=1).strip()}
-    printed = "".join(
-        "".join(output["text"])
-        for output in cell["outputs"]
-        if output["output_type"] == "stream" and output["name"] == "stdout"
-    )
+    streams = [output for output in cell["outputs"] if output["output_type"] == "stream"]
+    printed = "".join("".join(output["text"]) for output in streams if output["name"] == "stdout")
     outputs = [output for output in cell["outputs"] if output["output_type"] != "stream"]
     if printed.strip():
         outputs.insert(0, {"output_type": "stream", "name": "stdout", "text": printed})
