@@ -16,21 +16,9 @@ from page_checks import findings, reported
 
 from extrabitter.behaviours.measures import measure_trace
 from extrabitter.digests import REPOSITORY
-from extrabitter.pages import completions as completions_browser
+from extrabitter.pages import completions as kit
 from extrabitter.pages.chapter import Chapter, table_markup
-from extrabitter.pages.completions import (
-    MAX_WORDS,
-    TITLES,
-    browser_html,
-    collect,
-    completion_markup,
-    completions_html,
-    key_html,
-    save_script,
-    script,
-    shown_stretches,
-    stretches,
-)
+from extrabitter.pages.completions import BrowserData, collect, completion_markup, shown_stretches
 from extrabitter.tasks import BEHAVIOURS, load_task
 
 HOSTILE = [
@@ -58,10 +46,8 @@ class Markup(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[str] = []
+        self.tags, self.attributes, self.open = list[str](), list[str](), list[str]()
         self.text = ""
-        self.open: list[str] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -90,7 +76,7 @@ def row(text: str, problem: str = PROBLEM) -> dict[str, Any]:
 @pytest.mark.parametrize("problem", [PROBLEM, "<b>no problem</b>"])
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_adds_no_element_and_no_attribute(text: str, problem: str) -> None:
-    markup = completions_html(pd.DataFrame([row(text, problem)]), [text]).data
+    markup = kit.completions_html(pd.DataFrame([row(text, problem)]), [text]).data
     page = Markup(markup)
     assert set(page.tags) <= ALLOWED and set(page.attributes) <= {"class", "title"}
     assert markup.startswith('<div class="tex2jax_ignore mathjax_ignore">') and markup.endswith("</div>")
@@ -104,11 +90,7 @@ def test_hostile_text_is_shown_word_for_word(text: str) -> None:
 
 
 def test_a_search_is_cut_into_what_it_does_and_loses_no_word() -> None:
-    text = (
-        "6 + 7 = 13 , 13 - 9 = 4 check 8 no back 6 7 9 target 8 : 9 + 6 = 15 , 15 - 7 = 8 check 8 yes answer"
-    )
-    found = stretches(text, TASK, PROBLEM)
-    assert found == [
+    expected = [
         (None, "6 + 7 = 13 , 13 - 9 = 4"),
         ("verification", "check 8 no"),
         ("backtracking", "back 6 7 9 target 8 :"),
@@ -116,14 +98,15 @@ def test_a_search_is_cut_into_what_it_does_and_loses_no_word() -> None:
         ("verification", "check 8 yes"),
         (None, "answer"),
     ]
-    assert " ".join(words for _, words in found) == text
-    assert stretches(text, TASK, "no problem") == [(None, text)]
+    text = " ".join(words for _, words in expected)
+    assert shown_stretches(text, TASK, PROBLEM) == (expected, 0)
+    assert shown_stretches(text, TASK, "no problem") == ([(None, text)], 0)
 
 
 def test_characters_that_do_not_show_are_made_visible_and_endless_text_is_cut() -> None:
-    assert stretches("a\x00b\u202ec", TASK, PROBLEM) == [(None, "a\ufffdb\ufffdc")]
-    shown = completion_markup("", shown_stretches("yes " * (MAX_WORDS + 7), TASK, PROBLEM), "")
-    assert shown.count("yes") == MAX_WORDS and "cut: 7 more words" in shown
+    assert shown_stretches("a\x00b\u202ec", TASK, PROBLEM) == ([(None, "a\ufffdb\ufffdc")], 0)
+    shown = completion_markup("", shown_stretches("yes " * (kit.MAX_WORDS + 7), TASK, PROBLEM), "")
+    assert shown.count("yes") == kit.MAX_WORDS and "cut: 7 more words" in shown
     assert len(completion_markup("", shown_stretches("x" * 100_000, TASK, PROBLEM), "")) < 300
 
 
@@ -133,8 +116,8 @@ def test_a_table_of_hostile_cells_is_inert() -> None:
 
 
 def test_the_key_names_every_behaviour_that_a_task_can_show() -> None:
-    assert set(TITLES) == set(BEHAVIOURS)
-    assert Markup(key_html().data).tags.count("mark") == len(BEHAVIOURS)
+    assert set(kit.TITLES) == set(BEHAVIOURS)
+    assert Markup(kit.key_html().data).tags.count("mark") == len(BEHAVIOURS)
 
 
 # --- Data of the browser ---------------------------------------------------------------------------------------
@@ -150,20 +133,22 @@ def published() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
+def drawn(published: pd.DataFrame) -> BrowserData:
+    """What the browser shows of them."""
+    return collect(published)
+
+
+@pytest.fixture(scope="module")
 def hostile(published: pd.DataFrame) -> pd.DataFrame:
     """The same, every completion and prompt hostile, one of HOSTILE after the other."""
     rows = published[published["sample"] < 4].groupby(["seed", "arm"]).head(4 * len(HOSTILE)).copy()
     rows["completion"] = [HOSTILE[index % len(HOSTILE)] for index in range(len(rows))]
-    rows["prompt"], rows["reason"], rows["correct"] = (
-        rows["completion"],
-        "<script>window.hacked = true</script>",
-        False,
-    )
-    return rows
+    rows["prompt"], rows["correct"] = rows["completion"], False
+    return rows.assign(reason="<script>window.hacked = true</script>")
 
 
-def test_every_model_is_paired_with_where_it_began(published: pd.DataFrame) -> None:
-    content = collect(published).content
+def test_every_model_is_paired_with_where_it_began(drawn: BrowserData) -> None:
+    content = drawn.content
     runs = content["runs"]
     names = {label: (runs[before][1:3], runs[after][1:3]) for label, _, before, after in content["pairs"]}
     assert names["searcher"] == (["searcher", "before RL"], ["searcher", "after RL"])
@@ -174,31 +159,30 @@ def test_every_model_is_paired_with_where_it_began(published: pd.DataFrame) -> N
 def test_what_is_drawn_is_counted_bounded_and_the_same_each_time(
     published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completions_browser, "MAX_PROBLEMS", problems := 60)
+    monkeypatch.setattr(kit, "MAX_PROBLEMS", problems := 20)
     data = collect(published)
     assert (data.num_problems_shown, data.num_problems) == (problems, 100)
-    num_arms = published["arm"].nunique()
-    assert data.num_shown == problems * num_arms * completions_browser.MAX_SAMPLES
+    assert data.num_shown == problems * published["arm"].nunique() * kit.MAX_SAMPLES
     assert data.num_completions == len(published)
-    assert script(collect(published.sample(frac=1, random_state=1)).content) == script(data.content)
+    assert kit.script(collect(published.sample(frac=1, random_state=1)).content) == kit.script(data.content)
     seeds = [seed for seed, _, _ in data.content["problems"]]
     assert seeds.count(min(seeds)) == problems / 2, "seeds come in turn"
 
 
-def test_the_draw_does_not_look_at_completions(published: pd.DataFrame) -> None:
-    turned = published.assign(completion="answer", correct=~published["correct"])
-    names = [[name for _, name, _ in collect(table).content["problems"]] for table in (published, turned)]
+def test_the_draw_does_not_look_at_completions(published: pd.DataFrame, drawn: BrowserData) -> None:
+    turned = collect(published.assign(completion="answer", correct=~published["correct"]))
+    names = [[name for _, name, _ in data.content["problems"]] for data in (turned, drawn)]
     assert names[0] == names[1]
 
 
 def test_a_book_without_completions_says_so(published: pd.DataFrame) -> None:
     data = collect(published[:0])
     assert (data.num_shown, data.num_problems) == (0, 0)
-    assert "No completions were evaluated." in browser_html(data).data
+    assert "No completions were evaluated." in kit.browser_html(data).data
 
 
 def test_the_script_holds_no_character_that_html_knows(hostile: pd.DataFrame, tmp_path: Path) -> None:
-    text = save_script(collect(hostile), tmp_path).read_text(encoding="ascii")
+    text = kit.save_script(collect(hostile), tmp_path).read_text(encoding="ascii")
     assert not set(text) & set("<>&") and all(char.isprintable() for char in text.rstrip("\n"))
     content = json.loads(text.removeprefix("window.completionsBrowser = ").removesuffix(";\n"))
     samples = [sample for entry in content["completions"] for own in entry.values() for sample in own]
@@ -209,10 +193,9 @@ def test_the_script_holds_no_character_that_html_knows(hostile: pd.DataFrame, tm
 # --- The browser in a browser ----------------------------------------------------------------------------------
 
 
-def page_of(completions: pd.DataFrame, folder: Path) -> str:
+def page_of(data: BrowserData, folder: Path) -> str:
     """Write a page with the browser and nothing else; return its address."""
-    data = collect(completions)
-    save_script(data, folder)
+    kit.save_script(data, folder)
     shutil.copytree(REPOSITORY / "book" / "_extra", folder / "_extra", dirs_exist_ok=True)
     (folder / "_extra" / "runs.html").write_text("runs", encoding="utf-8")
     style = (REPOSITORY / "book/_static/book.css").read_text(encoding="utf-8")
@@ -220,7 +203,7 @@ def page_of(completions: pd.DataFrame, folder: Path) -> str:
         '<!doctype html><html lang="en-GB"><head><meta charset="utf-8"><title>t</title>'
         '<meta name="viewport" content="width=device-width">'
         "<style>html[data-theme=dark] { background: #111; color: #ddd; } html[data-theme=dark] a { color: #6cf; }"
-        f"{style}</style></head><body><main><h1>Completions</h1>{browser_html(data).data}</main></body></html>",
+        f"{style}</style></head><body><main><h1>Completions</h1>{kit.browser_html(data).data}</main></body></html>",
         encoding="utf-8",
     )
     return (folder / "_extra" / "page.html").as_uri()
@@ -240,22 +223,16 @@ def shown(browser: Page) -> tuple[str, str]:
 
 
 @pytest.mark.browser
-def test_hostile_completions_are_text_in_a_browser(
-    hostile: pd.DataFrame, browser: Page, tmp_path: Path
-) -> None:
-    browser.open(page_of(hostile, tmp_path))
-    seen: set[str] = set()
+def test_hostile_text_is_text_in_a_browser(hostile: pd.DataFrame, browser: Page, tmp_path: Path) -> None:
+    browser.open(page_of(collect(hostile), tmp_path))
+    seen, every = set[str](), "[...document.querySelectorAll('{}')].map((node) => node.{})"
     for problem in range(browser.evaluate("document.querySelectorAll('#browser-problem option').length")):
         for sample in range(4):
             choose(browser, "problem", problem)
             choose(browser, "sample", sample)
-            tags = browser.evaluate(
-                "[...document.querySelectorAll('.eb-panes *')].map((node) => node.localName)"
-            )
+            tags = browser.evaluate(every.format(".eb-panes *", "localName"))
             assert set(tags) <= {"figure", "p", "span", "mark", "figcaption", "a"}
-            seen |= set(
-                browser.evaluate("[...document.querySelectorAll('.eb-text')].map((n) => n.textContent)")
-            )
+            seen |= set(browser.evaluate(every.format(".eb-text", "textContent")))
     for text in HOSTILE[:11]:
         words = " ".join(text.split())
         assert f"{words} {words}" in seen, text
@@ -263,8 +240,8 @@ def test_hostile_completions_are_text_in_a_browser(
 
 
 @pytest.mark.browser
-def test_the_keyboard_suffices(published: pd.DataFrame, browser: Page, tmp_path: Path) -> None:
-    browser.open(page_of(published, tmp_path))
+def test_the_keyboard_suffices(drawn: BrowserData, browser: Page, tmp_path: Path) -> None:
+    browser.open(page_of(drawn, tmp_path))
     reached = []
     while "eb-panes" not in reached and len(reached) < 20:
         browser.press("Tab", 9)
@@ -282,10 +259,8 @@ def test_the_keyboard_suffices(published: pd.DataFrame, browser: Page, tmp_path:
 
 
 @pytest.mark.browser
-def test_a_view_has_an_address_and_a_forged_one_is_ignored(
-    published: pd.DataFrame, browser: Page, tmp_path: Path
-) -> None:
-    address = page_of(published, tmp_path)
+def test_a_view_has_an_address(drawn: BrowserData, browser: Page, tmp_path: Path) -> None:
+    address = page_of(drawn, tmp_path)
     browser.open(address)
     choose(browser, "pair", 2)
     view = "document.querySelector('.eb-panes').textContent"
@@ -294,11 +269,8 @@ def test_a_view_has_an_address_and_a_forged_one_is_ignored(
     browser.open(link)
     assert browser.evaluate(view) == text
     assert browser.evaluate("document.getElementById('browser-pair').selectedIndex") == 2
-    for forged in (
-        "left=x&right=__proto__",
-        "left=-1&right=9999",
-        "problem=<img src=x onerror=alert(1)>&left=0",
-    ):
+    image = "problem=<img src=x onerror=alert(1)>&left=0"
+    for forged in ("left=x&right=__proto__", "left=-1&right=9999", image):
         browser.open("about:blank")
         browser.open(f"{address}#{forged}")
         assert browser.evaluate("document.getElementById('browser-pair').selectedIndex") == 0
@@ -306,15 +278,13 @@ def test_a_view_has_an_address_and_a_forged_one_is_ignored(
 
 
 @pytest.mark.browser
-def test_problems_can_be_chosen_by_what_rl_did(
-    published: pd.DataFrame, browser: Page, tmp_path: Path
-) -> None:
-    browser.open(page_of(published, tmp_path))
+def test_problems_are_chosen_by_what_rl_did(drawn: BrowserData, browser: Page, tmp_path: Path) -> None:
+    browser.open(page_of(drawn, tmp_path))
     counts = []
     for index in range(4):  # all, more often right, less often, equally often
         choose(browser, "filter", index)
         counts.append(browser.evaluate("document.getElementById('browser-problem').length"))
-    content = collect(published).content
+    content = drawn.content
     _, seed, before, after = content["pairs"][0]
     right = [
         tuple(sum(sample[0] for sample in entry[str(index)]) for index in (before, after))
@@ -326,20 +296,15 @@ def test_problems_can_be_chosen_by_what_rl_did(
 
 
 @pytest.mark.browser
-def test_the_browser_reads_well_narrow_and_wide(
-    published: pd.DataFrame, browser: Page, axe: str, tmp_path: Path
-) -> None:
-    found = findings(browser, page_of(published, tmp_path), axe)
+def test_it_reads_well(drawn: BrowserData, browser: Page, axe: str, tmp_path: Path) -> None:
+    found = findings(browser, page_of(drawn, tmp_path), axe)
     assert not found, "\n".join(found)
 
 
-def test_without_scripts_the_first_view_is_there(published: pd.DataFrame) -> None:
-    data = collect(published)
-    page = Markup(browser_html(data).data)
-    _, _, before, after = data.content["pairs"][0]
+def test_without_scripts_the_first_view_is_there(drawn: BrowserData) -> None:
+    page = Markup(kit.browser_html(drawn).data)
+    _, _, before, after = drawn.content["pairs"][0]
     for index in (before, after):
-        _, note, prompt, marked, _ = data.content["completions"][0][str(index)][0]
-        assert (
-            f"{prompt} {' '.join(words for _, words in marked)}" in html.unescape(page.text)
-            and note in page.text
-        )
+        _, note, prompt, marked, _ = drawn.content["completions"][0][str(index)][0]
+        text = f"{prompt} {' '.join(words for _, words in marked)}"
+        assert text in html.unescape(page.text) and note in page.text

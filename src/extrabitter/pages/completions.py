@@ -13,7 +13,7 @@ character that HTML knows.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,15 @@ FOLDER = "completions_browser"
 _DATA, _PROGRAM = f"{FOLDER}/data.js", f"{FOLDER}/browser.js"
 
 
-def stretches(text: str, task: Task, problem: str) -> list[Stretch]:
-    """Cut a completion into stretches of one behaviour or none, as the task reads it; every word is in exactly one.
+def shown_stretches(text: str, task: Task, problem: str) -> tuple[list[Stretch], int]:
+    """Cut a completion's first MAX_WORDS words into stretches of one behaviour or none; also how many are left out.
 
-    A text on a problem that the task cannot read has one stretch. The words are still hostile.
+    The task reads it; every word is in exactly one stretch. A text on a problem that the task cannot read has one. The
+    words are still hostile.
     """
-    words = text.split()
+    words, num_words = text.split()[:MAX_WORDS], len(text.split())
     try:
-        uses = task.parse(text, task.read_problem(problem)).uses
+        uses = task.parse(" ".join(words), task.read_problem(problem)).uses
     except ValueError:
         uses = ()
     found: list[Stretch] = []
@@ -64,13 +65,7 @@ def stretches(text: str, task: Task, problem: str) -> list[Stretch]:
             found.append((use.behaviour, _join(words[use.start : use.end])))
             position = use.end
     found.append((None, _join(words[position:])))
-    return [stretch for stretch in found if stretch[1]]
-
-
-def shown_stretches(text: str, task: Task, problem: str) -> tuple[list[Stretch], int]:
-    """Cut a completion to what a page shows: its first MAX_WORDS words as stretches, and how many are left out."""
-    words = text.split()
-    return stretches(" ".join(words[:MAX_WORDS]), task, problem), max(0, len(words) - MAX_WORDS)
+    return [stretch for stretch in found if stretch[1]], num_words - len(words)
 
 
 def plain_text(text: str) -> str:
@@ -94,16 +89,11 @@ def completion_markup(prompt: str, shown: tuple[list[Stretch], int], note: str, 
 def completions_html(completions: pd.DataFrame, titles: Sequence[str], task: str = "countdown") -> HTML:
     """Show rows of table `completions`, each under its title and with its verdict."""
     reader = load_task(task)
-    shown = [
-        completion_markup(
-            row["prompt"],
-            shown_stretches(row["completion"], reader, row["problem"]),
-            verdict_note(row),
-            title,
-        )
-        for row, title in zip(completions.to_dict("records"), titles, strict=True)
-    ]
-    return inert("".join(shown))
+    markup = ""
+    for row, title in zip(completions.to_dict("records"), titles, strict=True):
+        shown = shown_stretches(row["completion"], reader, row["problem"])
+        markup += completion_markup(row["prompt"], shown, verdict_note(row), title)
+    return inert(markup)
 
 
 def verdict_note(row: Mapping[Hashable, Any]) -> str:
@@ -118,9 +108,9 @@ def verdict_note(row: Mapping[Hashable, Any]) -> str:
     return "; ".join(parts)
 
 
-def key_html(behaviours: Iterable[str] = BEHAVIOURS) -> HTML:
+def key_html() -> HTML:
     """Show what each mark means."""
-    return inert(render("key.html", titles={behaviour: TITLES[behaviour] for behaviour in behaviours}))
+    return inert(render("key.html", titles={behaviour: TITLES[behaviour] for behaviour in BEHAVIOURS}))
 
 
 @dataclass(frozen=True)
@@ -140,13 +130,10 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
     asked = completions[["seed", "arm", "problem"]].drop_duplicates()
     order = _order(asked)
     drawn = pd.MultiIndex.from_frame(completions[["seed", "problem"]]).isin(order)
-    samples: dict[tuple[int, str, str], list[dict[Any, Any]]] = {}
-    for row in (
-        completions[drawn & (completions["sample"] < MAX_SAMPLES)].sort_values("sample").to_dict("records")
-    ):
-        samples.setdefault((row["seed"], row["arm"], row["problem"]), []).append(row)
-    seeds, answered = sorted(set(asked["seed"])), set(zip(asked["seed"], asked["arm"], strict=True))
-    runs = [(seed, arm) for seed in seeds for arm in in_order(set(asked["arm"])) if (seed, arm) in answered]
+    few = completions[drawn & (completions["sample"] < MAX_SAMPLES)].sort_values("sample")
+    samples = {key: own.to_dict("records") for key, own in few.groupby(["seed", "arm", "problem"])}
+    seeds = sorted(set(asked["seed"]))
+    runs = [(seed, arm) for seed in seeds for arm in in_order(set(asked.loc[asked["seed"] == seed, "arm"]))]
     content: dict[str, Any] = {
         "behaviours": [[behaviour, TITLES[behaviour]] for behaviour in BEHAVIOURS],
         "seeds": seeds,
@@ -158,7 +145,6 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
         "problems": [],
         "completions": [],
     }
-    shown = 0
     for seed, problem in order:
         entry, prompt = {}, ""
         for index, (its_seed, arm) in enumerate(runs):
@@ -167,9 +153,8 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
                 prompt = prompt or plain_text(rows[0]["prompt"])
         content["problems"].append([seed, problem, prompt])
         content["completions"].append(entry)
-        shown += sum(map(len, entry.values()))
     num_problems = len(asked[["seed", "problem"]].drop_duplicates())
-    return BrowserData(content, shown, len(completions), len(order), num_problems)
+    return BrowserData(content, len(few), len(completions), len(order), num_problems)
 
 
 def _pairs(runs: Sequence[tuple[int, str]]) -> list[list[Any]]:
@@ -203,14 +188,10 @@ def _sample(row: Mapping[Any, Any], task: Task) -> list[Any]:
 
 def script(content: Mapping[str, Any]) -> str:
     """Write the data as a script in ASCII without <, > and &: nothing in it can open or end a tag."""
-    return f"window.completionsBrowser = {_json(content)};\n"
-
-
-def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+    return f"window.completionsBrowser = {text};\n"
 
 
 def save_script(data: BrowserData, output_dir: str | Path) -> Path:
@@ -224,14 +205,11 @@ def save_script(data: BrowserData, output_dir: str | Path) -> Path:
 def browser_html(data: BrowserData) -> HTML:
     """Show the browser: the opening view as plain HTML, which the script replaces where scripts run."""
     content, panes = data.content, ""
-    for label, seed, before, after in content["pairs"][:1]:
-        entries = zip(content["problems"], content["completions"], strict=True)
-        entry: dict[str, Any] = next(
-            (own for (its, _, _), own in entries if its == seed and str(after) in own), {}
-        )
+    for label, _, before, after in content["pairs"][:1]:
+        # A run is of one seed: where it answered, the problem is that seed's.
+        entry: dict[str, Any] = next((own for own in content["completions"] if str(after) in own), {})
         for index in dict.fromkeys((before, after)):
-            if str(index) in entry:
-                _, note, prompt, marked, num_left_out = entry[str(index)][0]
+            for _, note, prompt, marked, num_left_out in entry.get(str(index), [])[:1]:
                 shown = [(BEHAVIOURS[place - 1] if place else None, text) for place, text in marked]
                 title = f"{label}, {content['runs'][index][2]}"
                 panes += completion_markup(prompt, (shown, num_left_out), note, title)
