@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_DISABLED = ("gpu", "dev-shm-usage", "background-networking", "component-update", "extensions")
 _FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-extensions",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-    "--proxy-server=127.0.0.1:9",
-    "--proxy-bypass-list=<-loopback>",
+    *(f"--disable-{name}" for name in _DISABLED),
+    *("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe"),
+    *("--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>"),
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 
@@ -91,9 +83,8 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """Evaluate JavaScript, wait for its promise, and return its value; ChromiumError when it throws."""
-        answer = self.send(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
-        )
+        asked = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True}
+        answer = self.send("Runtime.evaluate", **asked)
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
             raise ChromiumError(details.get("exception", {}).get("description") or details["text"])
@@ -109,13 +100,8 @@ class Page:
 
     def resize(self, width: int, height: int = 844) -> None:
         """Give the page a size in CSS pixels; a narrow one is a telephone's."""
-        metrics: dict[str, Any] = {
-            "width": width,
-            "height": height,
-            "deviceScaleFactor": 1,
-            "mobile": width < 600,
-        }
-        self.send("Emulation.setDeviceMetricsOverride", **metrics)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1}
+        self.send("Emulation.setDeviceMetricsOverride", **size, mobile=width < 600)
 
     def _read(self, deadline: float, waiting_for: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -137,15 +123,11 @@ def open_browser(program: str, profile: Path) -> Iterator[Page]:
     command = [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
     # A shell puts the pipes where the browser looks for them.
     redirect = f'exec "$0" "$@" 3<&{their_input} 4>&{their_output}'
-    process = subprocess.Popen(
-        ["bash", "-c", redirect, *command],
-        pass_fds=(their_input, their_output),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(their_input)
-    os.close(their_output)
+    theirs, streams = (their_input, their_output), ("stdin", "stdout", "stderr")
+    silent = dict.fromkeys(streams, subprocess.DEVNULL)
+    process = subprocess.Popen(["bash", "-c", redirect, *command], pass_fds=theirs, **silent)
+    for end in theirs:
+        os.close(end)
     try:
         page = Page(process, our_output, our_input)
         targets = page.send("Target.getTargets")["targetInfos"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,61 +24,50 @@ def permuted(source: Path, target: Path) -> Path:
 
     With as many seeds as arms each label stands once on each arm's results, so that labels say nothing of them.
     """
-    for task in _tasks(source):
-        for shift, seed in enumerate(_seeds(task)):
-            for path in sorted(seed.glob("*/*.parquet")):
-                table = pd.read_parquet(path)
-                if path.stem != "runs":
-                    for _, own in table.groupby("stage"):
-                        arms = sorted(own["arm"].unique())
-                        to = {arm: arms[(place + shift) % len(arms)] for place, arm in enumerate(arms)}
-                        table.loc[own.index, "arm"] = own["arm"].map(to)
-                _write(table, target / path.relative_to(source))
-    return target
+
+    def rotated(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
+        for _, own in table.groupby("stage"):
+            arms = sorted(own["arm"].unique())
+            to = {arm: arms[(place + shift) % len(arms)] for place, arm in enumerate(arms)}
+            table.loc[own.index, "arm"] = own["arm"].map(to)
+        return table
+
+    return _changed(source, target, rotated)
 
 
 def without_effects(source: Path, target: Path) -> Path:
     """Copy a store in which every arm of a stage has the results of one of them, and bases can do nothing."""
-    for task in _tasks(source):
-        for seed in _seeds(task):
-            for path in sorted(seed.glob("*/*.parquet")):
-                table = pd.read_parquet(path)
-                if path.stem != "runs":
-                    taste_test = seed / EXPERIMENT / path.name
-                    origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
-                    table = pd.concat(
-                        _reference(
-                            origin[origin["stage"] == stage] if stage in set(origin["stage"]) else own
-                        ).assign(arm=arm)
-                        for (stage, arm), own in table.groupby(["stage", "arm"], sort=False)
-                    )
-                if (
-                    path.stem == "bars"
-                ):  # each measures what one base can do, and compares it with no other arm
-                    table = table.assign(value=0.0, lower=0.0, upper=0.0, passed=False)
-                _write(table, target / path.relative_to(source))
-    return target
+
+    def levelled(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
+        taste_test, rows = path.parents[1] / EXPERIMENT / path.name, []
+        origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
+        for (stage, arm), own in table.groupby(["stage", "arm"], sort=False):
+            there = origin[origin["stage"] == stage]
+            rows.append(_reference(there if len(there) else own).assign(arm=arm))
+        # Each bar measures what one base can do, and compares it with no other arm.
+        nothing = {"value": 0.0, "lower": 0.0, "upper": 0.0, "passed": False} if path.stem == "bars" else {}
+        return pd.concat(rows).assign(**nothing)
+
+    return _changed(source, target, levelled)
 
 
 def _reference(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the reference, before RL if it was measured then, or of the first arm."""
-    order = sorted(
-        rows["arm"].unique(), key=lambda arm: (not arm.endswith(_REFERENCE), arm.startswith("after_"), arm)
-    )
-    return rows[rows["arm"] == order[0]]
+    arms = rows["arm"].unique()
+    first = min(arms, key=lambda arm: (not arm.endswith(_REFERENCE), arm.startswith("after_"), arm))
+    return rows[rows["arm"] == first]
 
 
-def _tasks(source: Path) -> list[Path]:
-    return sorted({path.parent for path in source.glob("*/seed=*/")})
-
-
-def _seeds(task: Path) -> list[Path]:
-    return sorted(task.glob("seed=*/"), key=lambda path: int(path.name.removeprefix("seed=")))
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False)
+def _changed(source: Path, target: Path, change: Callable[[pd.DataFrame, Path, int], pd.DataFrame]) -> Path:
+    """Copy a store, each table but `runs` changed; `change` is told its path too, and the place of its seed."""
+    for task in sorted({path.parent for path in source.glob("*/seed=*/")}):
+        seeds = sorted(task.glob("seed=*/"), key=lambda path: int(path.name.removeprefix("seed=")))
+        paths = [(place, path) for place, seed in enumerate(seeds) for path in seed.glob("*/*.parquet")]
+        for place, path in paths:
+            table, copy = pd.read_parquet(path), target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (table if path.stem == "runs" else change(table, path, place)).to_parquet(copy, index=False)
+    return target
 
 
 def run_chapter(notebook: Path, **parameters: str) -> dict[str, Any]:
@@ -88,8 +78,6 @@ def run_chapter(notebook: Path, **parameters: str) -> dict[str, Any]:
             with contextlib.redirect_stdout(io.StringIO()):  # what it displays
                 exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), namespace)
             if "parameters" in cell["metadata"].get("tags", []):
-                assert set(parameters) <= set(namespace), (
-                    f"{notebook.name} has not the parameters of a chapter"
-                )
+                assert set(parameters) <= set(namespace), f"{notebook.name} lacks parameters of a chapter"
                 namespace |= parameters
     return namespace
