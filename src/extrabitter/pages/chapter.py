@@ -31,7 +31,7 @@ All HTML is written here and in `completions`, and everything in it that was rea
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +50,7 @@ GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=Fa
 MAX_ROWS = 12  # of a table that stands open on a page
 # Folder of results -> what its seeds are, where they are not the edition's own.
 EDITIONS = {"edition": "", "interim": " of the first edition"}
+Write = Callable[[Estimate], str]  # an estimate as a ready-made string
 
 
 class ClaimError(AssertionError):
@@ -148,14 +149,14 @@ class Chapter:
         """Show in one line which runs the page's numbers come from; figures have the line below them by themselves."""
         display(inert(self._provenance()))
 
-    def your_run(self, what: str, measure: str, arms: Sequence[str]) -> None:
-        """Show, in one box a page, a share of your own runs beside the published one; nothing without own runs."""
+    def your_run(self, what: str, measure: str, arms: Sequence[str], write: Write = percent_interval) -> None:
+        """Show, in one box a page, a measure of your own runs beside the published one; nothing without own runs."""
         if self.runs_dir is None:
             return
         runs, tables = self.own("runs"), (self.own("summary"), self.table("summary"))
         found = [(plots.words(arm), *(of_measure(table, arm, measure) for table in tables)) for arm in arms]
         failed = runs[runs["state"] == "failed"].to_dict("records")
-        said = {"profile": self.profile, "what": what, "write": percent_interval, "spell": spell}
+        said = {"profile": self.profile, "what": what, "write": write, "spell": spell}
         display(inert(render("yours.html", found=found, failed=failed, **said)))
 
     def _saved(self, name: str) -> Path:
