@@ -77,7 +77,7 @@ def test_rivals_get_the_searchers_tokens() -> None:
 def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     one = lead(costs, "after_guesser", CHECKED)
-    fig = same_tokens_figure(costs, {"after_guesser": one}, (CHECKED, VOTED), "Equal tokens")
+    fig = same_tokens_figure(costs, {"after_guesser": one}, "Equal tokens")
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher"
     assert set(labels[1:]) == {
@@ -87,7 +87,7 @@ def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
         "a list, a checker picks",
     }
     assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
-    fig = same_tokens_figure(costs, {"after_guesser": None}, (CHECKED,), "Equal tokens")
+    fig = same_tokens_figure(costs, {"after_guesser": None}, "Equal tokens", [CHECKED])
     assert len(fig.axes[0].get_yticklabels()) == 3, "searcher, rival, list"
 
 

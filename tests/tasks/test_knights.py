@@ -7,12 +7,15 @@ import re
 from collections import Counter
 from itertools import permutations, product
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extrabitter.digests import REPOSITORY
 from extrabitter.tasks.knights import Knights, traces
 from extrabitter.tasks.knights import problems as rules
+from extrabitter.tasks.knights.baselines import baselines
 from extrabitter.tasks.knights.problems import BANDS, NAMES, Problem, Statement, assignments, canonical_form
 from extrabitter.tasks.knights.traces import OPPOSITE, check_words, number, step_words
 
@@ -300,3 +303,13 @@ def test_a_walk_goes_on_as_a_search_would() -> None:
         trace = TASK.parse(f"{text} {' '.join(words[end:])} answer", problem)
         assert trace.well_formed and all(use.functional for use in trace.uses)
         assert all(a.said and a.verdict_true and a.outcome != "illegal" for a in trace.attempts)
+
+
+@pytest.mark.slow
+def test_what_is_cheap_is_as_the_committed_table_says() -> None:
+    table = pd.read_csv(REPOSITORY / "results" / "knights_baselines.csv").set_index(["band", "rule"])
+    unchecked = table.drop(index="10 distinct answers and a checker", level="rule")
+    assert unchecked["upper"].max() < 0.2, "a direct answer is not cheap"
+    again = baselines(["people4"], num_problems=150, seed=1).set_index(["band", "rule"])
+    assert (again["lower"] <= table.loc[["people4"], "upper"]).all()
+    assert (again["upper"] >= table.loc[["people4"], "lower"]).all()

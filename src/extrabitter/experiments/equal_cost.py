@@ -59,7 +59,10 @@ def _rows(table: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
 
 
 def same_tokens_figure(
-    table: pd.DataFrame, rivals: Mapping[str, Estimate | None], methods: Sequence[str], title: str
+    table: pd.DataFrame,
+    rivals: Mapping[str, Estimate | None],
+    title: str,
+    methods: Sequence[str] = tuple(PICKS),
 ) -> Figure:
     """Draw what a search's tokens buy: the searcher, each rival by each method, and no model at all.
 

@@ -141,12 +141,21 @@ def drawing(title: str, height_in: float, **panels: Any) -> Iterator[tuple[Figur
 
 
 def before_and_after(
-    summary: pd.DataFrame, models: Sequence[str], measure: str, title: str, axis: str, own: Table = None
+    summary: pd.DataFrame,
+    models: Sequence[str],
+    measure: str,
+    title: str,
+    axis: str,
+    own: Table = None,
+    ending: str = "",
 ) -> Figure:
-    """Draw a share of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome."""
+    """Draw a share of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome.
+
+    `ending` is that of the arms' names, such as "_islands44" where a band was evaluated.
+    """
     rows = []
     for model in models:
-        names = [f"{when}_{model}" for when in ("after", "before")]
+        names = [f"{when}_{model}{ending}" for when in ("after", "before")]
         measured = [of_measure(summary, name, measure) for name in names]
         mine = [MISSING if own is None else of_measure(own, name, measure) for name in names]
         rows.append(Row(describe(model).words, model, *measured, *mine))
