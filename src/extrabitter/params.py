@@ -9,6 +9,7 @@ the book's claims are argued in the notebooks, beside the number.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -23,6 +24,10 @@ _ALLOWED = {
     _ARM: "lower-case letters, digits and _",
     _STEPS: "whole numbers with a space between them",
 }
+
+# How a wrong value is quoted: enough to find it by, however much there is of it.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 # Kinds of values that stages share, with their bounds.
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -316,20 +321,20 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """Say the first thing that is wrong: field, value, what is allowed; and how many more there are."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field, given = ".".join(str(part) for part in first["loc"]), _SHORT.repr(first["input"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
         similar = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         meant = f"did you mean {similar[0]}? " if similar else ""
-        line = f"{field} = {first['input']!r}: unknown name; {meant}allowed: {', '.join(known)}"
+        line = f"{field} = {given}: unknown name; {meant}allowed: {', '.join(known)}"
     elif first["type"] == "missing":
         line = f"{field}: missing; it must be given"
     elif first["type"] == "value_error":
         line = str(first["ctx"]["error"])
     elif first["type"] == "string_pattern_mismatch":
-        line = f"{field} = {first['input']!r}: must be {_ALLOWED.get(first['ctx']['pattern'], 'of another form')}"
+        line = f"{field} = {given}: must be {_ALLOWED.get(first['ctx']['pattern'], 'of another form')}"
     else:
-        line = f"{field} = {first['input']!r}: {first['msg'].replace('Input should', 'must')}"
+        line = f"{field} = {given}: {first['msg'].replace('Input should', 'must')}"
     return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
 
 

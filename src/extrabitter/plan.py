@@ -241,6 +241,8 @@ def _jobs_of(
     seeds, experiment = values.pop("seeds"), values.pop("experiment", EXPERIMENT)
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise ParameterError(f"{where}: seeds = {seeds!r}: must be a list of integers")
+    if len(set(seeds)) < len(seeds):
+        raise ParameterError(f"{where}: seeds = {seeds!r}: each must be given once")
     if not (isinstance(experiment, str) and experiment.isidentifier()):
         raise ParameterError(f"{where}: experiment = {experiment!r}: must be a name of letters, digits and _")
     for name in ("run_dir", "task", "arm", "seed", "overwrite"):

@@ -102,6 +102,8 @@ def arm(stage: str, **values: Any) -> dict[str, Any]:
         (arm("grpo", overwrite=True), "overwrite = True: is set by the pipeline"),
         (arm("grpo", experiment="a b"), "experiment = 'a b': must be a name"),
         (arm("grpo", seeds="all"), "seeds = 'all': must be a list of integers"),
+        (arm("grpo", seeds=[0, 1, 0]), "seeds = [0, 1, 0]: each must be given once"),
+        ({"seeds": [[["x"] * 99] * 99] * 99}, "seeds.0 = [['x', 'x', 'x', 'x', 'x', 'x', ...], "),
         (
             arm("grpo", init_from="base_model/gesser"),
             "countdown.grpo.guesser reads countdown/base_model/gesser/seed=0, which no other arm makes; there are "
@@ -115,7 +117,7 @@ def test_bad_profile_is_one_line(tmp_path: Path, changes: dict[str, Any], line: 
     with pytest.raises(ParameterError) as caught:
         pipeline.make_plan("mini", tmp_path)
     assert str(caught.value).startswith("profile mini: ") and line in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
         (f"<THINK>\\boxed{{{RIGHT}}}</THINK> The answer is", "empty"),
         (f"<answer>{RIGHT}</answer> <think> was that right", "correct"),
         (f"<thinking>The answer is 7.</thinking>The answer is {RIGHT}", "correct"),
+        (f"<reasoning>\n<answer>{RIGHT}</answer> or so?\n</reasoning>", "no_answer"),
+        (f"<scratchpad> <answer>{RIGHT}</answer>", "no_answer"),
         # All of what is handed in counts.
         *((f"<answer>{RIGHT}{behind}</answer>", "number_not_available") for behind in (
             "\n- 5", "\n* 2", "\u2009* 2", "\n\n+ 1", "\u00a0- 5", "\r\n-5", "(0)",

@@ -1,10 +1,10 @@
 """English, whatever the task: how a problem is asked, and the one reader of what a completion hands in.
 
 Thinking is taken off first: what stands between <think> and </think>, what stands before a </think> that nothing
-opened (the template did), and what stands behind a <think> that nothing closes. Then the last *closed* answer counts:
-one between <answer> and </answer>, else one in a LaTeX box, else one behind "answer:" or "the answer is". An answer
-that is opened, and behind which there is nothing but signs, was cut, and nothing is handed in. A tag that is only
-mentioned is prose.
+opened (the template did), and what stands behind a <think> that nothing closes; other names of the tag likewise.
+Then the last *closed* answer counts: one between <answer> and </answer>, else one in a LaTeX box, else one behind
+"answer:" or "the answer is". An answer that is opened, and behind which there is nothing but signs, was cut, and
+nothing is handed in. A tag that is only mentioned is prose.
 
 Text that stops a completion (the next problem of a few-shot prompt) does so behind an answer only, and never in a
 thought: before an answer, it is the problem said again.
@@ -32,8 +32,9 @@ REASONS = {
     "not_read": f"no text, or over {MAX_CHARACTERS} characters",
 }
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
-_THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_THOUGHTS = r"(?:think(?:ing)?|thoughts?|reasoning|scratchpad)>"
+_THOUGHT = re.compile(rf"<{_THOUGHTS}.*?(?:</{_THOUGHTS}|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHT_END = re.compile(rf"</{_THOUGHTS}", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\s{0,3}\{")
 _SAID = re.compile(r"\banswer\b[*_]{0,3}(?: is|:| =)[*_]{0,3}:?[*_]{0,3}", re.IGNORECASE)
