@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
@@ -17,16 +16,15 @@ import yaml
 from safetensors.torch import load_file
 
 from extrabitter import tables
-from extrabitter.digests import REPOSITORY, file_sha256
+from extrabitter.digests import REPOSITORY, file_sha256, files_sha256
 from extrabitter.models import export
 from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
 from extrabitter.params import stage_parameters
 from extrabitter.runs import CHECKSUMS, ArtifactError, RunFolder
 from extrabitter.tasks import REGISTRY, load_task
 
-BANK = sorted(
-    path.parent for task in REGISTRY for path in (REPOSITORY / "models").glob(f"{task}/*/config.json")
-)
+MODELS = REPOSITORY / "models"
+BANK = sorted(path.parent for task in REGISTRY for path in MODELS.glob(f"{task}/*/config.json"))
 
 
 @pytest.fixture
@@ -41,11 +39,7 @@ def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
         run = RunFolder.create(stage, stage_parameters(stage, given))
         interval = {"value": 0.25, "lower": 0.2, "upper": 0.3}
         if stage == "behaviour_evaluation":
-            missing = dict.fromkeys(interval, float("nan"))
-            rows = [
-                {"measure": "pass@1", **interval, "count": 80},
-                {"measure": "hit_rate", **missing, "count": 0},
-            ]
+            rows = [{"measure": "pass@1", **interval, "count": 80}, {"measure": "hit_rate", "count": 0}]
             run.write_table("summary", pd.DataFrame(rows))
             run.write_table("pass_at_k", pd.DataFrame([{"k": 1, **interval}, {"k": 4, **interval}]))
         else:
@@ -69,21 +63,16 @@ def card_of(folder: Path) -> tuple[dict[str, Any], str]:
 
 def assert_hashes_hold(folder: Path) -> None:
     listed = {name: sha for sha, _, name in (line.partition("  ") for line in (folder / CHECKSUMS).open())}
-    found = {
-        path.relative_to(folder).as_posix() + "\n": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (CHECKSUMS, export.CARD)
-    }
-    assert listed == found
+    found = files_sha256(folder)
+    assert listed == {f"{name}\n": found[name] for name in found.keys() - {CHECKSUMS, export.CARD}}
 
 
 def test_a_model_is_exported_with_its_origin_and_the_results_of_its_very_weights(
     make_run, tmp_path: Path
 ) -> None:
     base = make_run("base_model", "guesser")
-    primed = make_run(
-        "sft_priming", "taught_direct", 1, init_from=str(base / "checkpoint"), condition="direct"
-    )
+    how = {"init_from": str(base / "checkpoint"), "condition": "direct"}
+    primed = make_run("sft_priming", "taught_direct", 1, **how)
     asked = {"num_problems": 10, "band": "common"}
     make_run("behaviour_evaluation", "after_taught_direct", checkpoint=str(primed / "checkpoint"), **asked)
     make_run("behaviour_evaluation", "other", checkpoint=str(base / "checkpoint"), num_problems=10)
@@ -91,18 +80,12 @@ def test_a_model_is_exported_with_its_origin_and_the_results_of_its_very_weights
     load_checkpoint(folder)
     assert_hashes_hold(folder)
     header, text = card_of(folder)
-    assert (
-        header["license"] == "mit"
-        and header["library_name"] == "transformers"
-        and "countdown" in header["tags"]
-    )
+    assert (header["license"], header["library_name"]) == ("mit", "transformers")
+    assert "countdown" in header["tags"]
     assert "| pass@1 | 0.25 | 0.2 to 0.3 | 80 |" in text and "| pass@4 | 0.25 | 0.2 to 0.3 |  |" in text
     assert "| hit_rate | missing |  | 0 |" in text and "## Bars" not in text
-    assert (
-        "Evaluation `after_taught_direct`, seed 0: 10 test problems of band common, 8 completions each"
-        in text
-    )
-    assert "Evaluation `other`" not in text
+    said = "Evaluation `after_taught_direct`, seed 0: 10 test problems of band common, 8 completions each"
+    assert said in text and "Evaluation `other`" not in text
     origin = file_sha256(base / "checkpoint" / export.WEIGHTS)
     assert f"weights with SHA-256 `{origin}`" in text and "| condition | `direct` |" in text
     assert not re.search(r"\n{3}|[ \t]\n|{[{%]", text)
@@ -167,11 +150,7 @@ def test_a_base_is_shipped_with_its_bars_and_evaluation(make_run, tmp_path: Path
     ("changes", "max_bytes", "message"),
     [
         ({"passed": False}, export.MAX_BYTES, "missed well-formed"),
-        (
-            {"float16": False},
-            export.MAX_BYTES,
-            "has weights of torch.float32; a base is rounded to float16 first",
-        ),
+        ({"float16": False}, export.MAX_BYTES, "of torch.float32; a base is rounded to float16 first"),
         ({}, 1_000, "bytes to ship; must be at most 1000"),
     ],
 )
@@ -238,8 +217,6 @@ def test_searcher_and_guesser_of_a_game_differ_in_their_habit_and_in_nothing_els
     def recipe(arm: str) -> dict[str, Any]:
         path = REPOSITORY / "models" / task / arm / export.PROVENANCE
         parameters = dict(json.loads(path.read_text(encoding="utf-8"))["parameters"])
-        return {
-            key: value for key, value in parameters.items() if key not in ("arm", "run_dir", "habit_share")
-        }
+        return parameters | dict.fromkeys(("arm", "run_dir", "habit_share"))
 
     assert recipe("searcher") == recipe("guesser")

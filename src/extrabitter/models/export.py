@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file
 
 from extrabitter import tables as records
-from extrabitter.digests import file_sha256
+from extrabitter.digests import file_sha256, files_sha256
 from extrabitter.models.tiny import read_json
 from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, read_manifest, write_json
 
@@ -29,16 +30,8 @@ TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 MAX_BYTES = 3_000_000  # of a base in the bank: every clone pays for it
 STAGES = ("base_model", "sft_priming", "grpo")
 # What a card shows of an evaluation; all measures lie beside it as parquet.
-MEASURES = (
-    "pass@1",
-    "search_probability",
-    "frac_searches",
-    "mean_attempts",
-    "hit_rate",
-    "verdict_accuracy",
-    "mean_completion_tokens",
-    "frac_truncated",
-)
+MEASURES = ["pass@1", "search_probability", "frac_searches", "mean_attempts", "hit_rate"]
+MEASURES += ["verdict_accuracy", "mean_completion_tokens", "frac_truncated"]
 
 
 def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", max_bytes: int = 0) -> Path:
@@ -87,10 +80,8 @@ def ship(run_dir: Path, folder: Path) -> Path:
         missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
         raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
     dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
-    if other := sorted(dtypes - {"torch.float16"}):
-        raise ArtifactError(
-            f"run {run_dir}: has weights of {', '.join(other)}; a base is rounded to float16 first"
-        )
+    if other := ", ".join(sorted(dtypes - {"torch.float16"})):
+        raise ArtifactError(f"run {run_dir}: has weights of {other}; a base is rounded to float16 first")
     task = manifest["parameters"]["task"]
     path = f"models/{task}/{folder.name}"
     return export_model(run_dir, folder, name=f"{task}-{folder.name}", path=path, max_bytes=MAX_BYTES)
@@ -102,18 +93,16 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
     The sums leave out the card, which may be made again. Raises ArtifactError where `folder` is no export, or cannot
     be written.
     """
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / PROVENANCE).is_file())
-    ):
+    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not (is_new or (folder / PROVENANCE).is_file()):
         raise ArtifactError(f"folder {folder}: holds something that is no export; give a new or empty folder")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         fill(partial)
-        (partial / CHECKSUMS).unlink(missing_ok=True)
-        files = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != CARD)
-        lines = [f"{file_sha256(path)}  {path.relative_to(partial).as_posix()}\n" for path in files]
+        hashes = files_sha256(partial).items()
+        lines = [f"{sha}  {name}\n" for name, sha in hashes if name not in (CARD, CHECKSUMS)]
         (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -126,32 +115,21 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 def card(folder: Path, name: str, path: str) -> str:
     """Return the model card, in Markdown, of an exported or shipped folder; `path` is where its reader finds it."""
-    from huggingface_hub import ModelCard, ModelCardData
-
     manifest = read_json(folder / PROVENANCE)
     task = manifest["parameters"].get("task", "countdown")
     bars = folder / "bars.parquet"
     # What AutoTokenizer reads rightly.
     generic = read_json(folder / "config.json").get("model_type") == "llama"
-    data = ModelCardData(
-        license="mit",
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=[task, "toy", "reinforcement-learning"],
-    )
-    evaluations = [_shown(run) for run in sorted(folder.glob("evaluations/*/seed=*"))]
-    text = ModelCard.from_template(
-        data,
-        template_path=str(TEMPLATE),
-        name=name,
-        path=path,
-        task=task,
-        manifest=manifest,
-        tokenizer_class="AutoTokenizer" if generic else "PreTrainedTokenizerFast",
-        bars=records.read_table(bars, "bars").to_dict("records") if bars.is_file() else [],
-        evaluations=evaluations,
-    )
-    return f"{text}\n"
+    tags = [task, "toy", "reinforcement-learning"]
+    library: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    shown: dict[str, Any] = {
+        "tokenizer_class": "AutoTokenizer" if generic else "PreTrainedTokenizerFast",
+        "bars": records.read_table(bars, "bars").to_dict("records") if bars.is_file() else [],
+        "evaluations": [_shown(run) for run in sorted(folder.glob("evaluations/*/seed=*"))],
+    }
+    shown |= {"name": name, "path": path, "task": task, "manifest": manifest}
+    data = ModelCardData(license="mit", tags=tags, **library)
+    return f"{ModelCard.from_template(data, template_path=str(TEMPLATE), **shown)}\n"
 
 
 def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[Path]:
@@ -165,8 +143,8 @@ def _shown(run: Path) -> dict[str, Any]:
     """Return what a card says of an evaluation; a measure without denominator is missing, not zero."""
     manifest = read_json(run / MANIFEST)
     rows = records.read_table(run / "summary.parquet", "summary").to_dict("records")
-    rows.sort(key=lambda row: MEASURES.index(row["measure"]) if row["measure"] in MEASURES else len(MEASURES))
     rows = [row for row in rows if row["measure"] in MEASURES]
+    rows.sort(key=lambda row: MEASURES.index(row["measure"]))
     of_k = records.read_table(run / "pass_at_k.parquet", "pass_at_k").to_dict("records")
     rows += [{**row, "measure": f"pass@{row['k']}"} for row in of_k if row["k"] > 1]
     return {**manifest["parameters"], "arm": manifest["arm"], "seed": manifest["seed"], "rows": rows}
