@@ -15,9 +15,8 @@ from extrabitter.digests import REPOSITORY
 
 def load(name: str) -> ModuleType:
     """A program in benchmarks/, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(
-        f"benchmarks_{name}", REPOSITORY / "benchmarks" / f"{name}.py"
-    )
+    path = REPOSITORY / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -85,7 +84,6 @@ def test_what_is_attainable_is_counted_from_a_round() -> None:
 
 def test_the_committed_table_has_what_the_page_on_speed_reads() -> None:
     results = pd.read_csv(REPOSITORY / "benchmarks" / "results.csv")
-    assert {"kind", "workload", "count", "wall_s", "stock_wall_s", "kept_wall_s", "peak_rss_gb"} <= set(
-        results
-    )
+    read = {"kind", "workload", "count", "wall_s", "stock_wall_s", "kept_wall_s", "peak_rss_gb"}
+    assert read <= set(results)
     assert set(results["machine"].str.len() > 0) == {True}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 import transformers
+from transformers import PreTrainedModel
 
 from extrabitter.models import fused
 from extrabitter.models.tiny import mask_tokens
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+Build = Callable[..., PreTrainedModel]
 
 
 @pytest.fixture
-def build(build_tiny_model: Callable[..., PreTrainedModel]) -> Callable[..., PreTrainedModel]:
+def build(build_tiny_model: Build) -> Build:
     """A builder of models whose weights, those of norms and biases too, are all away from where they begin."""
 
     def built(architecture: str, kv_heads: int = 1) -> PreTrainedModel:
@@ -52,13 +51,13 @@ def check(model: PreTrainedModel, first: int = 0) -> None:
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("first", [0, 5])
 def test_logits_and_gradients_are_the_models_own(
-    architecture: str, kv_heads: int, first: int, build: Callable[..., PreTrainedModel]
+    architecture: str, kv_heads: int, first: int, build: Build
 ) -> None:
     check(build(architecture, kv_heads), first)
 
 
 def test_a_mask_acts_inside_and_a_large_vocabulary_has_no_table(
-    build: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+    build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("llama")
     mask_tokens(model, [5, 9])
@@ -68,25 +67,24 @@ def test_a_mask_acts_inside_and_a_large_vocabulary_has_no_table(
     check(model)
 
 
-@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
-def test_rarer_shapes_are_computed_alike(family: str) -> None:
+def rarer_model(family: str) -> PreTrainedModel:
+    """A random model of untied embeddings whose heads, norms and rotations are not those by default."""
     torch.manual_seed(0)
     rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     sizes |= {"vocab_size": 83, "num_key_value_heads": 2, "head_dim": 16}
-    options = {
-        "initializer_range": 0.2,
-        "rms_norm_eps": 0.1,
-        "tie_word_embeddings": False,
-        "rope_parameters": rope,
-    }
-    config = getattr(transformers, f"{family}Config")(**sizes, **options)
-    check(getattr(transformers, f"{family}ForCausalLM")(config).eval())
+    options = {"initializer_range": 0.2, "rms_norm_eps": 0.1, "rope_parameters": rope}
+    ids = {"eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False}
+    config = getattr(transformers, f"{family}Config")(**sizes, **options, **ids)
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
 
-def test_log_probabilities_of_completions_do_not_see_what_pads_their_prompts(
-    build: Callable[..., PreTrainedModel],
-) -> None:
+@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
+def test_rarer_shapes_are_computed_alike(family: str) -> None:
+    check(rarer_model(family))
+
+
+def test_log_probabilities_of_completions_do_not_see_what_pads_their_prompts(build: Build) -> None:
     model = build("llama")
     prompts, completions = [[5, 6, 7, 8], [9, 10]], [[11, 12, 13], [14, 15, 2]]
     ids = torch.tensor([prompts[0] + completions[0], [0, 0, *prompts[1], *completions[1]]])
@@ -98,9 +96,7 @@ def test_log_probabilities_of_completions_do_not_see_what_pads_their_prompts(
         assert torch.allclose(found[row], expected, atol=1e-5)
 
 
-def test_only_a_model_that_stays_in_the_cache_is_small(
-    build: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_model_that_stays_in_the_cache_is_small(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("llama")
     assert fused.is_small(model)
     model.config.attention_dropout = 0.1

@@ -7,24 +7,20 @@ Skipped without that option, and where PyTorch sees no GPU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from test_rollouts import stock_greedy
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from english_models import build_tokenizer, save_model
 from extrabitter.models.fused import is_supported
 from extrabitter.models.hub import load_for_stage, trainer_arguments
 from extrabitter.models.rollouts import SamplingParameters, generate
+from extrabitter.params import GrpoParameters
 from extrabitter.tasks import load_task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from extrabitter.params import GrpoParameters
 
 EOS = 2
 PROMPTS = [[1, *range(10, 10 + 3 + number % 5), 20 + number % 40] for number in range(200)]  # unequal lengths
@@ -44,15 +40,9 @@ def test_greedy_completions_are_those_of_generate(
 ) -> None:
     model = build_tiny_model(architecture, num_key_value_heads=kv_heads).cuda()
     ours = generate(model, PROMPTS, 2, SamplingParameters(30, temperature=0), end_ids=[EOS])
-    width = max(map(len, PROMPTS))
-    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in PROMPTS], device="cuda")
-    mask = torch.tensor(
-        [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in PROMPTS], device="cuda"
-    )
-    stock = model.generate(ids, attention_mask=mask, max_new_tokens=30, do_sample=False)[:, width:].tolist()
-    cut = [row[: row.index(EOS) + 1] if EOS in row else row for row in stock]
-    assert ours.completion_ids == [row for row in cut for _ in range(2)]
-    assert len({tuple(row) for row in cut}) > 20
+    stock = stock_greedy(model, PROMPTS, 30)
+    assert ours.completion_ids == [row for row in stock for _ in range(2)]
+    assert len(set(map(tuple, stock))) > 20
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -61,11 +51,9 @@ def test_one_seed_on_the_gpu_gives_the_same_rollouts_by_the_decoder_and_by_gener
 ) -> None:
     model, sampling = build_tiny_model().to("cuda", getattr(torch, dtype)), SamplingParameters(20)
     assert is_supported(model) == (dtype == "float32")
+    seeded = [torch.Generator("cuda").manual_seed(seed) for seed in (1, 1, 2)]
     first, again, other = (
-        generate(
-            model, PROMPTS, 4, sampling, end_ids=[EOS], generator=torch.Generator("cuda").manual_seed(seed)
-        )
-        for seed in (1, 1, 2)
+        generate(model, PROMPTS, 4, sampling, end_ids=[EOS], generator=generator) for generator in seeded
     )
     assert first == again and first.completion_ids != other.completion_ids
 

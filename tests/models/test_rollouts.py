@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from test_fused import rarer_model
+from transformers import PreTrainedModel
 
 from extrabitter.models import decoder, fused, rollouts
 from extrabitter.models.rollouts import SamplingParameters, generate, side_by_side
 from extrabitter.models.tiny import mask_tokens
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 EOS = 2
 ARCHITECTURES = ["llama", "qwen2"]
+OPTIONS = [{}, {"temperature": 0.6}, {"top_k": 5}, {"top_p": 0.7}, {"min_p": 0.2}]
+OPTIONS += [{"top_k": 20, "top_p": 0.9, "min_p": 0.02}]
 KV_HEADS = [1, 2, 4]  # of four heads: one for all, one for two, one each
-Build = Callable[..., "PreTrainedModel"]
+Build = Callable[..., PreTrainedModel]
 
 
 def _prompts(count: int, shortest: int = 4, longest: int = 10, seed: int = 0) -> list[list[int]]:
@@ -35,10 +36,11 @@ def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _stock_greedy(model: PreTrainedModel, prompts: list[list[int]], length: int) -> list[list[int]]:
+def stock_greedy(model: PreTrainedModel, prompts: list[list[int]], length: int) -> list[list[int]]:
+    """What `model.generate` completes prompts with, up to the end."""
     width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts]).to(model.device)
+    mask = (ids > 0).long()
     output = model.generate(ids, attention_mask=mask, max_new_tokens=length, do_sample=False)
     rows = output[:, width:].tolist()
     return [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
@@ -71,7 +73,7 @@ def test_greedy_completions_are_those_of_generate(
 ) -> None:
     model, prompts = build(architecture, kv_heads), _prompts(400, longest=longest)
     ours = generate(model, prompts, 1, SamplingParameters(30, temperature=0), end_ids=[EOS])
-    assert ours.completion_ids == _stock_greedy(model, prompts, 30)
+    assert ours.completion_ids == stock_greedy(model, prompts, 30)
     assert ours.truncated == [row[-1] != EOS for row in ours.completion_ids]
     assert 0 < sum(ours.truncated) < 400
 
@@ -90,10 +92,9 @@ def test_log_probabilities_are_those_of_the_models_own_forward_pass(
         assert completion[:2] == forced and len(completion) == len(logprobs) <= 60
         with torch.no_grad():
             logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
-        expected = (
-            (logits / (temperature or 1.0)).log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])
-        )
-        assert torch.allclose(torch.tensor(logprobs), expected[:, 0], atol=1e-4)
+        scores = (logits / (temperature or 1.0)).log_softmax(dim=-1)
+        expected = scores.gather(1, torch.tensor(completion)[:, None])[:, 0]
+        assert torch.allclose(torch.tensor(logprobs), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2"])
@@ -102,41 +103,13 @@ def test_rarer_shapes_are_computed_alike(
     family: str, table_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "TABLE_ROWS", table_rows)
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=83,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=64,
-        initializer_range=0.2,
-        eos_token_id=EOS,
-        pad_token_id=0,
-        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
-        rms_norm_eps=0.1,
-        tie_word_embeddings=False,
-    )
-    model, prompts = getattr(transformers, f"{family}ForCausalLM")(config).eval(), _prompts(50)
-    assert fused.is_supported(model)
+    model, prompts = rarer_model(family), _prompts(50)
     ours = generate(model, prompts, 1, SamplingParameters(20, temperature=0), end_ids=[EOS])
-    assert ours.completion_ids == _stock_greedy(model, prompts, 20)
+    assert ours.completion_ids == stock_greedy(model, prompts, 20)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"temperature": 0.6},
-        {"top_k": 5},
-        {"top_p": 0.7},
-        {"min_p": 0.2},
-        {"top_k": 20, "top_p": 0.9, "min_p": 0.02},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
     architecture: str, options: dict[str, Any], build_tiny_model: Build
 ) -> None:
@@ -147,18 +120,12 @@ def test_sampled_tokens_have_the_frequencies_of_generates_distribution(
     tokens = torch.tensor(ours.completion_ids)  # (N, 2)
     favourite = int(tokens[:, 0].mode().values)
     given_favourite = tokens[tokens[:, 0] == favourite, 1]
-    config = transformers.GenerationConfig(
-        max_new_tokens=1,
-        do_sample=True,
-        return_dict_in_generate=True,
-        output_scores=True,
-        **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **options},
-    )
+    asked = {"max_new_tokens": 1, "do_sample": True, "return_dict_in_generate": True, "output_scores": True}
+    asked |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **options}
+    config = transformers.GenerationConfig(**asked)
     for context, sample in ((prompt, tokens[:, 0]), ([*prompt, favourite], given_favourite)):
-        scores = model.generate(torch.tensor([context]), generation_config=config).scores[0][
-            0
-        ]  # stock, filtered
-        probabilities = scores.double().softmax(dim=-1)
+        stock = model.generate(torch.tensor([context]), generation_config=config)
+        probabilities = stock.scores[0][0].double().softmax(dim=-1)
         frequencies = torch.bincount(sample, minlength=len(probabilities)) / len(sample)
         standard_error = (probabilities * (1 - probabilities) / len(sample)).sqrt()
         assert ((frequencies - probabilities).abs() <= 4 * standard_error + 1 / len(sample)).all()
@@ -188,14 +155,8 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
 ) -> None:
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    config = transformers.Qwen3Config(
-        vocab_size=83,
-        head_dim=8,
-        num_key_value_heads=kv_heads,
-        initializer_range=0.3,
-        eos_token_id=EOS,
-        **shape,
-    )
+    shape |= {"vocab_size": 83, "head_dim": 8, "num_key_value_heads": kv_heads}
+    config = transformers.Qwen3Config(**shape, initializer_range=0.3, eos_token_id=EOS)
     model = transformers.Qwen3ForCausalLM(config).eval()
     model.generation_config.pad_token_id = 0
     prompts, greedily = _prompts(20), SamplingParameters(12, temperature=0)
@@ -203,7 +164,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
         greedy = generate(model, prompts, 2, greedily, end_ids=[EOS])
     said = [record.getMessage() for record in caplog.records]
     assert said == ["Qwen3ForCausalLM: sampled by model.generate, which is slower"]
-    assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == _stock_greedy(model, prompts, 12)
+    assert greedy.completion_ids[::2] == greedy.completion_ids[1::2] == stock_greedy(model, prompts, 12)
     # Scores that would not fit are kept for fewer rows at a time, or for none.
     monkeypatch.setattr(rollouts, "SCORE_BYTES", 3 * 4 * 83 * 12 * 5)
     narrow = generate(model, prompts, 2, greedily, end_ids=[EOS])
@@ -245,16 +206,6 @@ def test_a_cache_of_bounded_size_makes_chunks_narrow(
     assert 1 <= decoder.Decoder(model, 2000).width < decoder.WIDTH
 
 
-def test_one_seed_gives_the_same_rollouts_and_another_does_not(build: Build) -> None:
-    model, sampling = build(), SamplingParameters(20)
-    first, same, other = (
-        generate(model, _prompts(30), 4, sampling, end_ids=[EOS], generator=_seeded(seed))
-        for seed in (0, 0, 1)
-    )
-    assert first == same
-    assert first != other
-
-
 def test_training_mode_and_weights_survive_a_call_and_changed_weights_count(build_tiny_model: Build) -> None:
     model, prompts, sampling = build_tiny_model().train(), _prompts(20), SamplingParameters(10, temperature=0)
     before = [parameter.clone() for parameter in model.parameters()]
@@ -271,13 +222,8 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(build_tiny_mod
     model = build_tiny_model()
     assert generate(model, [], 4, SamplingParameters(5), end_ids=[EOS]).completion_ids == []
     assert len(generate(model, _prompts(2), 3, SamplingParameters(1), end_ids=[EOS]).completion_ids) == 6
-    for name, value in {
-        "temperature": -1,
-        "top_k": -1,
-        "top_p": 0.0,
-        "min_p": 1.0,
-        "max_completion_length": 0,
-    }.items():
+    wrong = {"temperature": -1, "top_k": -1, "top_p": 0.0, "min_p": 1.0, "max_completion_length": 0}
+    for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"{name}: must be"):
             SamplingParameters(**{"max_completion_length": 5, name: value})
     with pytest.raises(ValueError, match="prompts of at least one token"):
@@ -295,12 +241,13 @@ def test_a_completion_ends_at_the_first_of_several_ends(build: Build) -> None:
     assert not any(ends & set(ids[:-1]) for ids in ours.completion_ids)
 
 
-def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
+def test_two_threads_draw_a_share_each_and_the_same_greedy_completions_and_a_seed_decides(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, prompts = build(), _prompts(60)
     greedy, sampled = SamplingParameters(20, temperature=0), SamplingParameters(20)
     shares: list[int] = []
+    found: list[list[list[int]]] = []
 
     def seen(work: Any, items: Any, number: int, generator: Any) -> Any:
         shares.append(number)
@@ -312,17 +259,15 @@ def test_two_threads_draw_a_share_each_and_the_same_greedy_completions(
     monkeypatch.setattr(rollouts, "side_by_side", seen)
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
-        alone = draw(greedy, 0)
-        torch.set_num_threads(2)
-        together = draw(greedy, 0)
-        first, same, other = (draw(sampled, seed) for seed in (0, 0, 1))
-        assert torch.get_num_threads() == 2
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(draw(greedy, 0).completion_ids)
+            first, same, other = (draw(sampled, seed) for seed in (0, 0, 1))
+            assert first == same and first != other
+            assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(threads)
-    assert shares == [1, 2, 2, 2, 2]
-    assert together.completion_ids == alone.completion_ids
-    assert first == same and first != other
+    assert shares == [1] * 4 + [2] * 4 and found[0] == found[1]
 
 
 def test_a_model_too_large_for_the_cache_and_few_rows_are_not_shared(

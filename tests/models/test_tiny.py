@@ -5,32 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl.trainer.utils import add_fused_lm_head
 
 from extrabitter.models import tiny
-from extrabitter.models.tiny import (
-    CheckpointError,
-    build_model,
-    build_tokenizer,
-    load_checkpoint,
-    mask_tokens,
-    masked_token_ids,
-    next_token_probabilities,
-    save_checkpoint,
-)
+from extrabitter.models.tiny import CheckpointError, load_checkpoint, mask_tokens, save_checkpoint
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    Build = Callable[..., PreTrainedModel]
-
+Build = Callable[..., PreTrainedModel]
 ARCHITECTURES = ["llama", "qwen2"]
 TEXT = "numbers 6 7 9 target 8 :"
 
@@ -46,9 +32,9 @@ def test_text_survives_the_tokenizer_word_by_word(tiny_tokenizer: PreTrainedToke
 
 def test_a_vocabulary_with_a_wrong_beginning_or_a_repetition_is_refused() -> None:
     with pytest.raises(ValueError, match="must begin with <pad> <bos> <eos> <unk>"):
-        build_tokenizer(["<bos>", "<pad>", "<eos>", "<unk>", "1"])
+        tiny.build_tokenizer(["<bos>", "<pad>", "<eos>", "<unk>", "1"])
     with pytest.raises(ValueError, match="twice"):
-        build_tokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "1", "1"])
+        tiny.build_tokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "1", "1"])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -56,7 +42,7 @@ def test_a_vocabulary_with_a_wrong_beginning_or_a_repetition_is_refused() -> Non
 def test_a_model_is_tied_float32_and_determined_by_its_seed(architecture: str, kv_heads: int) -> None:
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     shape |= {"vocab_size": 80, "num_key_value_heads": kv_heads}
-    first, same, other = (build_model(architecture, **shape, seed=seed) for seed in (5, 5, 6))
+    first, same, other = (tiny.build_model(architecture, **shape, seed=seed) for seed in (5, 5, 6))
     assert first.lm_head.weight is first.model.embed_tokens.weight
     assert first.config.model_type == architecture
     assert first.model.layers[0].self_attn.k_proj.weight.shape == (8 * kv_heads, 32)
@@ -65,19 +51,9 @@ def test_a_model_is_tied_float32_and_determined_by_its_seed(architecture: str, k
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": "gpt5"}, "architecture: must be one of"),
-        ({"num_attention_heads": 3}, r"hidden_size: must be a multiple of 2 \* num_attention_heads = 6"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads: must divide num_attention_heads, got 3"),
-    ],
-)
-def test_impossible_shapes_are_named(changes: dict[str, object], message: str) -> None:
-    shape = {"architecture": "llama", "vocab_size": 80, "hidden_size": 32, "num_hidden_layers": 2}
-    shape |= {"num_attention_heads": 2, "intermediate_size": 64, "num_key_value_heads": 1}
-    with pytest.raises(ValueError, match=message):
-        build_model(**{**shape, **changes}, seed=0)
+def test_heads_without_rotary_pairs_are_refused(build_tiny_model: Build) -> None:
+    with pytest.raises(ValueError, match=r"hidden_size: must be a multiple of 2 \* num_attention_heads = 6"):
+        build_tiny_model(num_attention_heads=3)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -97,9 +73,8 @@ def test_a_base_is_its_float16_checkpoint_and_is_read_as_float32(
         assert torch.equal(weights, model.get_parameter(name)), "what is measured is what is shipped"
     assert torch.equal(model.model.rotary_emb.inv_freq, rotations)
     save_checkpoint(loaded, tiny_tokenizer, tmp_path / "twice", float16=True)
-    assert (tmp_path / "once/model.safetensors").read_bytes() == (
-        tmp_path / "twice/model.safetensors"
-    ).read_bytes()
+    once, twice = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "twice"))
+    assert once == twice
     model.lm_head.weight.data[0, 0] = 1e6
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight: not finite in float16"):
         tiny.round_to_float16(model)
@@ -107,10 +82,7 @@ def test_a_base_is_its_float16_checkpoint_and_is_read_as_float32(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_checkpoint_gives_back_the_model_and_no_mask(
-    architecture: str,
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Build,
+    architecture: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, build_tiny_model: Build
 ) -> None:
     model = build_tiny_model(architecture)
     ids = torch.tensor([tiny_tokenizer(TEXT)["input_ids"]])
@@ -119,7 +91,7 @@ def test_a_checkpoint_gives_back_the_model_and_no_mask(
     save_checkpoint(model, tiny_tokenizer, tmp_path)
     loaded, tokenizer = load_checkpoint(tmp_path)
     assert torch.equal(loaded(ids).logits, expected)
-    assert masked_token_ids(loaded) == []
+    assert tiny.masked_token_ids(loaded) == []
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     assert tokenizer(TEXT)["input_ids"] == ids[0].tolist()
     assert tokenizer.decode(ids[0], skip_special_tokens=True) == TEXT
@@ -153,16 +125,14 @@ def test_masked_words_are_named_words_of_the_vocabulary(
 ) -> None:
     save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path)
     model, tokenizer = load_checkpoint(tmp_path, masked_words=("check", "back"))
-    assert sorted(tokenizer.convert_ids_to_tokens(masked_token_ids(model))) == ["back", "check"]
+    assert sorted(tokenizer.convert_ids_to_tokens(tiny.masked_token_ids(model))) == ["back", "check"]
     with pytest.raises(CheckpointError, match="'reflect'"):
         load_checkpoint(tmp_path, masked_words=("reflect",))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_mask_is_inside_the_forward_and_in_the_log_probabilities_of_trl(
-    architecture: str,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    build_tiny_model: Build,
+    architecture: str, build_tiny_model: Build
 ) -> None:
     masked = 9
     ids = torch.tensor([[1, 5, masked, 7]])
@@ -184,11 +154,8 @@ def test_a_mask_is_inside_the_forward_and_in_the_log_probabilities_of_trl(
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     mask_tokens(model, [])
     assert torch.equal(model(ids).logits, plain)
-
-
-def test_a_mask_outside_the_vocabulary_is_refused(build_tiny_model: Build) -> None:
     with pytest.raises(ValueError, match="token ids must lie in"):
-        mask_tokens(build_tiny_model(), [10_000])
+        mask_tokens(model, [10_000])
 
 
 def test_next_token_probabilities_are_those_of_one_row_at_a_time_and_finite(
@@ -196,15 +163,15 @@ def test_next_token_probabilities_are_those_of_one_row_at_a_time_and_finite(
 ) -> None:
     model, rows = build_tiny_model(), [[1, 5, 7], [1], [1, 9, 9, 9, 4]]
     monkeypatch.setattr(tiny, "ROWS_PER_FORWARD", 2)
-    found = next_token_probabilities(model, rows, pad_id=0, temperature=0.7)
+    found = tiny.next_token_probabilities(model, rows, pad_id=0, temperature=0.7)
     assert found.shape == (3, len(model.lm_head.weight)) and found.dtype == torch.float64
     for row, probabilities in zip(rows, found, strict=True):
         expected = (model(torch.tensor([row])).logits[0, -1].double() / 0.7).softmax(dim=-1)
         assert torch.allclose(probabilities, expected, atol=1e-6)
-    assert next_token_probabilities(model, [], pad_id=0).shape[0] == 0
+    assert tiny.next_token_probabilities(model, [], pad_id=0).shape[0] == 0
     model.model.norm.weight.data[0] = torch.nan
     with pytest.raises(CheckpointError, match="logits are not finite"):
-        next_token_probabilities(model, rows, pad_id=0)
+        tiny.next_token_probabilities(model, rows, pad_id=0)
 
 
 ASKS_AGAIN = """
@@ -233,9 +200,7 @@ thread.join()
 
 def test_memory_that_was_freed_is_hardly_asked_for_again_by_any_thread() -> None:
     kept, given_back = (
-        subprocess.run(
-            [sys.executable, "-c", ASKS_AGAIN, how], capture_output=True, check=True, text=True
-        ).stdout.split()
+        subprocess.check_output([sys.executable, "-c", ASKS_AGAIN, how], text=True).split()
         for how in ("kept", "given back")
     )
     assert len(kept) == len(given_back) == 2

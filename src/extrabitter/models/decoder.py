@@ -10,18 +10,15 @@ Prompts, other architectures, other dtypes stay with the Hugging Face model.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from extrabitter.models.fused import Weights, affine, as_complex, num_bytes, paired
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 WIDTH = 512  # of a chunk: a narrower one pays more for the start of each operation
 CACHE_BYTES = 256 * 2**20  # a larger model's is at most twice its weights

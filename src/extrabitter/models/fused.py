@@ -8,14 +8,12 @@ is what they wait for, that is most of what there is to save. `decoder` samples 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from transformers import PreTrainedModel
 
 OUTGROWN = 32 * 2**20  # bytes of weights
 TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's qkv is looked up
@@ -38,9 +36,8 @@ class Weights:
     def __init__(self, model: PreTrainedModel) -> None:
         config, head = model.config, model.get_output_embeddings()
         self.kv_heads = config.num_key_value_heads
-        self.head_dim: int = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        per_head = config.hidden_size // config.num_attention_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or per_head
         self.embedding, self.rotary = model.get_input_embeddings().weight, model.model.rotary_emb
         self.layers = [self._fused(layer) for layer in model.model.layers]
         self.head, self.head_bias = (head.weight * model.model.norm.weight).t(), head.bias
@@ -76,9 +73,8 @@ class Weights:
                 joined = paired(joined.t().unflatten(1, (-1, self.head_dim))).flatten(1).t()
             parts.append(joined * self.head_dim**-0.5 if projection is attention.q_proj else joined)
         fused, width = torch.cat(parts).t(), self.embedding.shape[1]  # (E [+ 1]; columns of q, k, v)
-        gate_up = (
-            torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
-        )
+        gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
+        gate_up = gate_up * layer.post_attention_layernorm.weight
         return Layer(
             qkv=fused[:width].contiguous(),
             qkv_bias=fused[width] if biases else None,
@@ -131,9 +127,8 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0) -> Tensor:
         hidden = torch.addmm(hidden, _Attention.apply(qkv, rotation, weights.kv_heads, begin), layer.out)
         gated = _Gated.apply(torch.mm(weights.normed(hidden), layer.gate_up))
         hidden = torch.addmm(hidden, gated, layer.down)
-    return affine(weights.normed(hidden), weights.head, weights.head_bias).view(
-        len(ids), -1, weights.head.shape[1]
-    )
+    scores = affine(weights.normed(hidden), weights.head, weights.head_bias)  # (B * (T - first), V)
+    return scores.view(len(ids), -1, scores.shape[1])
 
 
 def completion_logprobs(
@@ -148,10 +143,8 @@ def completion_logprobs(
     ids = ids.gather(1, (places + padding).clamp(max=len(places) - 1))
     first = len(places) - count - int(padding.max())  # column of the first token that any row completes with
     scores = logits(model, ids[:, :-1], first - 1) / temperature  # (B, T - first, V)
-    losses = F.cross_entropy(scores.flatten(0, 1), ids[:, first:].flatten(), reduction="none").view(
-        len(ids), -1
-    )
-    return -losses.gather(1, places[:count] + padding.max() - padding)
+    losses = F.cross_entropy(scores.flatten(0, 1), ids[:, first:].flatten(), reduction="none")
+    return -losses.view(len(ids), -1).gather(1, places[:count] + padding.max() - padding)
 
 
 class _Norm(torch.autograd.Function):
@@ -234,11 +227,8 @@ class _Attention(torch.autograd.Function):
 
 def _blocks(first: int, length: int, per_head: int) -> list[tuple[slice, int]]:
     """Return rows of the queries from column `first` on, `per_head` a column, and how many columns they may see."""
-    starts = range(first, length, QUERIES)
-    ends = [min(start + QUERIES, length) for start in starts]
-    return [
-        (slice((a - first) * per_head, (b - first) * per_head), b) for a, b in zip(starts, ends, strict=True)
-    ]
+    spans = [(start, min(start + QUERIES, length)) for start in range(first, length, QUERIES)]
+    return [(slice((a - first) * per_head, (b - first) * per_head), b) for a, b in spans]
 
 
 def _scale(hidden: Tensor, mean: Tensor, epsilon: Tensor) -> Tensor:

@@ -12,17 +12,16 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import errors, snapshot_download
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint, read_json, read_model
 from extrabitter.params import LanguageParameters
 from extrabitter.runs import find_checkpoint, names_hub_model
 from extrabitter.tasks import Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # All that a model and its tokenizer are read from; no pickles, no code.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -61,23 +60,17 @@ def trainer_arguments(parameters: LanguageParameters) -> dict[str, Any]:
     if parameters.prompt != "grammar":
         dtype = _dtype(parameters.dtype, device)
     optimizer = "adamw_torch" if device == "cpu" else "adamw_torch_fused"
-    return {
-        "use_cpu": device == "cpu",
-        "optim": optimizer,
-        "bf16": dtype == "bfloat16",
-        "fp16": dtype == "float16",
-    }
+    forward = {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+    return {"use_cpu": device == "cpu", "optim": optimizer, **forward}
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Return the token ids of prompts, texts or conversations (`as_read`)."""
-    known: dict[str, list[int]] = {}  # TRL repeats a prompt for each generation
-    keys = [json.dumps(prompt) for prompt in prompts]
-    for key, prompt in zip(keys, prompts, strict=True):
-        if key not in known:
-            is_text = isinstance(prompt, str)  # a template writes special tokens itself
-            known[key] = list(tokenizer(as_read(tokenizer, prompt), add_special_tokens=is_text)["input_ids"])
-    return [known[key] for key in keys]
+    known: dict[str, list[int]] = {}
+    for key, prompt in {json.dumps(prompt): prompt for prompt in prompts}.items():  # TRL repeats each
+        is_text = isinstance(prompt, str)  # a template writes special tokens itself
+        known[key] = list(tokenizer(as_read(tokenizer, prompt), add_special_tokens=is_text)["input_ids"])
+    return [known[json.dumps(prompt)] for prompt in prompts]
 
 
 def as_read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
@@ -116,9 +109,7 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     turns = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except (
-        Exception
-    ):  # a template is a program of the model's, and may raise anything: it then closes no turn
+    except Exception:  # as above; such a template closes no turn
         return set()
     behind = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
@@ -140,10 +131,8 @@ def check_lengths(model: PreTrainedModel, longest: int) -> None:
     limit = getattr(model.config, "max_position_embeddings", None) or longest
     what = f"the model's {limit}"
     ropes = getattr(model.config, "rope_parameters", None) or {}
-    for rope in (
-        ropes,
-        *(kind for kind in ropes.values() if isinstance(kind, dict)),
-    ):  # or one a kind of layer
+    a_kind_of_layer = [rope for rope in ropes.values() if isinstance(rope, dict)]
+    for rope in (ropes, *a_kind_of_layer):
         if rope.get("rope_type") in ("dynamic", "longrope"):
             original = rope.get("original_max_position_embeddings") or limit
             if original <= limit:
@@ -229,14 +218,10 @@ def _dtype(dtype: str, device: str) -> str:
 
 def _fetch(hub_id: str, revision: str) -> Path:
     """Return the cached folder of a hub's model, fetched first where the environment allows it."""
-    from huggingface_hub import errors, snapshot_download
-
     offline = os.environ.get("HF_HUB_OFFLINE", "1").upper() not in ("0", "NO", "OFF", "FALSE")
     try:
-        wanted = list(PATTERNS)
-        return Path(
-            snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=offline)
-        )
+        options: dict[str, Any] = {"allow_patterns": list(PATTERNS), "local_files_only": offline}
+        return Path(snapshot_download(hub_id, revision=revision, **options))
     except errors.GatedRepoError:
         said = f"gated; accept its terms on https://huggingface.co/{hub_id}, then `hf auth login`"
     except errors.RevisionNotFoundError:

@@ -12,18 +12,16 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from extrabitter.models.decoder import WIDTH, Decoder
 from extrabitter.models.fused import is_small, is_supported
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

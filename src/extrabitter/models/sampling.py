@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
 
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ def by_generate(
     Transformers would fill what it is not told with the settings that the model brings along: they are set aside.
     Raises CheckpointError where logits are not finite.
     """
-    from transformers import GenerationConfig
 
     def refuse(ids: Tensor, logits: Tensor) -> Tensor:
         if not logits.amax(dim=-1).isfinite().all():

@@ -12,20 +12,19 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-# Nothing here ever fetches: a wrong path must not become a download.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 from extrabitter.tasks import SPECIAL_WORDS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = SPECIAL_WORDS
 MAX_POSITIONS = 1024
@@ -65,30 +64,19 @@ def build_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
 
     The vocabulary begins with `<pad> <bos> <eos> <unk>`; token ids are positions in it.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
     if tuple(vocabulary[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
         raise ValueError(f"vocabulary: must begin with {' '.join(SPECIAL_WORDS)}, got {list(vocabulary[:4])}")
     if len(set(vocabulary)) != len(vocabulary):
         raise ValueError("vocabulary: has a word twice")
     ids = {word: index for index, word in enumerate(vocabulary)}
-    tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        unk_token=UNKNOWN,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,  # otherwise decoding turns "16 , 16" into "16, 16"
-        model_max_length=MAX_POSITIONS,
-    )
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    begin = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
+    tokenizer.post_processor = begin
+    special = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "unk_token": UNKNOWN}
+    options = {"padding_side": "left", "model_max_length": MAX_POSITIONS, **special}
+    # Cleaned up, "16 , 16" would be decoded as "16, 16".
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **options)
 
 
 def build_model(
@@ -101,31 +89,19 @@ def build_model(
     seed: int,
     num_key_value_heads: int = 1,
 ) -> PreTrainedModel:
-    """Build a random float32 causal LM with tied embeddings; `architecture` is "llama" or "qwen2"."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Build a random float32 causal LM with tied embeddings; `architecture` is "llama" or "qwen2".
 
-    if architecture not in ("llama", "qwen2"):
-        raise ValueError(f"architecture: must be one of llama, qwen2, got {architecture!r}")
+    ValueError where rotary pairs of dimensions do not fill the heads; the rest is a rule of `BaseModelParameters`.
+    """
     if hidden_size % (divisor := 2 * num_attention_heads):
         said = f"must be a multiple of 2 * num_attention_heads = {divisor}, got {hidden_size}"
         raise ValueError(f"hidden_size: {said}")
-    if num_attention_heads % num_key_value_heads:
-        raise ValueError(f"num_key_value_heads: must divide num_attention_heads, got {num_key_value_heads}")
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads,
-        intermediate_size=intermediate_size,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=True,
-        pad_token_id=SPECIAL_WORDS.index(PAD),
-        bos_token_id=SPECIAL_WORDS.index(BOS),
-        eos_token_id=SPECIAL_WORDS.index(EOS),
-        dtype=torch.float32,
-    )
+    sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
+    sizes |= {"num_hidden_layers": num_hidden_layers, "max_position_embeddings": MAX_POSITIONS}
+    sizes |= {"num_attention_heads": num_attention_heads, "num_key_value_heads": num_key_value_heads}
+    special = {f"{word.strip('<>')}_token_id": SPECIAL_WORDS.index(word) for word in (PAD, BOS, EOS)}
+    options = {**sizes, **special, "tie_word_embeddings": True, "dtype": torch.float32}
+    config = AutoConfig.for_model(architecture, **options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config).eval()
@@ -181,7 +157,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _hide_progress_bars()
+    logging.disable_progress_bar()
     if float16:
         round_to_float16(model)
     model.save_pretrained(folder)
@@ -215,10 +191,7 @@ def read_model(
     with `name`: for what cannot be loaded, weights that are missing, left over or not finite, and a tokenizer with
     ids beyond the embedding.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils import logging
-
-    _hide_progress_bars()
+    logging.disable_progress_bar()
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # it reports on weights that are missing or left over; here that is one line
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -237,20 +210,16 @@ def read_model(
     for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "has, and no place for,")):
         if keys := sorted(info[kind]):
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise CheckpointError(
-                f"{name}: {said} the weights {keys[0]}{more}; it does not fit its config.json"
-            )
+            what = f"{said} the weights {keys[0]}{more}"
+            raise CheckpointError(f"{name}: {what}; it does not fit its config.json")
     for weights, values in model.named_parameters():
         if not values.isfinite().all():
             raise CheckpointError(f"{name}: the weights {weights} are not finite")
-    rows, largest = (
-        model.get_input_embeddings().weight.shape[0],
-        max(tokenizer.get_vocab().values(), default=0),
-    )
+    rows = len(model.get_input_embeddings().weight)
+    largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
-        raise CheckpointError(
-            f"{name}: its tokenizer has ids up to {largest}, its embedding only {rows} rows"
-        )
+        said = f"its tokenizer has ids up to {largest}, its embedding only {rows} rows"
+        raise CheckpointError(f"{name}: {said}")
     return model.eval(), tokenizer
 
 
@@ -298,9 +267,3 @@ def next_token_probabilities(
     if not probabilities.isfinite().all():
         raise CheckpointError(NOT_FINITE)
     return probabilities
-
-
-def _hide_progress_bars() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
