@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from extrabitter.models.hub import end_ids
 from extrabitter.models.rollouts import Rollouts, SamplingParameters, generate
 from extrabitter.models.tiny import mask_tokens, next_token_probabilities, word_ids
-from extrabitter.params import GrpoParameters
 from extrabitter.tasks import load_task
 from extrabitter.training import exploration, grpo
 
@@ -33,9 +32,7 @@ def setting(
 def drawn(setting: Any, words: str, count: int) -> Any:
     """As many rollouts with these words."""
     ids = setting[1](words, add_special_tokens=False)["input_ids"]
-    return Rollouts(
-        [list(ids) for _ in range(count)], [[-1.0] * len(ids) for _ in range(count)], [False] * count
-    )
+    return Rollouts([ids] * count, [[-1.0] * len(ids)] * count, [False] * count)
 
 
 def explore(setting: Any, rollouts: Any, share: float, generator: Any) -> Any:
@@ -131,10 +128,7 @@ def reward_of(monkeypatch: pytest.MonkeyPatch, pay: Callable[[str], float]) -> N
 
 
 def test_each_rows_advantage_is_multiplied_by_its_own_weight(
-    setting: Any,
-    grpo_parameters: Callable[..., GrpoParameters],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    setting: Any, grpo_parameters: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     model, tokenizer, _ = setting
     reward_of(monkeypatch, lambda text: len(text) % 7)
@@ -152,10 +146,7 @@ def test_each_rows_advantage_is_multiplied_by_its_own_weight(
     rows = [row for row in trainer.train_dataset for _ in range(4)]
     batch = trainer._generate_and_score_completions(rows[:16])
     lengths = batch["completion_mask"].sum(dim=1).tolist()
-    texts = [
-        tokenizer.decode(ids[:length], skip_special_tokens=True)
-        for ids, length in zip(batch["completion_ids"], lengths, strict=True)
-    ]
+    texts = tokenizer.batch_decode(batch["completion_ids"], skip_special_tokens=True)
     rewards = np.array([len(text) % 7 for text in texts]).reshape(-1, 4)
     advantages = (rewards - rewards.mean(axis=1, keepdims=True)).ravel()
     assert len(set(lengths)) > 3 and np.abs(advantages).max() > 0
@@ -165,11 +156,7 @@ def test_each_rows_advantage_is_multiplied_by_its_own_weight(
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_a_run_explores_learns_and_repeats(
-    weighted: bool,
-    setting: Any,
-    build_tiny_model: Callable[..., PreTrainedModel],
-    grpo_parameters: Callable[..., GrpoParameters],
-    monkeypatch: pytest.MonkeyPatch,
+    weighted: bool, setting: Any, build_tiny_model: Any, grpo_parameters: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reward_of(monkeypatch, lambda text: "check" in text or "back" in text)
     trainers: list[Any] = []

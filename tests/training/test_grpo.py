@@ -10,6 +10,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -162,20 +163,14 @@ def test_small_advantages_stay_and_cancelled_ones_go() -> None:
 
 
 def test_what_we_override_or_rely_on_in_trl_is_unchanged() -> None:
-    found = {
-        name: hashlib.sha256(
-            inspect.getsource(inspect.unwrap(getattr(GRPOTrainer, name))).encode()
-        ).hexdigest()
-        for name in PINNED_SOURCES
-    }
+    sources = {name: inspect.getsource(inspect.unwrap(getattr(GRPOTrainer, name))) for name in PINNED_SOURCES}
+    found = {name: hashlib.sha256(source.encode()).hexdigest() for name, source in sources.items()}
     assert found == PINNED_SOURCES
 
 
 def correct_reward(completions: list[str], **columns: Any) -> list[float]:
     """A stand-in that a random model can earn: the completion says some number below ten."""
-    return [
-        float(any(len(word) == 1 and word.isdigit() for word in text.split()[:6])) for text in completions
-    ]
+    return [float(bool(set("0123456789") & set(text.split()[:6]))) for text in completions]
 
 
 @pytest.fixture
@@ -207,17 +202,13 @@ def test_a_short_run_follows_its_reference_trajectory_and_learns(easy_reward: No
     for seed in range(6):
         steps = tiny.train(seed=seed, num_steps=12, per_device_train_batch_size=64, learning_rate=3e-3)
         assert steps["step"].tolist() == list(range(1, 13))
-        assert (steps["reward"] == steps["correct_reward"]).all()
-        assert steps["format_reward"].isna().all()
+        assert (steps["reward"] == steps["correct_reward"]).all() and steps["format_reward"].isna().all()
         assert steps["reward"].iloc[-3:].mean() > steps["reward"].iloc[:3].mean()
-        assert steps["num_tokens"].tolist() == pytest.approx(
-            (steps["mean_completion_tokens"] * 64).cumsum().tolist()
-        )
+        num_tokens = (steps["mean_completion_tokens"] * 64).cumsum()
+        assert steps["num_tokens"].tolist() == pytest.approx(num_tokens.tolist())
         rewards.append(steps["reward"].tolist())
-    means = [sum(column) / len(column) for column in zip(*rewards, strict=True)]
-    assert means == pytest.approx(REFERENCE_REWARDS, abs=0.12)
-    residuals = [mean - expected for mean, expected in zip(means, REFERENCE_REWARDS, strict=True)]
-    assert abs(sum(residuals) / len(residuals)) < 0.03
+    residuals = np.mean(rewards, axis=0) - REFERENCE_REWARDS
+    assert np.abs(residuals).max() <= 0.12 and abs(residuals.mean()) < 0.03
 
 
 # The mean of twelve seeds. One token drawn otherwise makes another run of a seed, and a processor that rounds
@@ -262,9 +253,7 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Settin
     texts = [str(number) for number in range(400)]
     first = shuffled(texts)
     groups = [first[start : start + 8] for start in range(0, 400, 8)]
-    assert [sorted(group) for group in groups] == [
-        list(range(start, start + 8)) for start in range(0, 400, 8)
-    ]
+    assert np.sort(groups, axis=1).ravel().tolist() == list(range(400))
     assert sum(group == sorted(group) for group in groups) <= 2
     assert [-value for value in shuffled([str(-int(text)) for text in texts])] == first
     assert first not in (shuffled(texts, step=6), shuffled(texts, seed=1))
@@ -273,18 +262,11 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Settin
 def test_checkpoints_are_kept_at_the_named_steps_and_a_line_is_printed_now_and_then(
     easy_reward: None, capsys: pytest.CaptureFixture[str], tiny: Setting
 ) -> None:
-    model, kept = tiny.model(), {}
-    settings, ids = model.generation_config, model.config.eos_token_id
-    before = model.lm_head.weight.detach().clone()
-
-    def keep(step: int) -> None:
-        kept[step] = model.lm_head.weight.detach().clone()
-
+    model = tiny.model()
+    kept, settings, ids = {0: flat(model)}, model.generation_config, model.config.eos_token_id
     parameters = tiny.parameters(num_steps=5, save_steps="2 4", logging_steps=2)
-    grpo.train(parameters, model, tiny.tokenizer, on_save=keep)
-    assert list(kept) == [2, 4]
-    assert not kept[2].equal(before)
-    assert not kept[4].equal(kept[2])
+    grpo.train(parameters, model, tiny.tokenizer, on_save=lambda step: kept.update({step: flat(model)}))
+    assert list(kept) == [0, 2, 4] and not kept[2].equal(kept[0]) and not kept[4].equal(kept[2])
     # What TRL wraps and writes while it trains is undone.
     assert "forward" not in model.__dict__ and not model.training
     assert model.generation_config is settings and model.config.eos_token_id == ids
@@ -300,7 +282,7 @@ def test_a_budget_of_tokens_ends_a_run_at_the_step_that_reaches_it(easy_reward: 
         assert steps.iloc[:, UNTIMED].equals(whole.iloc[:last, UNTIMED])
 
 
-@pytest.mark.parametrize("words", ["check back", "7", "check back need aim yes no"])
+@pytest.mark.parametrize("words", ["7", "check back need aim yes no"])
 def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_model_is_masked_too(
     words: str, easy_reward: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
 ) -> None:
@@ -320,20 +302,17 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: built.append(build(*args)) or built[0])
     steps = grpo.train(parameters, model, tokenizer)
     assert len(seen) == 32 and not set(words.split()) & {word for text in seen for word in text.split()}
-    assert tiny_models.masked_token_ids(built[0][0].ref_model) == sorted(
-        tiny_models.word_ids(tokenizer, words.split())
-    )
+    masked = tiny_models.masked_token_ids(built[0][0].ref_model)
+    assert masked == sorted(tiny_models.word_ids(tokenizer, words.split()))
     assert steps[["loss", "grad_norm", "entropy"]].notna().all(axis=None)
     with pytest.raises(ValueError, match="vLLM does not see the mask"):
         grpo.train(tiny.parameters(rollouts="vllm"), model, tokenizer)
 
 
-@pytest.mark.parametrize("rollouts", ["vllm", "batched"])
-def test_vllm_is_trls_own_switch_and_needs_no_vllm_to_be_read(
-    rollouts: str, tmp_path: Path, tiny: Setting
-) -> None:
-    config = grpo.build_config(tiny.parameters(rollouts=rollouts), str(tmp_path))
-    assert config.use_vllm == (rollouts == "vllm") and config.vllm_mode == "colocate"
+def test_vllm_is_trls_own_switch_and_needs_no_vllm_to_be_read(tmp_path: Path, tiny: Setting) -> None:
+    for rollouts in ("vllm", "batched"):
+        config = grpo.build_config(tiny.parameters(rollouts=rollouts), str(tmp_path))
+        assert config.use_vllm == (rollouts == "vllm") and config.vllm_mode == "colocate"
 
 
 def test_micro_batches_hold_each_informative_row_once_and_one_row_where_none_is(tiny: Setting) -> None:
@@ -356,18 +335,12 @@ def test_a_group_of_equal_rewards_moves_no_weight(
 
     monkeypatch.setattr(grpo, "format_reward", format_reward)
     changes = {"scale_rewards": scale_rewards, "rollouts": rollouts, "num_generations": num_generations}
-    changes |= {
-        "num_steps": 3,
-        "per_device_train_batch_size": 2 * num_generations,
-        "max_completion_length": 8,
-    }
+    changes |= {"per_device_train_batch_size": 2 * num_generations, "max_completion_length": 8}
     model = tiny.model()
     before = flat(model)
-    steps = tiny.train(model, format_weight=0.1, learning_rate=1e-2, **changes)
-    assert (
-        steps["reward"].tolist() == pytest.approx([0.1] * 3) and (steps["frac_informative_groups"] == 0).all()
-    )
-    assert (steps["loss"] == 0).all() and (steps["grad_norm"] == 0).all()
+    steps = tiny.train(model, format_weight=0.1, learning_rate=1e-2, num_steps=3, **changes)
+    assert steps["reward"].tolist() == pytest.approx([0.1] * 3)
+    assert (steps[["frac_informative_groups", "loss", "grad_norm"]] == 0).all(axis=None)
     assert (flat(model) == before).all()
 
 
@@ -385,11 +358,8 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(tiny: Settin
     parameters = tiny.parameters(prompt="chat")
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn_end>")}
     table = grpo.StepTable(parameters, TASK, choose_wording(TASK, parameters), tokenizer, ends)
-    texts = [
-        "so <answer> 3 * 8 + 9 </answer> <turn_end>",
-        "so <answer> 3 * 8 + 9 </answer>",
-        "so 3 * 8 + 9 <eos>",
-    ]
+    answered = "so <answer> 3 * 8 + 9 </answer>"
+    texts = [f"{answered} <turn_end>", answered, "so 3 * 8 + 9 <eos>"]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     prompt = [{"role": "user", "content": "so"}]
     traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
@@ -453,14 +423,12 @@ def test_each_completion_is_judged_by_its_own_problem(other: str) -> None:
 
 def test_rewards_agree_with_the_verifier_on_written_and_corrupted_completions() -> None:
     rng = Random(0)
-    problems = TASK.problems("train", 1_000, 0)
+    problems, known = TASK.problems("train", 1_000, 0), [w for w in TASK.vocabulary if not w.startswith("<")]
     texts = []
     for index, problem in enumerate(problems):
         words = TASK.render(TASK.write_trace(problem, "all_behaviours", rng), problem).split()
         if index % 2:
-            words[rng.randrange(len(words))] = rng.choice(
-                [w for w in TASK.vocabulary if not w.startswith("<")]
-            )
+            words[rng.randrange(len(words))] = rng.choice(known)
         texts.append(" ".join(words))
     correct, formatted = rewarded(texts, [problem.identifier for problem in problems])
     pairs = list(zip(texts, problems, strict=True))

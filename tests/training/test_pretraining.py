@@ -69,9 +69,7 @@ def test_a_dose_is_right_after_any_number_of_documents() -> None:
     ("changes", "words"),
     [({"habit_share": 0.0}, set()), ({"habit": "cosmetic"}, {"check", "back"}), ({}, {"check", "back"})],
 )
-def test_search_words_stand_in_documents_of_the_habit_only(
-    changes: dict[str, object], words: set[str]
-) -> None:
+def test_search_words_stand_in_documents_of_the_habit_only(changes: dict[str, Any], words: set[str]) -> None:
     habit = changes.get("habit", "search")
     for document in drawn(**changes):
         if document.kind != "drill":
@@ -94,9 +92,8 @@ def test_bases_differ_in_whether_a_document_goes_on_and_in_nothing_else(changes:
 
 
 def test_documents_use_training_problems_only() -> None:
-    held_out = {
-        p.numbers for split in ("validation", "test") for p in TASK.problems(split, 3_000, 0, "common")
-    }
+    problems = (TASK.problems(split, 3_000, 0, "common") for split in ("validation", "test"))
+    held_out = {problem.numbers for split in problems for problem in split}
     numbers = [d.prompt.split("numbers ")[1].split(" target")[0] for d in drawn() if d.kind != "drill"]
     seen = {tuple(map(int, text.split())) for text in numbers}
     assert seen and not seen & held_out
@@ -106,10 +103,7 @@ def test_documents_use_training_problems_only() -> None:
     ("changes", "message"),
     [
         ({"habit": "serch"}, "habit = 'serch': unknown to countdown; must be one of direct, search"),
-        (
-            {"bands": "common=0.5"},
-            "bands = 'common=0.5': must name each band once, with shares that sum to 1",
-        ),
+        ({"bands": "common=0.5"}, "bands = 'common=0.5': must name each band once, with shares that sum to"),
         ({"bands": "common=0.5 common=0.5"}, "must name each band once"),
         ({"bands": "common=nan"}, "must name each band once"),
         ({"bands": "common=half"}, "could not convert string to float: 'half'"),
@@ -182,9 +176,8 @@ def test_a_base_goes_on_from_its_trunk_or_is_measured_as_it_is(tmp_path: Path) -
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
     assert pretraining.pretrain(measured, loaded, same).empty
     write_table(tmp_path / "losses.parquet", "losses", losses)
-    assert (
-        pretraining.pretrain(measured, loaded, same)["num_tokens"].tolist() == losses["num_tokens"].tolist()
-    )
+    carried = pretraining.pretrain(measured, loaded, same)
+    assert carried["num_tokens"].tolist() == losses["num_tokens"].tolist()
     tiny.save_checkpoint(model, tiny.build_tokenizer(TASK.vocabulary[:60]), tmp_path / "other")
     with pytest.raises(ValueError, match=r"init_from|vocabulary"):
         pretraining.starting_model(parameters(init_from=str(tmp_path / "other")))
@@ -213,9 +206,7 @@ def test_matrices_get_muon_and_all_else_adamw() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16)])
-def test_singular_values_are_pushed_towards_one_and_tall_matrices_are_as_their_transpose(
-    shape: tuple[int, int],
-) -> None:
+def test_singular_values_are_pushed_to_one_and_tall_matrices_are_as_their_transpose(shape: tuple) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = pretraining.orthogonalise(matrix)
     values = torch.linalg.svdvals(found)
@@ -276,13 +267,11 @@ def test_a_base_is_pretrained_primed_and_rewarded(
     model, tokenizer = pretraining.starting_model(given)
     assert pretraining.pretrain(given, model, tokenizer)["num_tokens"].iloc[-1] >= 4_000
     common = {"run_dir": "unused", "arm": "taught", "seed": 0, "init_from": "unused", "task": task.name}
+    common |= {"num_documents": 12, "num_steps": 1, "max_length": 900}
     for condition in ("direct", list(task.conditions)[-1]):
-        taught = SftPrimingParameters(
-            **common, condition=condition, num_documents=12, num_steps=1, max_length=900
-        )
+        taught = SftPrimingParameters(**common, condition=condition)
         assert len(sft.prime(taught, model, tokenizer, sft.demonstrations(taught))) == 1
     # Search is forced into some rollouts, so that the task is asked for the words of its search too.
-    steps = grpo.train(
-        grpo_parameters(task=task.name, format_weight=0.5, forced_search_share=0.3), model, tokenizer
-    )
+    rewarded = grpo_parameters(task=task.name, format_weight=0.5, forced_search_share=0.3)
+    steps = grpo.train(rewarded, model, tokenizer)
     assert steps["num_tokens"].is_monotonic_increasing and steps["reward"].notna().all()

@@ -21,6 +21,7 @@ from extrabitter.tables import validate_table
 from extrabitter.tasks import load_task
 from extrabitter.training import sft
 from extrabitter.training.sft import Demonstration, lay_out
+from extrabitter.training.trainers import IGNORED_LABEL
 
 TURNS = [{"role": "user", "content": "asked"}]
 ANSWER = [{"role": "assistant", "content": "9 - 7"}]
@@ -33,14 +34,8 @@ TEMPLATE = (
 def sft_parameters(**changes: Any) -> SftPrimingParameters:
     """Runs of a few steps."""
     values = {"num_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_length": 64}
-    identity = {
-        "run_dir": "unused",
-        "arm": "test",
-        "seed": 0,
-        "init_from": "unused",
-        "condition": "verification",
-    }
-    return SftPrimingParameters(**{**identity, **values, **changes})
+    values |= {"run_dir": "unused", "arm": "test", "seed": 0, "init_from": "unused"}
+    return SftPrimingParameters(**{"condition": "verification", **values, **changes})
 
 
 @pytest.fixture
@@ -78,29 +73,21 @@ def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condit
         assert documents == sft.demonstrations(sft_parameters(condition=condition, num_documents=60))
     prompts = {tuple(prompt for prompt, _ in documents) for documents in found.values()}
     assert len(prompts) == 1
-    words = {
-        condition: " ".join(text for _, text in documents).split() for condition, documents in found.items()
-    }
+    words = {name: " ".join(text for _, text in documents).split() for name, documents in found.items()}
     assert "check" in words["search"] and "check" not in words["direct"] and "." in words["filler"]
     problems = task.problems("train", 60, sft.derive_seed(0, "priming"))
-    assert not any(
-        task.verify(text, problem).correct
-        for (_, text), problem in zip(found["wrong"], problems, strict=True)
-    )
-    with pytest.raises(
-        ParameterError, match="condition = 'aha': unknown to countdown; must be one of direct"
-    ):
+    pairs = zip(found["wrong"], problems, strict=True)
+    assert not any(task.verify(text, problem).correct for (_, text), problem in pairs)
+    said = "condition = 'aha': unknown to countdown; must be one of direct"
+    with pytest.raises(ParameterError, match=said):
         sft.demonstrations(sft_parameters(condition="aha"))
 
 
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
 def test_demonstrations_in_english_are_of_the_prompts_kind(prompt: str) -> None:
-    documents = sft.demonstrations(
-        sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1)
-    )
-    assert all(
-        isinstance(asked, str) == isinstance(said, str) == (prompt == "plain") for asked, said in documents
-    )
+    given = sft_parameters(condition="search", prompt=prompt, num_documents=5, few_shot=1)
+    documents = sft.demonstrations(given)
+    assert {isinstance(text, str) for document in documents for text in document} == {prompt == "plain"}
     assert sft.documents_table("search", documents)["completion"].str.contains("<answer>").all()
 
 
@@ -137,30 +124,25 @@ def test_all_demonstrations_are_seen_before_one_comes_again() -> None:
     order = lay_out([5] * 10, sft_parameters(num_steps=3, per_device_train_batch_size=8))
     assert len(order) == 24 and order != lay_out([5] * 10, sft_parameters(num_steps=3, seed=1))
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10)) and order[:10] != order[10:20]
-    assert order == lay_out([9] * 10, sft_parameters(num_steps=3)), (
-        "conditions of a seed go through problems alike"
-    )
+    # Conditions of a seed go through problems alike.
+    assert order == lay_out([9] * 10, sft_parameters(num_steps=3))
     budget = sft_parameters(num_tokens=101)
     assert len(lay_out([5] * 10, budget)) == 21 and len(lay_out([50] * 10, budget)) == 3
 
 
-@pytest.mark.parametrize(("max_length", "repeats", "said"), [
-    (64, 5, "1 of 16 demonstrations are longer (the longest has 88 tokens)"),
-    (23, 5, "16 of 16 demonstrations are longer (the longest has 88 tokens)"),
-    (23, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
-    (8, 1, "16 of 16 demonstrations are longer (the longest has 24 tokens)"),
-])  # fmt: skip
 def test_demonstrations_that_would_be_cut_are_counted_and_refused(
-    max_length: int, repeats: int, said: str, shown: list[Demonstration], tiny: Any
+    shown: list[Demonstration], tiny: Any
 ) -> None:
     model = tiny.model()
     before = model.lm_head.weight.detach().clone()
-    long = shown[0]._replace(completion=" , ".join([str(shown[0].completion)] * repeats))
-    with pytest.raises(ValueError) as raised:
-        sft.prime(sft_parameters(max_length=max_length), model, tiny.tokenizer, [*shown, long])
-    assert str(raised.value) == f"max_length = {max_length}: {said} and would be cut; raise it"
+    longer = [*shown, shown[0]._replace(completion=" , ".join([str(shown[0].completion)] * 5))]
+    for max_length, count in ((64, 1), (87, 1), (23, 16)):
+        with pytest.raises(ValueError) as raised:
+            sft.prime(sft_parameters(max_length=max_length), model, tiny.tokenizer, longer)
+        said = f"{count} of 16 demonstrations are longer (the longest has 88 tokens)"
+        assert str(raised.value) == f"max_length = {max_length}: {said} and would be cut; raise it"
     assert (model.lm_head.weight == before).all()
-    sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny.tokenizer, [*shown, long])
+    sft.prime(sft_parameters(max_length=88, num_steps=1), model, tiny.tokenizer, longer)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +153,6 @@ def test_demonstrations_that_would_be_cut_are_counted_and_refused(
         ({"opens": "<think> </think> ", "asks": " <think> </think>"}, "9 - 7 <end>"),
         ({"opens": "<think> </think> ", "asks": " <think>"}, "</think> 9 - 7 <end>"),
         ({"asks": " <think>"}, "the chat template writes an answer otherwise than it asks for one"),
-        ({"asks": " <think> </think>"}, "the chat template writes an answer otherwise than it asks for one"),
-        ({"ends": ""}, "ends an answer with no id at which sampling stops"),
         ({"ends": "ENDS"}, "ends an answer with no id at which sampling stops"),
     ],
 )
@@ -181,16 +161,16 @@ def test_a_chat_template_must_ask_as_it_writes_and_end_where_sampling_ends(
 ) -> None:
     tokenizer = chat_tokenizer(**template)
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end>")}
-    demonstrations = [sft.Demonstration(TURNS, ANSWER)]
+    shown = [Demonstration(TURNS, ANSWER)]
     if not trained.startswith(("9", "<")):
         with pytest.raises(ValueError, match=trained) as raised:
-            sft.encode(demonstrations, tokenizer, ends, 64)
+            sft.encode(shown, tokenizer, ends, 64)
         assert "\n" not in str(raised.value)
         return
-    (row,) = sft.encode(demonstrations, tokenizer, ends, 64)
+    (row,) = sft.encode(shown, tokenizer, ends, 64)
     asked = sft.encode_prompts(tokenizer, [TURNS])[0]
     assert row["input_ids"][: len(asked)] == asked
-    scored = [label for label in row["labels"] if label != sft.IGNORED_LABEL]
+    scored = [label for label in row["labels"] if label != IGNORED_LABEL]
     assert tokenizer.decode(scored).split() == trained.split()
 
 
@@ -200,12 +180,9 @@ def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
     rows = sft.encode(shown, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 64)
     for row, (prompt, completion) in zip(rows, shown, strict=True):
         given = tiny.tokenizer(prompt)["input_ids"]
-        said = [
-            *tiny.tokenizer(completion, add_special_tokens=False)["input_ids"],
-            tiny.tokenizer.eos_token_id,
-        ]
+        said = tiny.tokenizer(f"{completion} <eos>", add_special_tokens=False)["input_ids"]
         assert tiny.tokenizer.unk_token_id not in given + said
-        assert row == {"input_ids": given + said, "labels": [sft.IGNORED_LABEL] * len(given) + said}
+        assert row == {"input_ids": given + said, "labels": [IGNORED_LABEL] * len(given) + said}
 
 
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
@@ -238,10 +215,8 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
 ) -> None:
     monkeypatch.setattr(sft, "TOKENS_PER_MICRO_BATCH", 40)
     repeats = [1, 1, 3, 1, 2, 4, 1, 1]
-    longer = [
-        each._replace(completion=" , ".join([each.completion] * repeat))
-        for each, repeat in zip(shown, repeats, strict=False)
-    ]
+    pairs = zip(shown, repeats, strict=False)
+    longer = [each._replace(completion=" , ".join([each.completion] * repeat)) for each, repeat in pairs]
     rows = sft.encode(longer, tiny.tokenizer, {tiny.tokenizer.eos_token_id}, 256)
     gradients, losses, num_calls = [], [], []
     for trainer_class in (SFTTrainer, sft.TrimmedSFTTrainer):
@@ -253,10 +228,9 @@ def test_trimmed_batches_have_the_gradients_of_trls_own(
             processing_class=tiny.tokenizer,
         )
         batch = next(iter(trainer.get_train_dataloader()))
-        assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows], (
-            "in the order laid out"
-        )
-        num_items = (batch["labels"] != sft.IGNORED_LABEL).sum()
+        # In the order laid out.
+        assert batch["input_ids"][:, 3].tolist() == [row["input_ids"][3] for row in rows]
+        num_items = (batch["labels"] != IGNORED_LABEL).sum()
         model.train()
         loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)
         loss.backward()

@@ -1,1 +1,3 @@
 """Training of base models, by demonstration and by reward, on any task."""
+
+import extrabitter.models  # noqa: F401  # first, for what it sets

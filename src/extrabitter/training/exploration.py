@@ -10,17 +10,15 @@ the policy is summed over samples of the mixture: no policy's gradient, and not 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extrabitter.models.rollouts import Rollouts, generate
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.models.tiny import next_token_probabilities, word_ids
 from extrabitter.tasks import Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Explored(NamedTuple):
@@ -72,9 +70,8 @@ def explore(
     if not rows:
         return Explored(completions, logprobs, weights.tolist())
     contexts = [prompt_ids[row] + completions[row][: places[row]] for row in rows]
-    distribution = next_token_probabilities(
-        model, contexts, tokenizer.pad_token_id, sampling.temperature
-    ).cpu()
+    pad, heat = tokenizer.pad_token_id, sampling.temperature
+    distribution = next_token_probabilities(model, contexts, pad, heat).cpu()
     of_words = distribution[:, search_ids]  # (N, search words)
     # There is a choice where the sampler drew one of these words, so the chance to search is that among them.
     probabilities = of_words.sum(dim=1) / distribution[:, sorted(choices)].sum(dim=1)
@@ -86,13 +83,13 @@ def explore(
 
     chosen = forced.nonzero()[:, 0].tolist()
     if chosen:
-        words = torch.multinomial(of_words[chosen].to(generator.device), 1, generator=generator)[:, 0].cpu()
-        begun = [contexts[n] + [search_ids[word]] for n, word in zip(chosen, words.tolist(), strict=True)]
+        drawn = torch.multinomial(of_words[chosen].to(generator.device), 1, generator=generator)[:, 0]
+        words = [search_ids[index] for index in drawn.tolist()]
+        begun = [contexts[n] + [word] for n, word in zip(chosen, words, strict=True)]
         finished = generate(model, begun, 1, sampling, end_ids=ends, generator=generator)
-        for number, n in enumerate(chosen):
-            row, word = rows[n], search_ids[int(words[number])]
-            kept, limit = places[row], sampling.max_completion_length
-            ids = completions[row][:kept] + [word] + finished.completion_ids[number]
-            logs = logprobs[row][:kept] + [float(distribution[n, word].log())] + finished.logprobs[number]
-            completions[row], logprobs[row] = ids[:limit], logs[:limit]
+        behind = zip(chosen, words, finished.completion_ids, finished.logprobs, strict=True)
+        for n, word, more_ids, more_logs in behind:
+            row, kept, limit = rows[n], places[rows[n]], sampling.max_completion_length
+            completions[row] = [*completions[row][:kept], word, *more_ids][:limit]
+            logprobs[row] = [*logprobs[row][:kept], float(distribution[n, word].log()), *more_logs][:limit]
     return Explored(completions, logprobs, weights.tolist())

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ import torch
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func's contract is under test
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from extrabitter.behaviours.measures import measure_trace, summarise
@@ -38,9 +38,6 @@ from extrabitter.tasks.wording import choose_wording, read_completion
 from extrabitter.training.exploration import explore
 from extrabitter.training.loss import TrimmedGRPOTrainer
 from extrabitter.training.trainers import check_finite, common_arguments, lent_to_trl
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 RewardFunction = Callable[..., list[float]]
 
@@ -106,9 +103,8 @@ def train(
     """
     masked = masked_token_ids(model)
     if masked and parameters.rollouts == "vllm":
-        raise ValueError(
-            "masked_words: vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
-        )
+        said = "vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
+        raise ValueError(f"masked_words: {said}")
     ends = end_ids(model, tokenizer)
     with lent_to_trl(model, tokenizer, ends) as output_dir:
         trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
@@ -171,9 +167,8 @@ def batched_rollouts(
         rollouts = generate(model, prompt_ids, 1, sampling, end_ids=ends, generator=generator)
         completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
         if share := parameters.forced_search_share:
-            completion_ids, logprobs, weights = explore(
-                model, tokenizer, task, prompt_ids, rollouts, sampling, share, ends, generator
-            )
+            given = (model, tokenizer, task, prompt_ids, rollouts, sampling, share, ends, generator)
+            completion_ids, logprobs, weights = explore(*given)
             trainer.exploration_weights = weights if parameters.forced_search_weighted else ()
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
@@ -221,13 +216,10 @@ class StepTable(TrainerCallback):
     tokenizer: PreTrainedTokenizerBase
     ends: Collection[int]
     on_save: Callable[[int], None] | None = None
-
-    def __post_init__(self) -> None:
-        """Begin without a step."""
-        self.rows: list[dict[str, float]] = []
-        self.row: dict[str, float] = {}  # of this step
-        self.num_tokens = 0
-        self.begun = self.sampled = self.rewarded = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    row: dict[str, float] = field(default_factory=dict)  # of this step
+    num_tokens: int = 0
+    begun = sampled = rewarded = 0.0  # seconds
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
@@ -252,15 +244,13 @@ class StepTable(TrainerCallback):
 
     def take_rewards(self, rewards: dict[str, np.ndarray]) -> None:
         """Take over a step's reward parts, (B * G,) each."""
-        formatted = rewards.get("format_reward")
-        total = rewards["correct_reward"]
-        if formatted is not None:
-            total = total + self.parameters.format_weight * formatted
+        correct, formatted = rewards["correct_reward"], rewards.get("format_reward")
+        total = correct if formatted is None else correct + self.parameters.format_weight * formatted
         groups = total.reshape(-1, self.parameters.num_generations)  # (B, G)
         self.row |= {
             "reward": total.mean(),
             "reward_std": groups.std(axis=1, ddof=1).mean(),
-            "correct_reward": rewards["correct_reward"].mean(),
+            "correct_reward": correct.mean(),
             "format_reward": np.nan if formatted is None else formatted.mean(),
             "frac_informative_groups": (np.ptp(groups, axis=1) > 0).mean(),
         }
@@ -269,12 +259,8 @@ class StepTable(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock of a step."""
         now = clock()
-        times = {
-            "rollout_s": self.sampled - self.begun,
-            "train_s": now - self.rewarded,
-            "step_s": now - self.begun,
-        }
-        self.row |= {"step": state.global_step, **times}
+        self.row |= {"step": state.global_step, "rollout_s": self.sampled - self.begun}
+        self.row |= {"train_s": now - self.rewarded, "step_s": now - self.begun}
         budget = self.parameters.num_tokens
         control.should_training_stop |= bool(budget) and self.num_tokens >= budget
 

@@ -56,9 +56,8 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         traces = self.table.read(prompts, ids, [row["problem"] for row in inputs])
         told = [{**row, "traces": trace} for row, trace in zip(inputs, traces, strict=True)]
         rewards: Tensor = super()._calculate_rewards(told, prompts, completions, ids)
-        self.table.take_rewards(
-            dict(zip(self.reward_func_names, rewards.double().T.cpu().numpy(), strict=True))
-        )
+        parts = rewards.double().T.cpu().numpy()  # (components, B * G)
+        self.table.take_rewards(dict(zip(self.reward_func_names, parts, strict=True)))
         self._idle = idle_rows(rewards, self.reward_weights, self.num_generations)
         return rewards
 
@@ -92,19 +91,12 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         return loss
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        *more: Any,
-        **named: Any,
+        self, model: Any, ids: Tensor, mask: Tensor, count: int, *more: Any, **named: Any
     ) -> Any:
-        """Return TRL's log-probabilities (B, logits_to_keep) and, of small models, an estimate of its entropies."""
+        """Return TRL's log-probabilities (B, count) and, of small models, an estimate of its entropies."""
         if not (self.trimmed and is_small(model)):
-            given = (model, input_ids, attention_mask, logits_to_keep)
-            return super()._get_per_token_logps_and_entropies(*given, *more, **named)
-        logps = completion_logprobs(model, input_ids, attention_mask, logits_to_keep, self.temperature)
+            return super()._get_per_token_logps_and_entropies(model, ids, mask, count, *more, **named)
+        logps = completion_logprobs(model, ids, mask, count, self.temperature)
         return logps, -logps.detach(), None
 
 
@@ -127,10 +119,9 @@ def without_idle_rows(inputs: dict[str, Any]) -> dict[str, Any]:
     distinct, group = rows.unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(rows), device=rows.device)
     first = first.scatter_reduce(0, group, torch.arange(len(rows), device=rows.device), "amin")
-    advantages = torch.zeros(len(distinct), dtype=torch.float64, device=rows.device)
-    sizes = advantages.clone()
-    advantages.index_add_(0, group, inputs["advantages"].double())
-    sizes.index_add_(0, group, inputs["advantages"].double().abs())
+    each = inputs["advantages"].double()
+    none = each.new_zeros(len(distinct))
+    advantages, sizes = none.index_add(0, group, each), none.index_add(0, group, each.abs())
     # Advantages of equal rows that cancel leave a rounding error of about 1e-7 of their size.
     kept = (advantages.abs() > 1e-6 * sizes).nonzero()[:, 0]
     if not len(kept):  # backward needs a graph, if only of zeros
@@ -153,7 +144,5 @@ def micro_batches(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str,
 
 
 def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
-    return {
-        key: value[rows] if isinstance(value, Tensor) and value.dim() else value
-        for key, value in inputs.items()
-    }
+    of_rows = {key: value[rows] for key, value in inputs.items() if isinstance(value, Tensor) and value.dim()}
+    return {**inputs, **of_rows}

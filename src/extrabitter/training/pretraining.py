@@ -20,11 +20,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extrabitter.models.fused import is_supported, logits
 from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoint
@@ -33,9 +34,6 @@ from extrabitter.seeding import derive_seed
 from extrabitter.tables import empty_table, read_table
 from extrabitter.tasks import Task, band_of, load_task
 from extrabitter.training.trainers import IGNORED_LABEL, batches_by_length, check_condition, check_finite
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHAPE = {"architecture", "hidden_size", "intermediate_size", "num_hidden_layers"}
 SHAPE |= {"num_attention_heads", "num_key_value_heads"}
@@ -103,11 +101,9 @@ class Mixture:
         return documents
 
     def _solution(self, problem: Any, kind: str, seed: int) -> Document:
-        cued = kind == "cue"
-        shown = {"cue": CUED, "habit": self.habit}.get(kind, kind)
-        text = self.task.render(
-            self.task.write_trace(problem, shown, random.Random(seed), self.chance), problem
-        )
+        cued, shown = kind == "cue", {"cue": CUED, "habit": self.habit}.get(kind, kind)
+        script = self.task.write_trace(problem, shown, random.Random(seed), self.chance)
+        text = self.task.render(script, problem)
         return Document(self.task.prompt(problem, cue=cued), text, f"cued_{shown}" if cued else shown)
 
 
@@ -166,9 +162,8 @@ def starting_model(parameters: BaseModelParameters) -> tuple[PreTrainedModel, Pr
     if parameters.init_from:
         model, tokenizer = load_checkpoint(parameters.init_from)
         if unknown := [word for word in words if word not in tokenizer.get_vocab()]:
-            raise ParameterError(
-                f"init_from = {parameters.init_from!r}: does not know {' '.join(unknown[:5])} of {parameters.task}"
-            )
+            said = f"does not know {' '.join(unknown[:5])} of {parameters.task}"
+            raise ParameterError(f"init_from = {parameters.init_from!r}: {said}")
         return model, tokenizer
     sizes = parameters.model_dump(include=SHAPE)
     return build_model(vocab_size=len(words), seed=parameters.seed, **sizes), build_tokenizer(words)
@@ -211,9 +206,8 @@ def pretrain(
             labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
             read = input_ids[:, :-1]
             scores = logits(model, read) if is_fused else model(input_ids=read, use_cache=False).logits
-            total = torch.nn.functional.cross_entropy(
-                scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-            )
+            losses = torch.nn.CrossEntropyLoss(ignore_index=IGNORED_LABEL, reduction="sum")
+            total = losses(scores.flatten(0, 1), labels[:, 1:].flatten())
             (total / scored_a_step).backward()
             loss += float(total.detach()) / in_batch
         check_finite("base_model", len(log) + 1, loss=loss)
@@ -225,9 +219,8 @@ def pretrain(
         elapsed = time.perf_counter() - start
         log.append((len(log) + 1, loss, base_rates[0] * factor, num_tokens, elapsed))
         if len(log) % parameters.logging_steps == 0:
-            print(
-                f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {num_tokens / elapsed:,.0f} tokens/s"
-            )
+            pace = f"{num_tokens / elapsed:,.0f} tokens/s"
+            print(f"step {len(log)}  loss {loss:.3f}  tokens {num_tokens:,}  {pace}")
     model.eval()
     return pd.DataFrame(log, columns=["step", "loss", "learning_rate", "num_tokens", "elapsed_s"])
 

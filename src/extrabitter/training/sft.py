@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import pandas as pd
 import torch
-from transformers import PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from extrabitter.models.hub import check_lengths, encode_prompts, end_ids
@@ -25,18 +25,7 @@ from extrabitter.seeding import derive_seed
 from extrabitter.tables import validate_table
 from extrabitter.tasks import Prompt, band_of, load_task
 from extrabitter.tasks.wording import choose_wording
-from extrabitter.training.trainers import (
-    IGNORED_LABEL,
-    batches_by_length,
-    check_condition,
-    check_finite,
-    common_arguments,
-    in_parts,
-    lent_to_trl,
-)
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from extrabitter.training import trainers
 
 TOKENS_PER_MICRO_BATCH = 2048  # small enough that few rows are padded, large enough to pay for a pass
 
@@ -56,7 +45,7 @@ def demonstrations(parameters: SftPrimingParameters) -> list[Demonstration]:
     """
     task = load_task(parameters.task)
     wording = choose_wording(task, parameters)
-    check_condition(task, "condition", parameters.condition)
+    trainers.check_condition(task, "condition", parameters.condition)
     seed, band = derive_seed(parameters.seed, "priming"), band_of(task, parameters.band)
     shown = []
     for index, problem in enumerate(task.problems("train", parameters.num_documents, seed, band)):
@@ -84,9 +73,8 @@ def encode(
     not end in one of `ends`, or is longer than `max_length`.
     """
     rows = []
-    for given, (prompt, completion) in zip(
-        encode_prompts(tokenizer, [d.prompt for d in shown]), shown, strict=True
-    ):
+    asked = encode_prompts(tokenizer, [each.prompt for each in shown])
+    for given, (prompt, completion) in zip(asked, shown, strict=True):
         if isinstance(prompt, str) and isinstance(completion, str):
             # Parted by a space, or the last word of the one and the first of the other join.
             ids = [*tokenizer(f"{prompt} {completion.lstrip()}")["input_ids"], tokenizer.eos_token_id]
@@ -106,7 +94,7 @@ def encode(
                 "a model primed on it would never end"
             )
         answer = answer[: end + 1]  # a template may go on behind the end of a turn
-        rows.append({"input_ids": given + answer, "labels": [IGNORED_LABEL] * len(given) + answer})
+        rows.append({"input_ids": given + answer, "labels": [trainers.IGNORED_LABEL] * len(given) + answer})
     lengths = [len(row["input_ids"]) for row in rows]
     if too_long := sum(length > max_length for length in lengths):
         raise ValueError(
@@ -148,7 +136,7 @@ def build_config(parameters: SftPrimingParameters, num_steps: int, output_dir: s
         learning_rate=parameters.learning_rate,  # ours, from pilots: 1e-5 of the papers is for 1e9 parameters
         lr_scheduler_type="linear",  # ours: priming ends where it stands, it is not read at several steps
         activation_checkpointing=False,
-        **common_arguments(parameters),
+        **trainers.common_arguments(parameters),
     )
 
 
@@ -165,7 +153,7 @@ def prime(
     check_lengths(model, max(len(row["input_ids"]) for row in rows))
     order = lay_out([len(row["input_ids"]) for row in rows], parameters)
     num_steps = -(-len(order) // parameters.per_device_train_batch_size)
-    with lent_to_trl(model, tokenizer, ends) as output_dir:
+    with trainers.lent_to_trl(model, tokenizer, ends) as output_dir:
         trainer = TrimmedSFTTrainer(
             model=model,
             args=build_config(parameters, num_steps, output_dir),
@@ -200,20 +188,22 @@ class TrimmedSFTTrainer(SFTTrainer):
         which each micro-batch is given.
         """
         if num_items_in_batch is None:
-            num_items_in_batch = (inputs["labels"][:, 1:] != IGNORED_LABEL).sum()
+            num_items_in_batch = (inputs["labels"][:, 1:] != trainers.IGNORED_LABEL).sum()
         lengths, loss_of = inputs["attention_mask"].sum(dim=1).tolist(), super().compute_loss
 
         def part_loss(rows: list[int]) -> torch.Tensor:
             part = {name: values[rows, : lengths[rows[-1]]] for name, values in inputs.items()}
             return loss_of(model, part, num_items_in_batch=num_items_in_batch)
 
-        return in_parts(self.accelerator, batches_by_length(lengths, TOKENS_PER_MICRO_BATCH), part_loss)
+        parts = trainers.batches_by_length(lengths, TOKENS_PER_MICRO_BATCH)
+        return trainers.in_parts(self.accelerator, parts, part_loss)
 
     def log(self, logs: dict[str, float], *args: Any) -> None:
         """Keep a row of table `losses` of what TRL logs of a step."""
         super().log(logs, *args)
         if "loss" in logs:
             found = self.state.log_history[-1]
-            check_finite("sft_priming", found["step"], loss=found["loss"], grad_norm=found["grad_norm"])
+            step, values = found["step"], {name: found[name] for name in ("loss", "grad_norm")}
+            trainers.check_finite("sft_priming", step, **values)
             row = {name: found[name] for name in ("step", "loss", "learning_rate", "num_tokens")}
             self.losses.append(row | {"elapsed_s": time.perf_counter() - self.begun})

@@ -7,19 +7,15 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from extrabitter.models.hub import trainer_arguments
 from extrabitter.params import LanguageParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 IGNORED_LABEL = -100  # of a token that bears no loss
 
@@ -52,9 +48,8 @@ def check_finite(stage: str, step: int, **values: float) -> None:
     """Raise FloatingPointError with one line where a value is no number: a run that has diverged ends here."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{stage}: {name} is {value} at step {step}: diverged; lower learning_rate"
-            )
+            said = f"{name} is {value} at step {step}: diverged; lower learning_rate"
+            raise FloatingPointError(f"{stage}: {said}")
 
 
 def common_arguments(parameters: LanguageParameters) -> dict[str, Any]:
