@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from extrabitter.digests import REPOSITORY
+from extrabitter.pages.plots import model_of
 from extrabitter.plan import CHAPTER_NOTEBOOKS
 from extrabitter.store import EXPERIMENT
 
@@ -20,13 +21,13 @@ _REFERENCE = "searcher"  # whose results all arms have where nothing has an effe
 
 
 def permuted(source: Path, target: Path) -> Path:
-    """Copy a store with the arms' labels of each experiment and stage rotated, by another step in each seed.
+    """Copy a store with the arms' labels of each experiment, stage and band rotated, by another step in each seed.
 
     With as many seeds as arms each label stands once on each arm's results, so that labels say nothing of them.
     """
 
     def rotated(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
-        for _, own in table.groupby("stage"):
+        for _, own in table.groupby(["stage", table["arm"].map(_ending)]):
             arms = sorted(own["arm"].unique())
             to = {arm: arms[(place + shift) % len(arms)] for place, arm in enumerate(arms)}
             table.loc[own.index, "arm"] = own["arm"].map(to)
@@ -42,7 +43,7 @@ def without_effects(source: Path, target: Path) -> Path:
         taste_test, rows = path.parents[1] / EXPERIMENT / path.name, []
         origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
         for (stage, arm), own in table.groupby(["stage", "arm"], sort=False):
-            there = origin[origin["stage"] == stage]
+            there = origin[(origin["stage"] == stage) & (origin["arm"].map(_ending) == _ending(arm))]
             rows.append(_reference(there if len(there) else own).assign(arm=arm))
         # Each bar measures what one base can do, and compares it with no other arm.
         nothing = {"value": 0.0, "lower": 0.0, "upper": 0.0, "passed": False} if path.stem == "bars" else {}
@@ -54,8 +55,13 @@ def without_effects(source: Path, target: Path) -> Path:
 def _reference(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the reference, before RL if it was measured then, or of the first arm."""
     arms = rows["arm"].unique()
-    first = min(arms, key=lambda arm: (not arm.endswith(_REFERENCE), arm.startswith("after_"), arm))
+    first = min(arms, key=lambda arm: (model_of(arm) != _REFERENCE, arm.startswith("after_"), arm))
     return rows[rows["arm"] == first]
+
+
+def _ending(arm: str) -> str:
+    """Return what stands behind a model's name: arms of other endings have answered other problems."""
+    return arm[arm.index(model_of(arm)) + len(model_of(arm)) :]
 
 
 def _changed(source: Path, target: Path, change: Callable[[pd.DataFrame, Path, int], pd.DataFrame]) -> Path:
