@@ -12,7 +12,7 @@ from extrabitter.pages.text import percent, percent_interval
 from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
 
 BANDS: dict[str, str] = {"people5": "one island", "islands44": "two islands"}
-MODELS = ("searcher", "deriver", "silenced", "guesser", "noisy", "mute")
+MODELS = ("searcher", "deriver", "silenced", "guesser", "mute")
 RIVALS = ("deriver", "silenced", "guesser")  # of the searcher, at the tokens of its tests
 
 
