@@ -85,10 +85,12 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     bias[2] = math.log(probability * (VOCABULARY - 1) / (1 - probability))
     del head.bias
     head.register_buffer("bias", bias, persistent=False)
-    from extrabitter.tasks.countdown import VOCABULARY as WORDS
+    from extrabitter.tasks import load_task
 
     fillers = (f"word{number}" for number in range(VOCABULARY))
-    return model, engine(job).tiny.build_tokenizer([*WORDS, *fillers][:VOCABULARY])
+    return model, engine(job).tiny.build_tokenizer(
+        [*load_task("countdown").vocabulary, *fillers][:VOCABULARY]
+    )
 
 
 def rollouts(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
@@ -162,15 +164,17 @@ def pretraining(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]
     layers, kv_heads = SHAPES[job["shape"]]
     values = {"run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
     parameters = used.params.BaseModelParameters(**values)
-    from extrabitter.tasks.countdown import VOCABULARY as WORDS
+    from extrabitter.tasks import load_task
 
     sizes: dict[str, Any] = {"seed": 0} | (
         {} if job["engine"] == "first" else {"num_key_value_heads": kv_heads}
     )
 
+    words = load_task("countdown").vocabulary
+
     def take_round() -> dict[str, Any]:
-        model = used.tiny.build_model("llama", len(WORDS), 128, layers, 4, 384, **sizes)
-        losses = used.pretraining.pretrain(parameters, model, used.tiny.build_tokenizer(WORDS))
+        model = used.tiny.build_model("llama", len(words), 128, layers, 4, 384, **sizes)
+        losses = used.pretraining.pretrain(parameters, model, used.tiny.build_tokenizer(words))
         return {"tokens": int(losses["num_tokens"].iloc[-1])}
 
     return take_round, dict
