@@ -21,7 +21,7 @@ def test_findings_are_paired_by_seed_and_named_by_model_and_band() -> None:
             for model, before, after in (("searcher", 0.2, 0.9), ("guesser", 0.1, 0.2), ("mute", 0.2, 0.1)):
                 for when, value in (("before", before), ("after", after)):
                     rows.append((seed, f"{when}_{model}_{band}", value - 0.1 * place + 0.01 * seed))
-        rows += [(seed, "after_guesser_train", 0.3), (seed, "after_guesser_test", 0.25)]
+        rows += [(seed, "after_guesser_train", 0.3), (seed, "before_guesser_train", 0.25)]
     summary = pd.DataFrame(rows, columns=["seed", "arm", "value"])
     summary = summary.assign(measure="pass@1", lower=float("nan"), upper=float("nan"))
     costs = {}
@@ -31,7 +31,11 @@ def test_findings_are_paired_by_seed_and_named_by_model_and_band() -> None:
             pd.DataFrame({"arm": arms, "method": CHECKED, "gap": range(len(arms)), "seed": seed})
             for seed in range(3)
         )
-    found = findings(summary, pd.concat(steps("guesser", [0.1] * 4, seed) for seed in range(3)), costs)
+    tries = pd.DataFrame(
+        {"seed": [0, 0, 1], "arm": "before_guesser_people5", "k": [1, 8, 8], "value": [0.1, 0.5, 0.7]}
+    )
+    tries = pd.concat([tries, tries[1:2].assign(arm="after_guesser_people5", value=0.2)])
+    found = findings(summary, tries, pd.concat(steps("guesser", [0.1] * 4, seed) for seed in range(3)), costs)
     expected = {
         "searcher_people5": 0.91,
         "start_searcher_islands44": 0.11,
@@ -40,14 +44,16 @@ def test_findings_are_paired_by_seed_and_named_by_model_and_band() -> None:
         "gain_mute_people5": -0.1,
         "lead_guesser_islands44": RIVALS.index("guesser"),
         "lead_enumerator_people5": len(RIVALS),
-        "after_own_less_new": 0.05,
+        "gain_own": 0.05,
         "informative": 0.75,
+        "tries_before": 0.6,
+        "tries_lost": 0.3,
     }
     assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
     table = solved_table(found).set_index("model")
     assert table.loc["searcher", "two islands, before"] == "11 %"
     assert table.loc["deriver", "one island, after"] == "not measured"
-    assert not found["deriver_people5"].measured and not found["before_own"].measured
+    assert not found["deriver_people5"].measured and not found["before_new"].measured
 
 
 def test_the_best_in_training_is_the_highest_mean_of_a_stretch_and_the_last_is_the_end() -> None:

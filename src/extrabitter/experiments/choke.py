@@ -6,24 +6,39 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from extrabitter.experiments.equal_cost import CHECKED, ENUMERATOR, lead
+from extrabitter.experiments.equal_cost import CHECKED, ENUMERATOR, equal_cost, lead
 from extrabitter.pages import plots
-from extrabitter.pages.text import percent, percent_interval
+from extrabitter.pages.text import percent, percent_interval, points_interval
 from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
+from extrabitter.tasks import Task
 
 BANDS: dict[str, str] = {"people5": "one island", "islands44": "two islands"}
 MODELS = ("searcher", "deriver", "silenced", "guesser", "mute")
+TRIES = 8
 RIVALS = ("deriver", "silenced", "guesser")  # of the searcher, at the tokens of its tests
+TABLES = ("summary", "pass_at_k", "steps", "completions")
+_WITH_INTERVAL = (
+    "deriver_people5",
+    "deriver_islands44",
+    "searcher_islands44",
+    "guesser_people5",
+    "silenced_islands44",
+)
+_ALONE = (
+    *("informative", "before_own", "after_own", "before_new", "after_new", "start_guesser_people5"),
+    *("mute_best", "mute_last", "tries_before", "tries_after"),
+)
+_LEADS = ("best_people5", "best_islands44")
 
 
 def findings(
-    summary: pd.DataFrame, curves: pd.DataFrame, costs: Mapping[str, pd.DataFrame]
+    summary: pd.DataFrame, tries: pd.DataFrame, curves: pd.DataFrame, costs: Mapping[str, pd.DataFrame]
 ) -> dict[str, Estimate]:
     """Return what is found by name, each over seeds; a name ends in the band of its problems where it has one.
 
-    `summary` is the store's table, `curves` that of `equal_cost.training_curves`, `costs` by band that of
-    `equal_cost.equal_cost`. `<model>_<band>` is what is solved after RL, `start_…` before it, `gain_…` the difference,
-    `over_…` the searcher's lead, and `lead_…` its lead at equal test tokens over a rival whom somebody checks.
+    `summary` and `tries` are the store's tables summary and pass_at_k, `curves` that of `equal_cost.training_curves`.
+    `<model>_<band>` is what is solved after RL, `start_…` before it, `gain_…` the difference, `over_…` the searcher's
+    lead, `lead_…` its lead at equal test tokens over a rival whom somebody checks, `best_<band>` the least of these.
     """
     found = {}
     for band in BANDS:
@@ -36,14 +51,45 @@ def findings(
         for rival in (*(f"after_{model}_{band}" for model in RIVALS), ENUMERATOR):
             name = ENUMERATOR if rival == ENUMERATOR else plots.model_of(rival)
             found[f"lead_{name}_{band}"] = lead(costs[band], rival, CHECKED)
+        leads = [found[f"lead_{name}_{band}"] for name in (*RIVALS, ENUMERATOR)]
+        found[f"best_{band}"] = min(leads, key=lambda estimate: estimate.value)
+    by_seed: dict[str, pd.Series] = {}
     for when in ("before", "after"):
-        own, other = f"{when}_guesser_train", f"{when}_guesser_test"
-        found[f"{when}_own"] = of_measure(summary, own, "pass@1")
-        found[f"{when}_new"] = of_measure(summary, other, "pass@1")
-        found[f"{when}_own_less_new"] = of_difference(summary, own, other)
+        found[f"{when}_own"] = of_measure(summary, f"{when}_guesser_train", "pass@1")
+        found[f"{when}_new"] = of_measure(summary, f"{when}_guesser_test", "pass@1")
+        own = tries[(tries["arm"] == f"{when}_guesser_people5") & (tries["k"] == TRIES)]
+        by_seed[when] = own.set_index("seed")["value"]
+        found[f"tries_{when}"] = over_seed_values(by_seed[when])
+    found["tries_lost"] = over_seed_values((by_seed["before"] - by_seed["after"]).dropna())
+    found["gain_own"] = of_difference(summary, "after_guesser_train", "before_guesser_train")
+    found["mute_best"], found["mute_last"] = best_and_last(curves, "mute")
     steps = curves[curves["arm"] == "guesser"].groupby("seed")
     found["informative"] = over_seed_values(steps["frac_informative_groups"].mean())
     return found
+
+
+def said(found: Mapping[str, Estimate]) -> dict[str, str]:
+    """Return what the page says in numbers, of `findings`, as ready-made strings by name."""
+    texts = {key: percent_interval(found[key]) for key in _WITH_INTERVAL}
+    texts |= {key: percent(found[key].value) for key in _ALONE}
+    return texts | {key: points_interval(found[key]) for key in _LEADS}
+
+
+def costs_by_band(completions: pd.DataFrame, task: Task) -> dict[str, pd.DataFrame]:
+    """Return the table of `equal_cost.equal_cost` by band, of the searcher and its rivals after RL."""
+    costs = {}
+    for band in BANDS:
+        searcher, *rivals = (f"after_{model}_{band}" for model in ("searcher", *RIVALS))
+        costs[band] = equal_cost(completions, task, searcher, rivals)
+    return costs
+
+
+def cheap_table(rules: pd.DataFrame) -> pd.DataFrame:
+    """Return what cheap rules solve, a row a rule, a column a band, of `knights.baselines`: ready-made strings."""
+    said = rules.assign(value=rules["value"].map(lambda share: percent(share, 1)))
+    wide = said.pivot(index="rule", columns="band", values="value")
+    headings = {"people4": "four people", "people5": "five people", "islands44": "two islands"}
+    return wide.loc[rules["rule"].unique(), list(headings)].rename(columns=headings).reset_index()
 
 
 def solved_table(found: Mapping[str, Estimate]) -> pd.DataFrame:

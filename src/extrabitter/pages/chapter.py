@@ -49,7 +49,9 @@ from extrabitter.statistics import Estimate, of_measure
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
 # Folder of results -> what its seeds are, where they are not the edition's own.
-EDITIONS = {"edition": "", "interim": " of the first edition"}
+EDITIONS = ("edition", "interim")  # folders of results, the first that is there
+# What the seeds of a folder and task are, where they are not the edition's own.
+SEEDS_OF = {("interim", "countdown"): " of the first edition", ("interim", "knights"): " of a rehearsal"}
 Write = Callable[[Estimate], str]  # an estimate as a ready-made string
 
 
@@ -168,7 +170,9 @@ class Chapter:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
         seeds, commits = "", list[str]()
         if self._runs and len(runs := pd.concat(self._runs.values())):
-            seeds = spell(runs["seed"].nunique(), "seed") + EDITIONS.get(self.results_dir.name, "")
+            seeds = spell(runs["seed"].nunique(), "seed") + SEEDS_OF.get(
+                (self.results_dir.name, self.task), ""
+            )
             commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
             table.to_csv(self._saved(f"tables/{key}.csv"), index=False)
