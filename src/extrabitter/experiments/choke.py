@@ -49,8 +49,7 @@ def findings(
             found[f"gain_{model}_{band}"] = of_difference(summary, after, before)
             found[f"over_{model}_{band}"] = of_difference(summary, f"after_searcher_{band}", after)
         for rival in (*(f"after_{model}_{band}" for model in RIVALS), ENUMERATOR):
-            name = ENUMERATOR if rival == ENUMERATOR else plots.model_of(rival)
-            found[f"lead_{name}_{band}"] = lead(costs[band], rival, CHECKED)
+            found[f"lead_{plots.model_of(rival)}_{band}"] = lead(costs[band], rival, CHECKED)
         leads = [found[f"lead_{name}_{band}"] for name in (*RIVALS, ENUMERATOR)]
         found[f"best_{band}"] = min(leads, key=lambda estimate: estimate.value)
     by_seed: dict[str, pd.Series] = {}

@@ -211,9 +211,8 @@ def problem_figure(problem: SearchProblem, policy: Array, title: str) -> Figure:
     panels = {"right or wrong": problem.relation, "how near": problem.score, "how likely": policy}
     with plots.drawing(title, 2.1, ncols=3, sharey=True) as (fig, axes):
         for ax, (name, values) in zip(axes, panels.items(), strict=True):
-            image = np.tile(
-                to_rgba(plots.RED), (*values.shape, 1)
-            )  # opaque where a cell is lit, on any background
+            # Opaque where a cell is lit, on any background.
+            image = np.tile(to_rgba(plots.RED), (*values.shape, 1))
             image[..., 3] = np.asarray(values, dtype=float) / np.max(values)
             ax.imshow(image, interpolation="none", aspect="equal")
             ax.set_title(name, fontsize=10)
