@@ -39,6 +39,9 @@ Budget = Annotated[int, Field(ge=0)]
 Problems = Annotated[int, Field(ge=1, le=100_000)]
 Cap = Annotated[int, Field(ge=8, le=MAX_TOKENS, description="cap of a completion, in tokens")]
 Masked = Annotated[str, Field(description="words whose logits are -inf in the forward, e.g. 'check back'")]
+Bias = Annotated[
+    float, Field(ge=-60, le=20, description="added to logits of words that begin a search, until one does")
+]
 
 
 class OneLineError(Exception):
@@ -113,7 +116,14 @@ class LanguageParameters(StageParameters):
             return
         cards = "must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
         yield self.trains and self.device not in ("auto", "cpu", "cuda"), "device", cards
-        for name in ("masked_words", "forced_words", "cue", "forced_search_share", "num_attempts"):
+        for name in (
+            "masked_words",
+            "search_bias",
+            "forced_words",
+            "cue",
+            "forced_search_share",
+            "num_attempts",
+        ):
             yield self._is_set(name), name, "only with prompt 'grammar'"
 
 
@@ -203,6 +213,7 @@ class GrpoParameters(LanguageParameters):
     beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
     format_weight: Share = Field(0.0, description="weight of the format reward; 0: not used")
     masked_words: Masked = ""
+    search_bias: Bias = 0.0
     permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
     forced_search_share: Share = Field(
         0.0, ge=0, lt=1, description="chance that search is forced behind a first attempt (exploration)"
@@ -232,6 +243,8 @@ class GrpoParameters(LanguageParameters):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
         forced = self.forced_search_share and self.rollouts != "batched"
         yield forced, "forced_search_share", f"needs rollouts 'batched', not {self.rollouts!r}"
+        biased = self.search_bias and self.rollouts != "batched"
+        yield biased, "search_bias", f"needs rollouts 'batched', not {self.rollouts!r}"
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]
         yield late, "save_steps", f"must lie in 1..num_steps ({self.num_steps})"
 
@@ -253,6 +266,7 @@ class BehaviourEvaluationParameters(LanguageParameters):
     min_p: Share = Field(0.0, description="drop tokens below this share of the likeliest one's probability")
     max_completion_length: Cap = 288
     masked_words: Masked = ""
+    search_bias: Bias = 0.0
     forced_words: str = Field("", description="first words of each completion, given rather than sampled")
     cue: bool = Field(False, description="begin the prompt with the cue word")
     max_k: Many = Field(8, description="largest k of pass@k; at most num_samples")

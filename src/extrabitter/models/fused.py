@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from extrabitter.models.dial import biased, has_begun
+
 OUTGROWN = 32 * 2**20  # bytes of weights
 TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's qkv is looked up
 QUERIES = 64  # columns that attend at once: fewer are more operations, more see more of what is masked
@@ -128,7 +130,7 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0) -> Tensor:
         gated = _Gated.apply(torch.mm(weights.normed(hidden), layer.gate_up))
         hidden = torch.addmm(hidden, gated, layer.down)
     scores = affine(weights.normed(hidden), weights.head, weights.head_bias)  # (B * (T - first), V)
-    return scores.view(len(ids), -1, scores.shape[1])
+    return biased(model, scores.view(len(ids), -1, scores.shape[1]), has_begun(model, ids)[:, first:])
 
 
 def completion_logprobs(

@@ -18,10 +18,19 @@ import torch
 from huggingface_hub import errors, snapshot_download
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from extrabitter.models.tiny import CheckpointError, first_line, load_checkpoint, read_json, read_model
+from extrabitter.models.dial import turn
+from extrabitter.models.fused import is_small
+from extrabitter.models.tiny import (
+    CheckpointError,
+    first_line,
+    load_checkpoint,
+    read_json,
+    read_model,
+    word_ids,
+)
 from extrabitter.params import LanguageParameters
 from extrabitter.runs import find_checkpoint, names_hub_model
-from extrabitter.tasks import Prompt
+from extrabitter.tasks import Prompt, load_task
 
 # All that a model and its tokenizer are read from; no pickles, no code.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -47,6 +56,12 @@ def load_for_stage(parameters: LanguageParameters, reference: str, training: boo
         return load_pretrained(reference, parameters.revision, dtype, parameters.device)
     masked_words = getattr(parameters, "masked_words", "").split()
     model, tokenizer = load_checkpoint(reference, masked_words=masked_words)
+    if bias := getattr(parameters, "search_bias", 0.0):
+        if not is_small(model):
+            raise CheckpointError(
+                f"search_bias = {bias}: only for a small Llama or Qwen2 on a CPU; must be 0"
+            )
+        turn(model, word_ids(tokenizer, load_task(parameters.task).search_opening.words), bias)
     return Pretrained(model, tokenizer, _record(model, tokenizer, reference))
 
 

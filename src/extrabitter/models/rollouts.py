@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from extrabitter.models.decoder import WIDTH, Decoder
+from extrabitter.models.dial import biased, dial_of, has_begun
 from extrabitter.models.fused import is_small, is_supported
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
@@ -67,6 +68,8 @@ def generate(
     if len(forced_ids) >= sampling.max_completion_length or set(end_ids) & set(forced_ids):
         raise ValueError("forced_ids: must be shorter than max_completion_length, and must end no completion")
     is_fast = is_supported(model)
+    if dial_of(model) and not is_fast:
+        raise ValueError("search_bias: only with models that are sampled here, not by model.generate")
 
     def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():  # it holds for the thread that says so
@@ -166,32 +169,36 @@ class _Sampler:
     def _prefilled(self, decoder: Decoder, jobs: Jobs) -> Tensor:
         """Put prompts and forced tokens into the decoder's cache, draw the first free token; return the state.
 
-        The state (3, N) of rows that go on: their rows of the output; last tokens, not yet in the cache; columns of
-        left padding.
+        The state (4, N) of rows that go on: their rows of the output; last tokens, not yet in the cache; columns of
+        left padding; whether a search has begun.
         """
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in jobs))}
         ids, mask = self._padded(list(places))
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         options = {"position_ids": positions, "logits_to_keep": len(self.forced_ids) + 1, "use_cache": True}
         output = self.model(ids, attention_mask=mask, **options)
+        begun = has_begun(self.model, ids)[:, -len(self.forced_ids) - 1 :]
+        logits = biased(self.model, output.logits, begun)
         sources = torch.tensor([(places[prompt], row) for prompt, row in jobs], device=ids.device)
         source, rows = sources.unbind(dim=1)
-        self._record_forced(rows, output.logits[source])
-        last, logprobs = draw(output.logits[source, -1], self.sampling, self.generator)
+        self._record_forced(rows, logits[source])
+        last, logprobs = draw(logits[source, -1], self.sampling, self.generator)
         self.tokens[rows, len(self.forced_ids)], self.logprobs[rows, len(self.forced_ids)] = last, logprobs
         alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
         cache = Decoder.cached(output.past_key_values).index_select(2, source[alive])
         decoder.cache[:, :, : cache.shape[2], :, : ids.shape[1]] = cache
-        return torch.stack((rows, last, padding))[:, alive]
+        begun = begun[source, -1] | has_begun(self.model, last[:, None])[:, 0]
+        return torch.stack((rows, last, padding, begun.long()))[:, alive]
 
     def _advance(self, decoder: Decoder, state: Tensor) -> None:
         """Generate until every row of the decoder's cache has ended."""
         alive, age = torch.ones_like(state[0], dtype=torch.bool), len(self.forced_ids) + 1  # in tokens
         while age < self.sampling.max_completion_length and state.shape[1]:
-            rows, last, padding = state
+            rows, last, padding, begun = state
             columns = self.prompt_length + age  # with the one that `last` is about to fill
-            logits = decoder.logits(last, padding, columns)
+            logits = biased(self.model, decoder.logits(last, padding, columns), begun.bool())
             last[:], logprobs = draw(logits, self.sampling, self.generator)
+            begun |= has_begun(self.model, last[:, None])[:, 0]
             self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
             alive &= ~self.ends[last]
             age += 1

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from transformers.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from extrabitter.models.dial import biased, has_begun
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 from extrabitter.tasks import SPECIAL_WORDS
 
@@ -258,8 +259,9 @@ def next_token_probabilities(
         batch = sequences[start : start + ROWS_PER_FORWARD]
         width = max(map(len, batch))
         # Padded on the right: a causal model does not see what follows.
-        ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids in batch])
-        logits = model(input_ids=ids.to(model.device), use_cache=False).logits  # (rows, T, V)
+        ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids in batch]).to(model.device)
+        logits = model(input_ids=ids, use_cache=False).logits  # (rows, T, V)
+        logits = biased(model, logits, has_begun(model, ids))
         last = torch.tensor([len(ids) - 1 for ids in batch])
         scores = logits[torch.arange(len(batch)), last].double() / temperature
         blocks.append(scores.softmax(dim=-1))
