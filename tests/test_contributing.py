@@ -108,14 +108,14 @@ def test_the_task_of_the_guide_goes_to_a_page_without_another_line_changed(tmp_p
     output = miniature.run(root, "build", "--profile", "letters", "--cores", "2")
 
     states = {f"{run.stage}/{run.arm}": run.status for run in find_runs(root / "runs" / "letters")}
-    assert len(states) == 9 and {status.state for status in states.values()} == {"ok"}, output
+    assert len(states) == 6 and {status.state for status in states.values()} == {"ok"}, output
     page_text = (root / "_build/html/letters/index.html").read_text()
     assert "verification" in page_text and "pass@1" in page_text
     runs = root / "runs" / "letters"
     completions = store.read(runs, "letters", "completions")
-    assert set(completions["arm"]) == {"before_searcher", "after_searcher", "after_taught_search", "searcher"}
+    assert set(completions["arm"]) == {"before_searcher", "after_taught_search", "searcher"}
     by_arm = completions.groupby("arm")["band"].unique().map(list)
-    assert by_arm["after_taught_search"] == ["different"] and by_arm["after_searcher"] == ["twins"]
+    assert by_arm["after_taught_search"] == ["different"] and by_arm["before_searcher"] == ["twins"]
     of_the_task, of_all = {"correct", "out_of_order", "other_letters"}, {"unfinished", "truncated"}
     assert set(completions["reason"]) <= of_the_task | of_all | {"unexpected_word"}
     forced = store.read(runs, "letters", "probe_behaviours").set_index("behaviour")

@@ -27,7 +27,7 @@ def permuted(source: Path, target: Path) -> Path:
     """
 
     def rotated(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
-        for _, own in table.groupby(["stage", table["arm"].map(_ending)]):
+        for _, own in table.groupby(["stage", _endings(table)]):
             arms = sorted(own["arm"].unique())
             to = {arm: arms[(place + shift) % len(arms)] for place, arm in enumerate(arms)}
             table.loc[own.index, "arm"] = own["arm"].map(to)
@@ -42,9 +42,9 @@ def without_effects(source: Path, target: Path) -> Path:
     def levelled(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
         taste_test, rows = path.parents[1] / EXPERIMENT / path.name, []
         origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
+        alike = {key: _reference(rows) for key, rows in origin.groupby(["stage", _endings(origin)])}
         for (stage, arm), own in table.groupby(["stage", "arm"], sort=False):
-            there = origin[(origin["stage"] == stage) & (origin["arm"].map(_ending) == _ending(arm))]
-            rows.append(_reference(there if len(there) else own).assign(arm=arm))
+            rows.append(alike.get((stage, _ending(arm)), own).assign(arm=arm))
         # Each bar measures what one base can do, and compares it with no other arm.
         nothing = {"value": 0.0, "lower": 0.0, "upper": 0.0, "passed": False} if path.stem == "bars" else {}
         return pd.concat(rows).assign(**nothing)
@@ -62,6 +62,10 @@ def _reference(rows: pd.DataFrame) -> pd.DataFrame:
 def _ending(arm: str) -> str:
     """Return what stands behind a model's name: arms of other endings have answered other problems."""
     return arm[arm.index(model_of(arm)) + len(model_of(arm)) :]
+
+
+def _endings(table: pd.DataFrame) -> pd.Series:
+    return table["arm"].map({arm: _ending(arm) for arm in table["arm"].unique()}).rename("ending")
 
 
 def _changed(source: Path, target: Path, change: Callable[[pd.DataFrame, Path, int], pd.DataFrame]) -> Path:

@@ -8,10 +8,13 @@ import pytest
 from stores import CHAPTERS, permuted, run_chapter, without_effects
 
 from extrabitter.digests import REPOSITORY
+from extrabitter.pages import plots
 from extrabitter.pages.chapter import Claim, ClaimError, listening
 from extrabitter.plan import make_book
 from extrabitter.statistics import of_measure, solved_difference
 from extrabitter.store import read
+
+pytestmark = pytest.mark.slow
 
 STORE = REPOSITORY / make_book("").results_dir
 Claims = dict[tuple[str, int], Claim]
@@ -31,6 +34,7 @@ def claims(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     output, found = tmp_path_factory.mktemp("output"), {name: Claims() for name in stores}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
+        patch.setattr(plots, "to_svg", lambda fig: "<svg>")  # no figure is looked at
         for notebook in CHAPTERS:
             for name, store in stores.items():
                 with listening() as heard:

@@ -13,6 +13,7 @@ character that HTML knows.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,9 @@ def collect(completions: pd.DataFrame, task: str = "countdown") -> BrowserData:
     order = _order(asked)
     drawn = pd.MultiIndex.from_frame(completions[["seed", "problem"]]).isin(order)
     few = completions[drawn & (completions["sample"] < MAX_SAMPLES)].sort_values("sample")
-    samples = {key: own.to_dict("records") for key, own in few.groupby(["seed", "arm", "problem"])}
+    samples = defaultdict[tuple[int, str, str], list[dict[Any, Any]]](list)
+    for row in few.to_dict("records"):
+        samples[row["seed"], row["arm"], row["problem"]].append(row)
     seeds = sorted(set(asked["seed"]))
     runs = [(seed, arm) for seed in seeds for arm in in_order(set(asked.loc[asked["seed"] == seed, "arm"]))]
     content: dict[str, Any] = {
