@@ -84,6 +84,18 @@ def test_rarer_shapes_are_computed_alike(family: str) -> None:
     check(rarer_model(family))
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_what_pads_rows_is_left_out_and_changes_nothing(kv_heads: int, build: Build) -> None:
+    model = build("llama", kv_heads)
+    ids = torch.randint(4, 80, (4, 17), generator=torch.Generator().manual_seed(2))
+    real = torch.arange(17) < torch.tensor([17, 3, 9, 1])[:, None]
+    own, ours = model(ids.where(real, 0)).logits[real], fused.logits(model, ids.where(real, 0), real=real)
+    assert ours.shape == (30, own.shape[1])
+    assert torch.allclose(ours.log_softmax(dim=-1), own.log_softmax(dim=-1), atol=1e-4)
+    expected = gradients(model, own)
+    assert (gradients(model, ours) - expected).norm() <= 1e-5 * expected.norm()
+
+
 def test_log_probabilities_of_completions_do_not_see_what_pads_their_prompts(build: Build) -> None:
     model = build("llama")
     prompts, completions = [[5, 6, 7, 8], [9, 10]], [[11, 12, 13], [14, 15, 2]]

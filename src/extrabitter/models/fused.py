@@ -110,27 +110,37 @@ def num_bytes(model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def logits(model: PreTrainedModel, ids: Tensor, first: int = 0) -> Tensor:
+def logits(model: PreTrainedModel, ids: Tensor, first: int = 0, real: Tensor | None = None) -> Tensor:
     """Return the logits (B, T - first, V) of what follows each of `ids` (B, T) from column `first` on.
 
-    Rows begin with their first token; what pads them lies behind, where no token looks.
+    Rows begin with their first token; what pads them lies behind, where no token looks. With `real` (B, T), which is
+    true on tokens and false on what pads them, nothing but attention is computed on padding: the logits are then
+    (N, V), of the N real tokens row by row, and `first` is 0.
     """
-    weights, tokens = Weights(model), ids.flatten()
+    weights, begun = Weights(model), has_begun(model, ids)[:, first:]
     rotation = weights.rotations(ids.shape[1])[:, None]  # (T, 1, D / 2)
-    hidden = F.embedding(tokens, weights.embedding)  # (B * T, E)
+    places = None if real is None else real.flatten().nonzero()[:, 0]  # (N,)
+    tokens = ids.flatten() if places is None else ids.flatten()[places]
+    hidden = F.embedding(tokens, weights.embedding)  # (B * T or N, E)
     for number, layer in enumerate(weights.layers):
         begin = first if layer is weights.layers[-1] else 0  # the last layer answers nothing else
         if weights.table is not None and not number:
             qkv = F.embedding(tokens, weights.table)
         else:
             qkv = affine(weights.normed(hidden), layer.qkv, layer.qkv_bias)
+        if places is not None:
+            qkv = qkv.new_zeros(ids.numel(), qkv.shape[1]).index_copy(0, places, qkv)
         qkv = qkv.view(*ids.shape, -1, weights.head_dim)
-        hidden = hidden.view(*ids.shape, -1)[:, begin:].flatten(0, 1)
-        hidden = torch.addmm(hidden, _Attention.apply(qkv, rotation, weights.kv_heads, begin), layer.out)
+        mixed = _Attention.apply(qkv, rotation, weights.kv_heads, begin)  # (B * (T - begin), H * D)
+        if begin:
+            hidden = hidden.view(*ids.shape, -1)[:, begin:].flatten(0, 1)
+        hidden = torch.addmm(hidden, mixed if places is None else mixed[places], layer.out)
         gated = _Gated.apply(torch.mm(weights.normed(hidden), layer.gate_up))
         hidden = torch.addmm(hidden, gated, layer.down)
     scores = affine(weights.normed(hidden), weights.head, weights.head_bias)  # (B * (T - first), V)
-    return biased(model, scores.view(len(ids), -1, scores.shape[1]), has_begun(model, ids)[:, first:])
+    if real is not None:
+        return biased(model, scores, begun[real])
+    return biased(model, scores.view(len(ids), -1, scores.shape[1]), begun)
 
 
 def completion_logprobs(

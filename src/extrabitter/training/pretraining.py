@@ -204,10 +204,11 @@ def pretrain(
         for chosen in batches_by_length([len(ids) for ids, _ in rows], TOKENS_PER_PASS):
             input_ids = padded([rows[index][0] for index in chosen], vocabulary["<pad>"])
             labels = padded([rows[index][1] for index in chosen], IGNORED_LABEL)
-            read = input_ids[:, :-1]
-            scores = logits(model, read) if is_fused else model(input_ids=read, use_cache=False).logits
+            read, asked = input_ids[:, :-1], labels[:, 1:]
+            real = read != vocabulary["<pad>"]
+            scores = logits(model, read, real=real) if is_fused else model(read, use_cache=False).logits[real]
             losses = torch.nn.CrossEntropyLoss(ignore_index=IGNORED_LABEL, reduction="sum")
-            total = losses(scores.flatten(0, 1), labels[:, 1:].flatten())
+            total = losses(scores, asked[real])
             (total / scored_a_step).backward()
             loss += float(total.detach()) / in_batch
         check_finite("base_model", len(log) + 1, loss=loss)
