@@ -116,14 +116,7 @@ class LanguageParameters(StageParameters):
             return
         cards = "must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
         yield self.trains and self.device not in ("auto", "cpu", "cuda"), "device", cards
-        for name in (
-            "masked_words",
-            "search_bias",
-            "forced_words",
-            "cue",
-            "forced_search_share",
-            "num_attempts",
-        ):
+        for name in ("masked_words", "search_bias", "forced_words", "cue", "num_attempts"):
             yield self._is_set(name), name, "only with prompt 'grammar'"
 
 
@@ -215,12 +208,6 @@ class GrpoParameters(LanguageParameters):
     masked_words: Masked = ""
     search_bias: Bias = 0.0
     permute_rewards: bool = Field(False, description="shuffle rewards inside each group (control)")
-    forced_search_share: Share = Field(
-        0.0, ge=0, lt=1, description="chance that search is forced behind a first attempt (exploration)"
-    )
-    forced_search_weighted: bool = Field(
-        True, description="weight forced rollouts back to the policy; false: learn from them as they are"
-    )
     rollouts: Literal["batched", "generate", "vllm"] = Field("batched", description="sampler of completions")
     vllm_server: str = Field(
         "", description="address of TRL's vLLM server, e.g. http://node1:8000; empty: vLLM on training GPUs"
@@ -241,8 +228,6 @@ class GrpoParameters(LanguageParameters):
         yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", rule
         for name in ("vllm_gpu_memory_utilization", "vllm_server"):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
-        forced = self.forced_search_share and self.rollouts != "batched"
-        yield forced, "forced_search_share", f"needs rollouts 'batched', not {self.rollouts!r}"
         biased = self.search_bias and self.rollouts != "batched"
         yield biased, "search_bias", f"needs rollouts 'batched', not {self.rollouts!r}"
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]

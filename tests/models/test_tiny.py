@@ -163,10 +163,10 @@ def test_next_token_probabilities_are_those_of_one_row_at_a_time_and_finite(
 ) -> None:
     model, rows = build_tiny_model(), [[1, 5, 7], [1], [1, 9, 9, 9, 4]]
     monkeypatch.setattr(tiny, "ROWS_PER_FORWARD", 2)
-    found = tiny.next_token_probabilities(model, rows, pad_id=0, temperature=0.7)
+    found = tiny.next_token_probabilities(model, rows, pad_id=0)
     assert found.shape == (3, len(model.lm_head.weight)) and found.dtype == torch.float64
     for row, probabilities in zip(rows, found, strict=True):
-        expected = (model(torch.tensor([row])).logits[0, -1].double() / 0.7).softmax(dim=-1)
+        expected = model(torch.tensor([row])).logits[0, -1].double().softmax(dim=-1)
         assert torch.allclose(probabilities, expected, atol=1e-6)
     assert tiny.next_token_probabilities(model, [], pad_id=0).shape[0] == 0
     model.model.norm.weight.data[0] = torch.nan

@@ -271,7 +271,6 @@ def test_a_base_is_pretrained_primed_and_rewarded(
     for condition in ("direct", list(task.conditions)[-1]):
         taught = SftPrimingParameters(**common, condition=condition)
         assert len(sft.prime(taught, model, tokenizer, sft.demonstrations(taught))) == 1
-    # Search is forced into some rollouts, so that the task is asked for the words of its search too.
-    rewarded = grpo_parameters(task=task.name, format_weight=0.5, forced_search_share=0.3)
+    rewarded = grpo_parameters(task=task.name, format_weight=0.5)
     steps = grpo.train(rewarded, model, tokenizer)
     assert steps["num_tokens"].is_monotonic_increasing and steps["reward"].notna().all()

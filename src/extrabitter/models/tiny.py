@@ -251,7 +251,7 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[i
 
 @torch.no_grad()
 def next_token_probabilities(
-    model: PreTrainedModel, sequences: Sequence[list[int]], pad_id: int, temperature: float = 1.0
+    model: PreTrainedModel, sequences: Sequence[list[int]], pad_id: int
 ) -> torch.Tensor:
     """Return the distribution of the token behind each sequence of token ids, in float64; shape (N, V)."""
     blocks = [torch.empty(0, model.config.vocab_size, dtype=torch.float64, device=model.device)]
@@ -263,8 +263,7 @@ def next_token_probabilities(
         logits = model(input_ids=ids, use_cache=False).logits  # (rows, T, V)
         logits = biased(model, logits, has_begun(model, ids))
         last = torch.tensor([len(ids) - 1 for ids in batch])
-        scores = logits[torch.arange(len(batch)), last].double() / temperature
-        blocks.append(scores.softmax(dim=-1))
+        blocks.append(logits[torch.arange(len(batch)), last].double().softmax(dim=-1))
     probabilities = torch.cat(blocks)
     if not probabilities.isfinite().all():
         raise CheckpointError(NOT_FINITE)

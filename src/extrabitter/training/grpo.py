@@ -35,7 +35,6 @@ from extrabitter.seeding import derive_seed
 from extrabitter.tables import SCHEMAS, validate_table
 from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, read_completion
-from extrabitter.training.exploration import explore
 from extrabitter.training.loss import TrimmedGRPOTrainer
 from extrabitter.training.trainers import check_finite, common_arguments, lent_to_trl
 
@@ -141,7 +140,7 @@ def build_trainer(
         train_dataset=Dataset.from_dict({"prompt": prompts, "problem": [p.identifier for p in problems]}),
         processing_class=tokenizer,
         callbacks=[table],
-        rollout_func=batched_rollouts(parameters, task, ends) if parameters.rollouts == "batched" else None,
+        rollout_func=batched_rollouts(parameters, ends) if parameters.rollouts == "batched" else None,
     )
     trainer.table, trainer.trimmed = table, parameters.rollouts != "generate"
     trainer.remove_callback(PrinterCallback)
@@ -149,7 +148,7 @@ def build_trainer(
 
 
 def batched_rollouts(
-    parameters: GrpoParameters, task: Task, ends: Collection[int]
+    parameters: GrpoParameters, ends: Collection[int]
 ) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
     """Return a `rollout_func` for TRL that samples with `extrabitter.models.rollouts`.
 
@@ -165,12 +164,8 @@ def batched_rollouts(
         generator = generator or torch.Generator(model.device).manual_seed(seed)
         prompt_ids = encode_prompts(tokenizer, prompts)
         rollouts = generate(model, prompt_ids, 1, sampling, end_ids=ends, generator=generator)
-        completion_ids, logprobs = rollouts.completion_ids, rollouts.logprobs
-        if share := parameters.forced_search_share:
-            given = (model, tokenizer, task, prompt_ids, rollouts, sampling, share, ends, generator)
-            completion_ids, logprobs, weights = explore(*given)
-            trainer.exploration_weights = weights if parameters.forced_search_weighted else ()
-        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
+        sampled = {"completion_ids": rollouts.completion_ids, "logprobs": rollouts.logprobs}
+        return {"prompt_ids": prompt_ids, **sampled}
 
     return rollout
 

@@ -9,7 +9,7 @@ are in memory, instead of those of the padded batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,8 +33,7 @@ PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
 class TrimmedGRPOTrainer(GRPOTrainer):
     """`GRPOTrainer` with the same gradients, from exact advantages, computed on informative tokens only.
 
-    Its `table` reads the completions; `exploration_weights`, where the sampler leaves any, multiply the advantages.
-    Unless `trimmed` the loss is TRL's as it comes.
+    Its `table` reads the completions. Unless `trimmed` the loss is TRL's as it comes.
 
     An advantage is 0 where the rewards of its group are equal. TRL subtracts a mean that float32 may round: with a
     format reward of weight .1, eight equal rewards leave 1e-9, which Adam, dividing by the gradient's own size, turns
@@ -43,7 +42,6 @@ class TrimmedGRPOTrainer(GRPOTrainer):
 
     table: StepTable
     trimmed = True
-    exploration_weights: Sequence[float] = ()  # (B * G,), in the order of the sampler
 
     def _calculate_rewards(
         self,
@@ -62,11 +60,9 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return TRL's batch, its advantages weighted and without those that are rounding errors."""
+        """Return TRL's batch without advantages that are rounding errors."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         advantages = output["advantages"].masked_fill(self._idle.to(output["advantages"].device), 0.0)
-        if self.exploration_weights:
-            advantages = advantages * torch.tensor(self.exploration_weights).to(advantages)
         return {**output, "advantages": advantages}
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
