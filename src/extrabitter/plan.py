@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -95,22 +94,8 @@ class Plan:
         return found
 
     def estimate(self, keys: Iterable[str], cores: int) -> float:
-        """Estimate the wall time of these jobs on `cores` cores, in seconds, by scheduling them greedily."""
-        waiting, ends = set(keys), dict[str, float]()
-        free = [0.0] * max(1, cores // self.profile.threads)
-        for key, job in self.jobs.items():
-            if key in waiting:
-                ready = max((ends.get(name, 0.0) for name in job.inputs), default=0.0)
-                ends[key] = max(heapq.heappop(free), ready) + job.estimate_s
-                heapq.heappush(free, ends[key])
-        return max(free)
-
-    def last_of_longest_chain(self) -> str:
-        """Return the key of the job that ends the longest chain of runs that wait for each other."""
-        ends: dict[str, float] = {}
-        for key, job in self.jobs.items():
-            ends[key] = job.estimate_s + max((ends[name] for name in job.inputs), default=0.0)
-        return max(ends, key=ends.__getitem__)
+        """Estimate the wall time of these jobs, in seconds, as if they kept `cores` cores busy to the end."""
+        return sum(self.jobs[key].estimate_s for key in keys) / max(1, cores // self.profile.threads)
 
     def _state(self, job: Job) -> str:
         run_dir = self.root / job.run_dir

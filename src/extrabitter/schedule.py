@@ -68,9 +68,7 @@ def prepare(book: Book) -> list[str]:
     for key, job in book.plan.jobs.items():
         run_dir = book.root / job.run_dir
         if todo.get(key, "").startswith("damaged: "):
-            hang = sum(_reads(book.plan, name, key) for name in book.plan.jobs)
-            also = f", with {hang} that hang on it" * bool(hang)
-            print(f"{key}: {todo[key].removeprefix('damaged: ')}; it is made again{also}", flush=True)
+            print(f"{key}: {todo[key].removeprefix('damaged: ')}; it is made again", flush=True)
         status = runs.read_status(run_dir)
         if key in todo:
             runs.status_path(run_dir).unlink(missing_ok=True)
@@ -125,18 +123,10 @@ def only_one(root: Path) -> TextIO:
     return handle
 
 
-def _reads(plan: Plan, key: str, made: str) -> bool:
-    """Whether a job hangs, through others or itself, on the run of another."""
-    return any(name == made or _reads(plan, name, made) for name in plan.jobs[key].inputs)
-
-
 def _command(book: Book, cores: int) -> list[str]:
     name = book.name if book.plan.jobs else ""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(book.root / "Snakefile")]
     if book.plan.jobs:
-        # What the longest chain waits for goes first; started last, it would run on alone with one core idle.
-        last = runs.status_path(book.plan.runs_dir / book.plan.last_of_longest_chain())
-        command += ["--prioritize", str(last)]
         # Runs with a GPU go one after another: nothing here would tell two of them to take different ones.
         command += ["--resources", f"gpu={max(job.resources.gpus for job in book.plan.jobs.values())}"]
     return [*command, "--cores", str(cores), "--config", f"root={book.root}", f"profile={name}"]
@@ -163,7 +153,7 @@ def _announce(book: Book, todo: list[str], cores: int) -> None:
 def _run(book: Book, todo: list[str], cores: int, lock: TextIO) -> int:
     """Run Snakemake; pass on what jobs say, add the time left to each finished one; the rest is logged."""
     plan, started = book.plan, time.monotonic()
-    left, spent, expected = list(todo), 0.0, 0.0
+    left = list(todo)
     command = [*_command(book, cores), "--quiet", "rules", "progress"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", _LOCK: str(book.root)}
     _log(book).parent.mkdir(parents=True, exist_ok=True)
@@ -180,13 +170,8 @@ def _run(book: Book, todo: list[str], cores: int, lock: TextIO) -> int:
             log.flush()
             finished = _FINISHED.match(line)
             if finished and finished[1] in left:
-                key = finished[1]
-                left.remove(key)
-                status = runs.read_status(plan.root / plan.jobs[key].run_dir)
-                spent += status.wall_s if status else 0.0
-                expected += plan.jobs[key].estimate_s
-                pace = min(5.0, max(0.2, spent / expected))
-                remaining = pace * plan.estimate(left, cores) + _RENDER_S
+                left.remove(finished[1])
+                remaining = plan.estimate(left, cores) + _RENDER_S
                 line = (
                     f"{line.rstrip()}; {len(todo) - len(left)} of {len(todo)} runs, elapsed "
                     f"{clock(time.monotonic() - started)}, about {clock(remaining)} left\n"

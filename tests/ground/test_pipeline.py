@@ -170,7 +170,7 @@ def test_the_same_command_mends_damage_and_says_so_in_one_line(calm: Calm) -> No
     os.truncate(calm.root / "runs" / "mini" / GRPO / "checkpoint" / "model.safetensors", 2)
     shutil.rmtree(calm.root / "_build" / "chapters" / "mini" / "figures")
     output = miniature.run(calm.root, *BUILD, code=1)
-    line = f"{GRPO}: checkpoint/model.safetensors is altered; it is made again, with 1 that hang on it"
+    line = f"{GRPO}: checkpoint/model.safetensors is altered; it is made again"
     assert line in output.splitlines() and output.count("is altered") == 1
     assert miniature.results(calm.root) == calm.results
     assert (calm.root / "_build" / "chapters" / "mini" / "figures" / "one.txt").read_text() == "a figure"

@@ -14,7 +14,7 @@ import pytest
 import miniature
 from extrabitter import cli, digests, jobs, runs, schedule
 from extrabitter import plan as pipeline
-from miniature import BASE, BROKEN, GRPO, JOBS, PROFILE, READERS
+from miniature import BASE, GRPO, JOBS, PROFILE
 
 
 @pytest.fixture
@@ -75,19 +75,10 @@ def test_two_tasks_share_a_profile_and_read_own_runs(tree: Path, monkeypatch: py
     assert plan.jobs["toy/grpo/guesser/seed=0"].inputs == ("toy/base_model/guesser/seed=0",)
 
 
-def test_the_longest_chain_is_asked_for_first(tree: Path) -> None:
-    book = pipeline.make_book("mini", tree)
-    longest = book.plan.last_of_longest_chain()
-    assert longest in READERS, "a base, its RL, its evaluation"
-    command = schedule._command(book, cores=2)
-    assert command[command.index("--prioritize") + 1].endswith(f"{longest}.status.json")
-
-
-def test_estimate_respects_cores_and_order(tree: Path) -> None:
+def test_estimate_is_a_sum_over_the_cores(tree: Path) -> None:
     plan = pipeline.make_plan("mini", tree)
-    assert plan.estimate([BASE, GRPO], cores=2) == 8
-    assert plan.estimate([GRPO, BROKEN], cores=2) == 4
     assert plan.estimate(plan.jobs, cores=1) == 20
+    assert plan.estimate([BASE, GRPO], cores=2) == 4
     assert plan.estimate([], cores=2) == 0
 
 
@@ -229,14 +220,10 @@ def test_wrong_input_is_one_line_and_nothing_runs(
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("export data chess", "Missing argument 'folder'."),
+        ("ship chess", "Missing argument 'folder'."),
         ("publish", "Missing option '--profile'."),
         ("plan --cores 0", "Invalid value for '--cores'"),
         ("plam", "No such command 'plam'."),
-        ("export data chess {tmp}/out", "task = 'chess': unknown; must be one of countdown"),
-        ("export data countdown {tmp}/out --band easy", "band = 'easy': countdown has none of this name"),
-        torch("export data countdown {tmp}/file/out", "cannot be written (Not a directory)"),
-        torch("export model {tmp} {tmp}/out", "must be a finished run of stage"),
         torch("ship {tmp} {tmp}/out", "must be a finished run of stage base_model"),
         torch("probe {tmp}/nowhere", "nowhere"),
         ("probe {tmp} --prompt loud", "probe: prompt = 'loud': must be 'grammar', 'plain' or 'chat'"),
