@@ -1,4 +1,4 @@
-"""The command line: plan, build, run-job, run-chapter, render, publish, ship, probe, fetch-smollm2, export."""
+"""The command line: plan, build, run-job, run-chapter, render, publish, ship, probe, fetch-smollm2."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ Cores = Annotated[int, Option(help="CPU cores to use.", min=1)]
 _CORES = len(os.sched_getaffinity(0))
 
 
-def _find_task(name: str, *bands: str, where: str = "") -> tuple[Task, list[str]]:
-    """Return a task and these bands of it, each once; ParameterError where there is no such task or band."""
+def _find_task(name: str, band: str, where: str) -> Task:
+    """Return a task that has this band; ParameterError where there is no such task or band."""
     from extrabitter.tasks import band_of, load_task
 
     try:
         task = load_task(name)
-        return task, list(dict.fromkeys(band_of(task, band) for band in bands))
+        band_of(task, band)
     except ValueError as error:
-        raise ParameterError(f"{where}{error}") from None
+        raise ParameterError(f"{where}: {error}") from None
+    return task
 
 
 def _make_plan(profile: str, root: Path) -> Plan:
@@ -57,7 +58,7 @@ def _make_plan(profile: str, root: Path) -> Plan:
     made = make_plan(profile, root.resolve())
     for job in made.jobs.values():
         where = f"profile {profile}: {job.task}.{job.stage}.{job.arm}"
-        task, _ = _find_task(job.task, getattr(job.parameters, "band", ""), where=f"{where}: ")
+        task = _find_task(job.task, getattr(job.parameters, "band", ""), where)
         for name in ("condition", "habit", "shots_show"):
             value = getattr(job.parameters, name, "direct")
             if value not in task.conditions:
@@ -220,7 +221,7 @@ def probe(
     given = {name: value for name, value in parameters.items() if value is not None}
     asked = {"run_dir": "unused", "arm": "probed", "checkpoint": model, **sizes, **given}
     checked = validate(WillItChokeParameters, asked, "probe")
-    _find_task(checked.task, checked.band, where="probe: ")
+    _find_task(checked.task, checked.band, "probe")
 
     from extrabitter.evaluation import probe as probing
     from extrabitter.evaluation import report
@@ -239,45 +240,6 @@ def fetch_smollm2(root: Root = REPOSITORY) -> None:
 
     folder = smollm2.fetch(root.resolve())
     print(f"{smollm2.NAME} is in {folder}; `make book PROFILE=smollm2` uses it")
-
-
-export_app = typer.Typer(
-    no_args_is_help=True, help="Make a folder of a run's model, or of problems and traces, ready for a hub."
-)
-app.add_typer(export_app, name="export")
-
-
-@export_app.command("model")
-def export_model(
-    run: Annotated[Path, Argument(help="Folder of a finished run of base_model, sft_priming or grpo.")],
-    folder: Annotated[Path, Argument(help="Folder to write, new or an earlier export.")],
-) -> None:
-    """Write a run's model with card, record, tables and evaluations; `hf upload` takes the folder as it is."""
-    from extrabitter.models import export
-
-    print(f"exported to {export.export_model(run.resolve(), folder.resolve())}")
-
-
-@export_app.command("data")
-def export_data(
-    task: Annotated[str, Argument(help="The game, e.g. countdown.")],
-    folder: Annotated[Path, Argument(help="Folder to write, new or an earlier export.")],
-    bands: Annotated[
-        list[str] | None, Option("--band", help="Ranges of difficulty; by default the first.")
-    ] = None,
-    num_traces: Annotated[int, Option("--traces", help="Traces of each condition.", min=1)] = 1000,
-    seed: Annotated[int, Option(help="Root of the traces' random numbers.")] = 0,
-) -> None:
-    """Write the problems of each split, and traces of each condition, for `datasets.load_dataset`."""
-    target = folder.resolve()
-    game, chosen = _find_task(task, *(bands or [""]))
-
-    from extrabitter.models.export import write_folder
-    from extrabitter.tasks import export
-
-    asked = (target.name, game, chosen, num_traces, seed)
-    write_folder(target, lambda partial: export.write_data(partial, *asked))
-    print(f"exported to {target}")
 
 
 def _log_traceback() -> str:

@@ -1,4 +1,4 @@
-"""Exports and the bank: a folder that loads and says what it is and how it was made, or nothing at all."""
+"""The bank: a folder that loads and says what it is and how it was made, or nothing at all."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
         else:
             loss = {"step": 1, "loss": 2.0, "learning_rate": 0.02, "num_tokens": 10, "elapsed_s": 1.0}
             run.write_table("losses", pd.DataFrame([loss]))
-            model = build_tiny_model(seed=model_seed)
+            model = build_tiny_model(run.parameters.architecture, seed=model_seed)
             save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=float16)
-        if stage == "base_model":
             bar = {"bar": "well-formed", **interval, "threshold": 0.2, "direction": ">=", "passed": passed}
             run.write_table("bars", pd.DataFrame([bar]))
         return run.finish()
@@ -67,83 +66,71 @@ def assert_hashes_hold(folder: Path) -> None:
     assert listed == {f"{name}\n": found[name] for name in found.keys() - {CHECKSUMS, export.CARD}}
 
 
-def test_a_model_is_exported_with_its_origin_and_the_results_of_its_very_weights(
+def test_a_base_is_shipped_with_its_origin_its_bars_and_the_results_of_its_very_weights(
     make_run, tmp_path: Path
 ) -> None:
-    base = make_run("base_model", "guesser")
-    how = {"init_from": str(base / "checkpoint"), "condition": "direct"}
-    primed = make_run("sft_priming", "taught_direct", 1, **how)
+    trunk = make_run("base_model", "trunk", model_seed=1)
+    base = make_run("base_model", "searcher", init_from=str(trunk / "checkpoint"))
     asked = {"num_problems": 10, "band": "common"}
-    make_run("behaviour_evaluation", "after_taught_direct", checkpoint=str(primed / "checkpoint"), **asked)
-    make_run("behaviour_evaluation", "other", checkpoint=str(base / "checkpoint"), num_problems=10)
-    folder = export.export_model(primed, tmp_path / "out" / "primed")
-    load_checkpoint(folder)
+    make_run("behaviour_evaluation", "before_searcher", checkpoint=str(base / "checkpoint"), **asked)
+    make_run("behaviour_evaluation", "other", checkpoint=str(trunk / "checkpoint"), num_problems=10)
+    folder = export.ship(base, tmp_path / "models" / "countdown" / "searcher")
     assert_hashes_hold(folder)
+    assert {weights.dtype for weights in load_file(folder / export.WEIGHTS).values()} == {torch.float16}
+    measured, _ = load_checkpoint(base / "checkpoint")
+    loaded, _ = load_checkpoint(folder)
+    assert loaded.dtype == torch.float32 and torch.equal(loaded.lm_head.weight, measured.lm_head.weight)
     header, text = card_of(folder)
     assert (header["license"], header["library_name"]) == ("mit", "transformers")
     assert "countdown" in header["tags"]
+    assert "# countdown-searcher" in text and 'from_pretrained("models/countdown/searcher")' in text
+    assert "| well-formed | 0.25 | 0.2 to 0.3 | >= 0.2 |" in text
     assert "| pass@1 | 0.25 | 0.2 to 0.3 | 80 |" in text and "| pass@4 | 0.25 | 0.2 to 0.3 |  |" in text
-    assert "| hit_rate | missing |  | 0 |" in text and "## Bars" not in text
-    said = "Evaluation `after_taught_direct`, seed 0: 10 test problems of band common, 8 completions each"
+    assert "| hit_rate | missing |  | 0 |" in text
+    said = "Evaluation `before_searcher`, seed 0: 10 test problems of band common, 8 completions each"
     assert said in text and "Evaluation `other`" not in text
-    origin = file_sha256(base / "checkpoint" / export.WEIGHTS)
-    assert f"weights with SHA-256 `{origin}`" in text and "| condition | `direct` |" in text
+    origin = file_sha256(trunk / "checkpoint" / export.WEIGHTS)
+    assert f"weights with SHA-256 `{origin}`" in text and "| arm | `searcher` |" in text
     assert not re.search(r"\n{3}|[ \t]\n|{[{%]", text)
     record = json.loads((folder / export.PROVENANCE).read_text())
-    assert record["stage"] == "sft_priming" and record["input_sha256"] == origin
-    summary = folder / "evaluations/after_taught_direct/seed=0/summary.parquet"
+    assert record["stage"] == "base_model" and record["input_sha256"] == origin
+    summary = folder / "evaluations/before_searcher/seed=0/summary.parquet"
     assert tables.read_table(summary, "summary")["count"].sum() == 80
     assert tables.read_table(folder / "losses.parquet", "losses")["step"].tolist() == [1]
 
 
-def test_an_export_replaces_an_earlier_one_and_nothing_else(make_run, tmp_path: Path, monkeypatch) -> None:
+def test_a_base_replaces_one_shipped_earlier_and_nothing_else(make_run, tmp_path: Path, monkeypatch) -> None:
     base = make_run("base_model", "guesser")
-    folder = export.export_model(base, tmp_path / "out")
+    folder = export.ship(base, tmp_path / "out")
     (folder / "stale").write_text("x")
-    assert not (export.export_model(base, folder) / "stale").exists()
+    assert not (export.ship(base, folder) / "stale").exists()
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for place in (other, tmp_path / "file"):
-        with pytest.raises(ArtifactError, match="holds something that is no export"):
-            export.export_model(base, place)
+        with pytest.raises(ArtifactError, match="holds something that is no model"):
+            export.ship(base, place)
     with pytest.raises(ArtifactError, match="cannot be written"):
-        export.export_model(base, tmp_path / "file" / "below")
+        export.ship(base, tmp_path / "file" / "below")
     assert (other / "chapter").read_text() == "years of work"
     monkeypatch.setattr(export, "card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export.export_model(base, folder)
+        export.ship(base, folder)
     assert_hashes_hold(folder)
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_what_is_no_finished_run_of_a_model_is_not_exported(make_run, tmp_path: Path) -> None:
+def test_what_is_no_whole_run_of_a_base_is_not_shipped(make_run, tmp_path: Path) -> None:
     base = make_run("base_model", "guesser")
     evaluation = make_run("behaviour_evaluation", "before_guesser", checkpoint=str(base / "checkpoint"))
     for run in (evaluation, tmp_path):
-        with pytest.raises(ArtifactError, match="must be a finished run"):
-            export.export_model(run, tmp_path / "out")
         with pytest.raises(ArtifactError, match="must be a finished run of stage base_model"):
             export.ship(run, tmp_path / "out")
     (base / "checkpoint" / export.WEIGHTS).unlink()
-    with pytest.raises(ArtifactError, match=r"must be a finished run|nothing to export"):
-        export.export_model(base, tmp_path / "out")
+    with pytest.raises(ArtifactError, match=f"checkpoint/{export.WEIGHTS} is missing"):
+        export.ship(base, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_base_is_shipped_with_its_bars_and_evaluation(make_run, tmp_path: Path) -> None:
-    base = make_run("base_model", "searcher")
-    make_run("behaviour_evaluation", "before_searcher", checkpoint=str(base / "checkpoint"), num_problems=10)
-    folder = export.ship(base, tmp_path / "models" / "countdown" / "searcher")
-    assert {weights.dtype for weights in load_file(folder / export.WEIGHTS).values()} == {torch.float16}
-    measured, _ = load_checkpoint(base / "checkpoint")
-    loaded, _ = load_checkpoint(folder)
-    assert loaded.dtype == torch.float32 and torch.equal(loaded.lm_head.weight, measured.lm_head.weight)
-    _, text = card_of(folder)
-    assert "# countdown-searcher" in text and 'from_pretrained("models/countdown/searcher")' in text
-    assert "| well-formed | 0.25 | 0.2 to 0.3 | >= 0.2 |" in text and "Evaluation `before_searcher`" in text
-    assert_hashes_hold(folder)
 
 
 @pytest.mark.parametrize(
@@ -177,13 +164,10 @@ def test_every_flipped_byte_of_a_shipped_file_is_noticed(make_run, tmp_path: Pat
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_a_model_answers_by_the_lines_of_its_card(
-    architecture: str, tmp_path: Path, tiny_tokenizer, build_tiny_model
+    architecture: str, make_run, tmp_path: Path, tiny_tokenizer, build_tiny_model
 ) -> None:
-    values = {"run_dir": str(tmp_path / "run"), "arm": "searcher", "seed": 0, "architecture": architecture}
-    run = RunFolder.create("base_model", stage_parameters("base_model", values))
-    model = build_tiny_model(architecture)
-    save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=True)
-    folder = export.export_model(run.finish(), tmp_path / "out")
+    base = make_run("base_model", "searcher", architecture=architecture)
+    folder = export.ship(base, tmp_path / "models" / "countdown" / "searcher")
     (lines,) = re.findall(r"```python\n(from transformers .*?)```", card_of(folder)[1], re.DOTALL)
     asked = "inputs = tokenizer('numbers 6 7 9 target 8 :', return_tensors='pt')\n"
     answered = "print(model.generate(**inputs, max_new_tokens=9, do_sample=False)[0].tolist())"
@@ -191,6 +175,7 @@ def test_a_model_answers_by_the_lines_of_its_card(
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     ids = tiny_tokenizer("numbers 6 7 9 target 8 :", return_tensors="pt")
+    model, _ = load_checkpoint(folder)
     expected = model.generate(**ids, max_new_tokens=9, do_sample=False)[0].tolist()
     assert json.loads(done.stdout) == expected
 
@@ -204,8 +189,7 @@ def test_each_base_of_the_bank_is_whole_above_its_bars_and_what_its_card_says(fo
     assert sum(path.stat().st_size for path in folder.rglob("*")) <= export.MAX_BYTES
     assert {weights.dtype for weights in load_file(folder / export.WEIGHTS).values()} == {torch.float16}
     assert tables.read_table(folder / "bars.parquet", "bars")["passed"].all()
-    name, path = f"{folder.parent.name}-{folder.name}", folder.relative_to(REPOSITORY).as_posix()
-    assert (folder / export.CARD).read_text(encoding="utf-8") == export.card(folder, name, path)
+    assert (folder / export.CARD).read_text(encoding="utf-8") == export.card(folder, folder.name)
     model, tokenizer = load_checkpoint(folder)
     words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     assert words == list(load_task(folder.parent.name).vocabulary)

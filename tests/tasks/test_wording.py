@@ -1,17 +1,14 @@
-"""How a problem is said to a model, in the grammar and in English, and what an export of it holds."""
+"""How a problem is said to a model, in the grammar and in English."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import pandas as pd
 import pytest
-import yaml
 
 from extrabitter.params import GrpoParameters, ParameterError
-from extrabitter.tasks import REGISTRY, Task, export, load_task
+from extrabitter.tasks import REGISTRY, Task, load_task
 from extrabitter.tasks.countdown.problems import Problem, multisets
 from extrabitter.tasks.wording import Grammar, choose_wording, read_completion, spoken, worked_examples
 
@@ -95,34 +92,3 @@ def test_a_completion_counts_up_to_where_it_goes_on_to_another_problem() -> None
     assert trace == wrong == read != right
     cut = "Let me see.\nProblem: reach 33."
     assert read_completion(plain, PROBLEM, cut, truncated=True)[::2] == (cut, True)
-
-
-@pytest.mark.parametrize("name", [*REGISTRY, "letters"])
-def test_an_export_holds_what_its_card_says(name: str, letters: Task, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(export, "NUM_PROBLEMS", {"train": 40, "validation": 20, "test": 20})
-    task = load_task(name)
-    bands = list(task.bands)[:2]
-    export.write_data(tmp_path, "mine", task, bands, num_traces=6, seed=1)
-    card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    header = yaml.safe_load(card.split("---")[1])
-    assert {config["config_name"] for config in header["configs"]} == {
-        "problems",
-        *(f"traces_{condition}" for condition in task.conditions),
-    }
-    for config in header["configs"]:
-        for file in config["data_files"]:
-            table = pd.read_parquet(tmp_path / file["path"])
-            assert all(f"| `{name}` |" in card for name in table.columns) and f"| {len(table)} |" in card
-            for row in table.to_dict("records"):
-                problem = task.read_problem(row["problem"])
-                assert row["prompt"] == task.prompt(problem)
-                if "completion" in row:
-                    assert task.parse(row["completion"], problem).well_formed
-                    wording = task.english("plain")
-                    if wording and row["completion_in_english"]:
-                        assert wording.parse(row["completion_in_english"], problem).answered
-    tables = {
-        split: pd.read_parquet(tmp_path / f"data/problems/{split}.parquet") for split in ("train", "test")
-    }
-    assert not set(tables["train"]["problem"]) & set(tables["test"]["problem"])
-    assert set(tables["train"]["band"]) == set(bands)

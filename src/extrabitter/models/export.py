@@ -1,17 +1,17 @@
-"""Export a run: its model as a folder that the hub's own command line uploads, with a card that says what it is.
+"""The bank, `models/<task>/<arm>`: bases that cleared every bar, each a folder with a card that says what it is.
 
 The card holds recipe, origin, bars, results with intervals, data and limits, and is made of the folder alone, so that
-it can be made again. Results are those of evaluations that read the very weights exported: they are found by hash,
+it can be made again. Results are those of evaluations that read the very weights shipped: they are found by hash,
 not by name. Nothing is uploaded here.
 
-The bank, `models/<task>/<arm>`, holds exports of bases that cleared every bar. A base *is* its float16-rounded
-checkpoint, rounded before it was measured: what is trained from a clone is bit for bit what was measured.
+A base *is* its float16-rounded checkpoint, rounded before it was measured: what is trained from a clone is bit for
+bit what was measured.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +19,35 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file
 
 from extrabitter import tables as records
-from extrabitter.digests import file_sha256, files_sha256
+from extrabitter.digests import file_sha256
 from extrabitter.models.tiny import read_json
-from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, read_manifest, write_json
+from extrabitter.runs import MANIFEST, ArtifactError, altered, read_manifest, write_checksums, write_json
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"  # the run's manifest: parameters, input, commit, machine, versions
 WEIGHTS = "model.safetensors"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
-MAX_BYTES = 3_000_000  # of a base in the bank: every clone pays for it
-STAGES = ("base_model", "sft_priming", "grpo")
+MAX_BYTES = 3_000_000  # every clone pays for it
 # What a card shows of an evaluation; all measures lie beside it as parquet.
 MEASURES = ["pass@1", "search_probability", "frac_searches", "mean_attempts", "hit_rate"]
 MEASURES += ["verdict_accuracy", "mean_completion_tokens", "frac_truncated"]
 
 
-def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", max_bytes: int = 0) -> Path:
-    """Write the checkpoint of a finished run, its tables, evaluations and card to `folder`.
+def ship(run_dir: Path, folder: Path) -> Path:
+    """Copy the base of a finished run to `folder`, in the bank `models/<task>/<arm>`, with card, tables and hashes.
 
-    The card calls the model `name` and has its reader load it from `path`; both are the folder's name if empty.
-    Raises ArtifactError where the run is not complete or made no checkpoint, is larger than `max_bytes` (0: any
-    size), or where `folder` holds anything but an earlier export; then `folder` stays as it was.
+    The hashes leave out the card, which may be made again. Raises ArtifactError when the run is not complete, missed
+    a bar, is not rounded to float16, or is too large, and when `folder` holds anything but a base shipped earlier or
+    cannot be written; then `folder` stays as it was.
     """
-    manifest = read_manifest(run_dir)
-    if manifest is None or manifest["stage"] not in STAGES:
-        raise ArtifactError(f"run {run_dir}: must be a finished run of stage {', '.join(STAGES)}")
-    if not (run_dir / "checkpoint" / WEIGHTS).is_file():
-        raise ArtifactError(f"run {run_dir}: has no {WEIGHTS} in checkpoint/; there is nothing to export")
-
-    def fill(partial: Path) -> None:
-        shutil.copytree(run_dir / "checkpoint", partial, dirs_exist_ok=True)
+    manifest = _check_run(run_dir)
+    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not (is_new or (folder / PROVENANCE).is_file()):
+        raise ArtifactError(f"folder {folder}: holds something that is no model; give a new or empty folder")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(run_dir / "checkpoint", partial)
         for table in sorted(run_dir.glob("*.parquet")):
             shutil.copy(table, partial / table.name)
         for run in _evaluations(run_dir, file_sha256(partial / WEIGHTS)):
@@ -57,53 +56,11 @@ def export_model(run_dir: Path, folder: Path, name: str = "", path: str = "", ma
             for file in (MANIFEST, "summary.parquet", "pass_at_k.parquet"):
                 shutil.copy(run / file, target / file)
         write_json(partial / PROVENANCE, {key: value for key, value in manifest.items() if key != "files"})
-        text = card(partial, name or folder.name, path or folder.name)
-        (partial / CARD).write_text(text, encoding="utf-8")
+        write_checksums(partial)
+        (partial / CARD).write_text(card(partial, folder.name), encoding="utf-8")
         size = sum(file.stat().st_size for file in partial.rglob("*"))
-        if max_bytes and size > max_bytes:
-            raise ArtifactError(f"run {run_dir}: has {size} bytes to ship; must be at most {max_bytes}")
-
-    return write_folder(folder, fill)
-
-
-def ship(run_dir: Path, folder: Path) -> Path:
-    """Copy the base of a finished run to `folder`, in the bank `models/<task>/<arm>`, with card, tables and hashes.
-
-    Raises ArtifactError when the run is not complete, missed a bar, is not rounded to float16, or is too large; then
-    `folder` stays as it was.
-    """
-    manifest = read_manifest(run_dir)
-    if manifest is None or manifest["stage"] != "base_model":
-        raise ArtifactError(f"run {run_dir}: must be a finished run of stage base_model")
-    bars = records.read_table(run_dir / "bars.parquet", "bars")
-    if bars.empty or not bars["passed"].all():
-        missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
-        raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
-    dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
-    if other := ", ".join(sorted(dtypes - {"torch.float16"})):
-        raise ArtifactError(f"run {run_dir}: has weights of {other}; a base is rounded to float16 first")
-    task = manifest["parameters"]["task"]
-    path = f"models/{task}/{folder.name}"
-    return export_model(run_dir, folder, name=f"{task}-{folder.name}", path=path, max_bytes=MAX_BYTES)
-
-
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """Fill a new folder beside `folder`, write its SHA-256 sums, and put it in place of an earlier export.
-
-    The sums leave out the card, which may be made again. Raises ArtifactError where `folder` is no export, or cannot
-    be written.
-    """
-    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not (is_new or (folder / PROVENANCE).is_file()):
-        raise ArtifactError(f"folder {folder}: holds something that is no export; give a new or empty folder")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        fill(partial)
-        hashes = files_sha256(partial).items()
-        lines = [f"{sha}  {name}\n" for name, sha in hashes if name not in (CARD, CHECKSUMS)]
-        (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+        if size > MAX_BYTES:
+            raise ArtifactError(f"run {run_dir}: has {size} bytes to ship; must be at most {MAX_BYTES}")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except OSError as error:
@@ -113,23 +70,39 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
     return folder
 
 
-def card(folder: Path, name: str, path: str) -> str:
-    """Return the model card, in Markdown, of an exported or shipped folder; `path` is where its reader finds it."""
+def card(folder: Path, arm: str) -> str:
+    """Return the model card, in Markdown, of a shipped folder that is or becomes `models/<task>/<arm>`."""
     manifest = read_json(folder / PROVENANCE)
-    task = manifest["parameters"].get("task", "countdown")
-    bars = folder / "bars.parquet"
+    task = manifest["parameters"]["task"]
     # What AutoTokenizer reads rightly.
     generic = read_json(folder / "config.json").get("model_type") == "llama"
-    tags = [task, "toy", "reinforcement-learning"]
-    library: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     shown: dict[str, Any] = {
         "tokenizer_class": "AutoTokenizer" if generic else "PreTrainedTokenizerFast",
-        "bars": records.read_table(bars, "bars").to_dict("records") if bars.is_file() else [],
+        "bars": records.read_table(folder / "bars.parquet", "bars").to_dict("records"),
         "evaluations": [_shown(run) for run in sorted(folder.glob("evaluations/*/seed=*"))],
     }
-    shown |= {"name": name, "path": path, "task": task, "manifest": manifest}
+    shown |= {"name": f"{task}-{arm}", "path": f"models/{task}/{arm}", "task": task, "manifest": manifest}
+    tags = [task, "toy", "reinforcement-learning"]
+    library: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     data = ModelCardData(license="mit", tags=tags, **library)
     return f"{ModelCard.from_template(data, template_path=str(TEMPLATE), **shown)}\n"
+
+
+def _check_run(run_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a whole base-model run that may be shipped; ArtifactError says why another may not."""
+    manifest = read_manifest(run_dir)
+    if manifest is None or manifest["stage"] != "base_model":
+        raise ArtifactError(f"run {run_dir}: must be a finished run of stage base_model")
+    if damaged := altered(run_dir, manifest["files"]):
+        raise ArtifactError(f"run {run_dir}: {damaged}")
+    bars = records.read_table(run_dir / "bars.parquet", "bars")
+    if bars.empty or not bars["passed"].all():
+        missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
+        raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
+    dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
+    if other := ", ".join(sorted(dtypes - {"torch.float16"})):
+        raise ArtifactError(f"run {run_dir}: has weights of {other}; a base is rounded to float16 first")
+    return manifest
 
 
 def _evaluations(run_dir: Path, weights_sha256: str) -> Iterator[Path]:
