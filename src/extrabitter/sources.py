@@ -7,10 +7,10 @@ the code's text: nothing that trains is imported, and no value is written twice.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,7 @@ from extrabitter.params import STAGES
 from extrabitter.profiles import read_yaml
 
 NO_REASON = "no reason is on record"
+_LITERAL = r'True|False|None|"\w+"|-?\d[\d._e-]*|\([\d., ]+\)|\{[^{}]*: [^{}]*\}'  # as the code writes one
 
 
 def parameter_sources(stage: str) -> dict[str, str]:
@@ -61,7 +62,7 @@ def fixed_table(stage: str) -> pd.DataFrame:
 
 
 def fixed_value(name: str) -> Any:
-    """Look a value up in the code, by "module.name"; KeyError if no constant, default or keyword is called so.
+    """Look a value up in the code, by "module.name": the first literal behind that name and = or :; else KeyError.
 
     >>> fixed_value("statistics.NUM_RESAMPLES")
     1000
@@ -69,10 +70,10 @@ def fixed_value(name: str) -> Any:
     module, _, short = name.rpartition(".")
     path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    found = dict(_literals(ast.parse(path.read_text(encoding="utf-8"))))
-    if short not in found:
+    found = re.search(rf'\b{short}"?(?:: \w+)? ?[=:] ?({_LITERAL})', path.read_text(encoding="utf-8"))
+    if found is None:
         raise KeyError(f"{module} gives no literal the name {short}")
-    return found[short]
+    return ast.literal_eval(found[1])
 
 
 def count_sources() -> dict[str, int]:
@@ -98,32 +99,6 @@ def count_sources() -> dict[str, int]:
 def _read() -> dict[str, Any]:
     values: dict[str, Any] = read_yaml(PACKAGE / "sources.yaml", "sources")
     return values
-
-
-def _literals(tree: ast.Module) -> Iterator[tuple[str, Any]]:
-    """Names that code gives to literals: constants, defaults of fields and arguments, keywords, keys of dicts."""
-    pairs: list[tuple[ast.expr | None, ast.expr | None]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            pairs += [(target, node.value) for target in node.targets]
-        elif isinstance(node, ast.AnnAssign):
-            pairs.append((node.target, node.value))
-        elif isinstance(node, ast.Dict):
-            pairs += zip(node.keys, node.values, strict=True)
-        elif isinstance(node, ast.Call):
-            pairs += [(ast.Name(keyword.arg), keyword.value) for keyword in node.keywords if keyword.arg]
-        elif isinstance(node, ast.FunctionDef) and node.args.defaults:
-            names = [ast.Name(argument.arg) for argument in node.args.args[-len(node.args.defaults) :]]
-            pairs += zip(names, node.args.defaults, strict=True)
-    while pairs:
-        target, value = pairs.pop()
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            pairs += zip(target.elts, value.elts, strict=True)
-            continue
-        name = target.id if isinstance(target, ast.Name) else getattr(target, "value", None)
-        if isinstance(name, str) and value is not None:
-            with contextlib.suppress(ValueError):
-                yield name, ast.literal_eval(value)
 
 
 def _used(values: list[str], any_run: bool) -> str:

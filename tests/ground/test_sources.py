@@ -45,7 +45,14 @@ def test_nothing_that_trl_is_told_is_left_out(stage: str, module: str) -> None:
     for name, function in ((module, "build_config"), ("training.trainers", "common_arguments")):
         tree = ast.parse(PACKAGE.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
         (body,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
-        told |= {f"{name}.{key}" for key, _ in sources._literals(ast.Module([body], []))}
+        for node in ast.walk(body):
+            if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+                told.add(f"{name}.{node.arg}")
+            elif isinstance(node, ast.Dict):
+                pairs = zip(node.keys, node.values, strict=True)
+                told |= {
+                    f"{name}.{key.value}" for key, value in pairs if key and isinstance(value, ast.Constant)
+                }
     told = {name for name in told if name.rpartition(".")[2] not in MACHINERY}
     fixed = sources.fixed_sources(stage)
     assert {name for name in fixed if name.startswith((module, "training.trainers"))} == told

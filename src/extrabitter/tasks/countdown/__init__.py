@@ -11,8 +11,12 @@ from extrabitter.tasks.countdown.parser import parse
 from extrabitter.tasks.countdown.problems import MAX_VALUE, OPERATIONS, Problem, combine
 from extrabitter.tasks.countdown.traces import CONDITIONS, Script
 
-NUM_FACTS, NUM_COMPARISONS = 3, 4
-EQUAL_SHARE, CLOSE_SHARE, MAX_CLOSE = 0.45, 0.20, 3  # Source: pilot, drills of four comparisons
+NUM_FACTS = 3
+NUM_COMPARISONS = 4
+# Source: pilot, drills of four comparisons
+EQUAL_SHARE = 0.45
+CLOSE_SHARE = 0.20
+MAX_CLOSE = 3
 
 
 class Countdown(Task):

@@ -24,7 +24,8 @@ from typing import NamedTuple
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import SupportsRandom
 
-MIN_NUMBER, MAX_NUMBER = 1, 20
+MIN_NUMBER = 1
+MAX_NUMBER = 20
 MAX_VALUE = 60
 OPERATIONS = "+-*"
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
