@@ -248,7 +248,9 @@ class BehaviourEvaluationParameters(LanguageParameters):
     temperature: float = Field(1.0, ge=0, le=10, description="sampling temperature; 0: greedy")
     top_k: int = Field(0, ge=0, description="keep only the k most likely tokens; 0: all")
     top_p: Rate = Field(1.0, description="keep the most likely tokens of this total probability")
-    min_p: Share = Field(0.0, description="drop tokens below this share of the likeliest one's probability")
+    min_p: Share = Field(
+        0.0, lt=1, description="drop tokens below this share of the likeliest one's probability"
+    )
     max_completion_length: Cap = 288
     masked_words: Masked = ""
     search_bias: Bias = 0.0

@@ -64,14 +64,12 @@ def test_what_has_no_share_never_gets_one(learner: Learner) -> None:
         assert shares.sum() == pytest.approx(1)
 
 
-def test_the_replicator_grows_by_advantage_and_refuses_to_sample() -> None:
+def test_the_replicator_grows_by_advantage() -> None:
     shares, pay = np.array([[0.01, 0.99]]), np.array([1.0, 0.0])
     steps = policy_steps(shares, pay, Learner("replicator", 0.1))
     first, second = next(steps), next(steps)
     growth = np.log(second / first)[0]
     assert growth[0] - growth[1] == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="exact gradient"):
-        next(policy_steps(shares, pay, Learner("replicator", sampled=True)))
 
 
 def test_adam_takes_first_steps_of_its_rate_whatever_the_gradient() -> None:

@@ -78,8 +78,6 @@ def test_wilson_interval_has_its_published_values_and_stays_in_the_unit_interval
         interval = wilson_interval(successes, 10)
         assert 0 <= interval.lower <= interval.value <= interval.upper <= 1
     assert isnan(wilson_interval(0, 0).value)
-    with pytest.raises(ValueError, match="num_successes: 3 must be in"):
-        wilson_interval(3, 2)
 
 
 def test_bootstrap_keeps_a_problems_samples_together() -> None:
@@ -116,8 +114,6 @@ def test_holm_adjusts_as_in_its_definition_and_keeps_order() -> None:
     assert holm_adjusted([0.5, 0.2], 2) == pytest.approx([0.5, 0.4])
     assert holm_adjusted([0.4, 0.4], 3) == pytest.approx([1.0, 1.0])
     assert holm_adjusted([], 3).size == 0
-    with pytest.raises(ValueError, match="num_tests: 1 must be at least 2"):
-        holm_adjusted([0.1, 0.2], 1)
 
 
 def test_holm_keeps_the_chance_of_any_false_rejection() -> None:

@@ -116,15 +116,13 @@ def group_gradient(shares: Array, pay: Array, learner: Learner, rng: np.random.G
 def policy_steps(shares: Array, pay: Array, learner: Learner, seed: int = 0) -> Iterator[Array]:
     """Yield the shares (runs, types) before the first step, after it, and so on, without end.
 
-    `pay` broadcasts to the shape of `shares`. ValueError for a replicator that samples: it divides by shares that may
-    never be drawn. Source: gradient ascent; replicator equation, Taylor and Jonker 1978; Adam, arXiv 1412.6980.
+    `pay` broadcasts to the shape of `shares`. A replicator never samples: it divides by shares that may not be drawn.
+    Source: gradient ascent; replicator equation, Taylor and Jonker 1978; Adam, arXiv 1412.6980.
 
     >>> steps = policy_steps(np.array([[0.5, 0.5]]), np.array([1.0, 0.0]), Learner(learning_rate=1.0))
     >>> next(steps).round(3), next(steps).round(3)
     (array([[0.5, 0.5]]), array([[0.622, 0.378]]))
     """
-    if learner.rule == "replicator" and learner.sampled:
-        raise ValueError("learner: the replicator needs the exact gradient")
     pay, rng = np.broadcast_to(pay, shares.shape), np.random.default_rng(seed)
     with np.errstate(divide="ignore"):
         logits = np.log(shares)

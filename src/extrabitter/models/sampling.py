@@ -27,18 +27,6 @@ class SamplingParameters:
     top_p: float = 1.0
     min_p: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Refuse values that no distribution has."""
-        for name, valid, allowed in (
-            ("max_completion_length", self.max_completion_length >= 1, ">= 1"),
-            ("temperature", self.temperature >= 0, ">= 0"),
-            ("top_k", self.top_k >= 0, ">= 0 (0 = off)"),
-            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
-            ("min_p", 0 <= self.min_p < 1, "in [0, 1)"),
-        ):
-            if not valid:
-                raise ValueError(f"{name}: must be {allowed}, got {getattr(self, name)}")
-
 
 def by_generate(
     model: PreTrainedModel,

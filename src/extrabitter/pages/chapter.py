@@ -48,7 +48,6 @@ from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-# Folder of results -> what its seeds are, where they are not the edition's own.
 EDITIONS = ("edition", "interim")  # folders of results, the first that is there
 # What the seeds of a folder and task are, where they are not the edition's own.
 SEEDS_OF = {("interim", "countdown"): " of the first edition", ("interim", "knights"): " of a rehearsal"}
