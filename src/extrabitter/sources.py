@@ -77,22 +77,14 @@ def fixed_value(name: str) -> Any:
 
 
 def count_sources() -> dict[str, int]:
-    """Count values by where they come from; a parameter that stages share, with its source, counts once.
+    """Count values, and those without a reason; a parameter that stages share, with its source, counts once.
 
-    Keys: parameters, fixed, cited, ours (with a reason), open (ours, without one on record, or none for the size).
+    Keys: parameters, fixed, open (ours, and no reason is on record, or none for the size).
     """
     parameters = {item for stage in STAGES for item in parameter_sources(stage).items()}
     fixed = {item for stage in STAGES for item in fixed_sources(stage).items()}
-    sources = [source for _, source in [*parameters, *fixed]]
-    own = [source for source in sources if source.startswith("ours")]
-    unexplained = sum(NO_REASON in source for source in own)
-    return {
-        "parameters": len(parameters),
-        "fixed": len(fixed),
-        "cited": len(sources) - len(own),
-        "ours": len(own) - unexplained,
-        "open": unexplained,
-    }
+    unexplained = sum(NO_REASON in source for _, source in [*parameters, *fixed])
+    return {"parameters": len(parameters), "fixed": len(fixed), "open": unexplained}
 
 
 @functools.cache

@@ -16,8 +16,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from extrabitter.seeding import derive_seed
-
 Values = npt.ArrayLike
 Statistic = Callable[[npt.NDArray[np.float64]], float]
 NUM_RESAMPLES = 1_000
@@ -214,22 +212,7 @@ def of_difference(summary: pd.DataFrame, arm: str, baseline: str, measure: str =
     """Estimate a measure's difference arm - baseline from table `summary`, paired by seed.
 
     Seeds that only one of the two arms completed are left out. One seed gives a value and no interval: a summary
-    does not say which problems it is over; `solved_difference` does.
+    does not say which problems it is over.
     """
     values = values_by_seed(summary, measure, list(dict.fromkeys((arm, baseline))))
     return over_seed_values(values[arm] - values[baseline])
-
-
-def solved_difference(counts: pd.DataFrame, arm: str, baseline: str) -> Estimate:
-    """Estimate the difference of solved shares arm - baseline from table `counts`, paired by seed and problem.
-
-    With one seed the interval is bootstrapped over its problems.
-    """
-    rows = []
-    for seed, own in counts[counts["arm"].isin([arm, baseline])].groupby("seed"):
-        solved = own["num_correct"] / own["num_samples"]
-        share = solved.groupby([own["problem"], own["arm"]]).mean().unstack()
-        if {arm, baseline} <= set(share.columns) and len(paired := (share[arm] - share[baseline]).dropna()):
-            rng = np.random.default_rng(derive_seed(int(str(seed)), "paired difference"))
-            rows.append(bootstrap_interval(paired, rng))
-    return over_seeds(pd.DataFrame(rows, columns=["value", "lower", "upper"]))

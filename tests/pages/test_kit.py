@@ -14,7 +14,7 @@ import pytest
 from test_store import write_run
 
 from extrabitter.pages import chapter, plots, text
-from extrabitter.pages.chapter import Chapter, ClaimError, listening
+from extrabitter.pages.chapter import Chapter, ClaimError
 from extrabitter.pages.plots import Row, dot_rows
 from extrabitter.statistics import MISSING, Estimate
 from extrabitter.store import read
@@ -82,15 +82,6 @@ def test_a_claim_that_does_not_hold_stops_with_page_sentence_and_values(page: Ch
         page.claim(SHARE.lower > 0.7, "It solves most", solved=SHARE, problems=300)
     found = "solved = 0.6349 (0.6012 to 0.6684), problems = 300"
     assert str(error.value) == f"page a_page: “It solves most” is not what the results say; found: {found}"
-
-
-def test_a_listener_hears_all_claims_and_lets_none_stop_its_page(page: Chapter) -> None:
-    with listening() as heard:
-        page.claim(np.bool_(False), "a")
-        page.claim(True, "b", fact=True)
-    assert [claim[:4] for claim in heard] == [("a_page", "a", False, False), ("a_page", "b", True, True)]
-    with pytest.raises(ClaimError):
-        page.claim(False, "a")
 
 
 def test_glue_has_the_form_that_the_book_reads(page: Chapter, shown: list[Any]) -> None:

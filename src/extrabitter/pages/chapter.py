@@ -12,8 +12,8 @@ A chapter notebook has a parameters cell and is opened in two lines:
 
 Then, beside each sentence of the prose that says something, what it rests on, and the number that it shows:
 
-    summary, counts = page.table("summary"), page.table("counts")
-    gap = solved_difference(counts, "after_searcher", "after_guesser")
+    summary = page.table("summary")
+    gap = of_difference(summary, "after_searcher", "after_guesser")
     page.claim(gap.lower > 0, "The base that searched solves more after the same RL", gap=gap)
     page.glue("gap", points_interval(gap))          # prose: a gap of {glue:text}`gap`
 
@@ -31,10 +31,8 @@ All HTML is written here and in `completions`, and everything in it that was rea
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from IPython.display import HTML, display
@@ -56,30 +54,6 @@ Write = Callable[[Estimate], str]  # an estimate as a ready-made string
 
 class ClaimError(AssertionError):
     """A sentence of a page is not what the results say; the message names page, sentence and what was found."""
-
-
-class Claim(NamedTuple):
-    """A sentence of a page, whether it holds, and whether it is a fact of the set-up rather than an effect."""
-
-    page: str
-    text: str
-    holds: bool
-    fact: bool
-    found: str
-
-
-_listeners: list[list[Claim]] = []
-
-
-@contextmanager
-def listening() -> Iterator[list[Claim]]:
-    """Collect the claims of chapters run inside, and let none of them stop its chapter."""
-    heard: list[Claim] = []
-    _listeners.append(heard)
-    try:
-        yield heard
-    finally:
-        _listeners.remove(heard)
 
 
 class Chapter:
@@ -120,10 +94,7 @@ class Chapter:
         `fact` marks what no result decides, such as the size of a model: the test that turns effects off leaves it.
         """
         said = ", ".join(f"{name} = {_say(value)}" for name, value in found.items()) or "nothing"
-        claim = Claim(self.name, text, bool(condition), fact, said)
-        for heard in _listeners:
-            heard.append(claim)
-        if not claim.holds and not _listeners:
+        if not condition:
             raise ClaimError(f"page {self.name}: “{text}” is not what the results say; found: {said}")
 
     def glue(self, key: str, text: str) -> None:
