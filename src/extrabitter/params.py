@@ -116,7 +116,7 @@ class LanguageParameters(StageParameters):
             return
         cards = "must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"
         yield self.trains and self.device not in ("auto", "cpu", "cuda"), "device", cards
-        for name in ("masked_words", "search_bias", "forced_words", "cue", "num_attempts"):
+        for name in ("masked_words", "search_bias", "cue", "num_attempts"):
             yield self._is_set(name), name, "only with prompt 'grammar'"
 
 
@@ -129,7 +129,7 @@ class BaseModelParameters(StageParameters):
     architecture: Literal["llama", "qwen2"] = Field("llama", description="model architecture")
     hidden_size: int = Field(128, ge=8, le=4096, description="width of the residual stream")
     num_hidden_layers: Few = Field(4, description="number of transformer blocks")
-    num_attention_heads: Few = Field(4, description="attention heads; divides hidden_size")
+    num_attention_heads: Few = Field(4, description="attention heads; divides half of hidden_size")
     num_key_value_heads: Few = Field(1, description="heads of keys and values; divides num_attention_heads")
     intermediate_size: int = Field(384, ge=8, le=16384, description="width of the MLP")
     num_tokens: Budget = Field(
@@ -155,7 +155,8 @@ class BaseModelParameters(StageParameters):
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         width, heads, shared = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
-        yield width % heads, "num_attention_heads", f"must divide hidden_size ({width})"
+        # A head's dimensions are rotated in pairs.
+        yield width % (2 * heads), "num_attention_heads", f"must divide half of hidden_size ({width / 2:g})"
         yield heads % shared, "num_key_value_heads", f"must divide num_attention_heads ({heads})"
         nothing = not (self.num_tokens or self.init_from)
         yield nothing, "num_tokens", "must be at least 1 where init_from is empty"
@@ -254,7 +255,6 @@ class BehaviourEvaluationParameters(LanguageParameters):
     max_completion_length: Cap = 288
     masked_words: Masked = ""
     search_bias: Bias = 0.0
-    forced_words: str = Field("", description="first words of each completion, given rather than sampled")
     cue: bool = Field(False, description="begin the prompt with the cue word")
     max_k: Many = Field(8, description="largest k of pass@k; at most num_samples")
 

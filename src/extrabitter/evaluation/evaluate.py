@@ -50,14 +50,13 @@ def sample_completions(
     *,
     band: str = "",
     cue: bool = False,
-    forced_words: Sequence[str] = (),
     prefixes: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Sample `num_samples` completions of each problem; return table `completions`, one row a completion.
 
     `prefixes`, one per problem, is text that the completion has to begin with (an intervention); it is part of the
-    completion that is measured. `forced_words` are likewise the first words, the same for all; both are for a
-    grammar's prompts, which are text. CheckpointError where prompt and cap are longer than the model reads.
+    completion that is measured, and is for a grammar's prompts, which are text. CheckpointError where prompt and cap
+    are longer than the model reads.
     """
     model, tokenizer, task, wording = subject
     given = list(prefixes) if prefixes is not None else [""] * len(problems)
@@ -66,9 +65,10 @@ def sample_completions(
     begun = [f"{prompt} {start}" if start else prompt for prompt, start in zip(prompts, given, strict=True)]
     prompt_ids, ends = encode_prompts(tokenizer, begun), end_ids(model, tokenizer)
     check_lengths(model, max(map(len, prompt_ids), default=0) + sampling.max_completion_length)
-    own: dict[str, Any] = {"generator": torch.Generator(device=model.device).manual_seed(seed)}
-    own |= {"end_ids": ends, "forced_ids": word_ids(tokenizer, forced_words), "with_logprobs": False}
-    rollouts = generate(model, prompt_ids, num_samples, sampling, **own)
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    rollouts = generate(
+        model, prompt_ids, num_samples, sampling, end_ids=ends, generator=generator, with_logprobs=False
+    )
     rows = []
     for index, (ids, was_cut) in enumerate(zip(rollouts.completion_ids, rollouts.truncated, strict=True)):
         place, sample = divmod(index, num_samples)
@@ -95,7 +95,6 @@ def evaluate(
     names = ("temperature", "top_k", "top_p", "min_p", "max_completion_length")
     sampling = SamplingParameters(**{name: getattr(parameters, name) for name in names})
     asked: dict[str, Any] = {"band": parameters.band, "cue": parameters.cue}
-    asked["forced_words"] = parameters.forced_words.split()
     own = derive_seed(seed, "evaluation sampling", parameters.arm)
     completions = sample_completions(subject, problems, parameters.num_samples, sampling, own, **asked)
     summary, counts = summary_table(completions, seed), count(completions)
