@@ -107,8 +107,8 @@ def run_chapter(book: Book, chapter: str) -> None:
     partial = book.output_dir / f".{chapter}.partial"
     parameters = {"results_dir": str(book.results_dir), "runs_dir": book.runs_dir, "output_dir": str(partial)}
     parameters["profile"] = book.name if book.runs_dir else ""
-    page, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
-    for left_over in (runs.status_path(folder / chapter), page, failed):
+    page = folder / f"{chapter}.ipynb"
+    for left_over in (runs.status_path(folder / chapter), page):
         left_over.unlink(missing_ok=True)
     shutil.rmtree(root / partial, ignore_errors=True)
     (root / partial).mkdir(parents=True)
@@ -117,8 +117,6 @@ def run_chapter(book: Book, chapter: str) -> None:
     try:
         _papermill(root, notebook, executed, folder / f"{chapter}.log", parameters, f"chapter {chapter}")
     except NotebookError as error:
-        if executed.exists():  # not if papermill failed before it wrote anything
-            executed.replace(failed)
         shutil.rmtree(root / partial)
         raise NotebookError(f"chapter {chapter}: {error}") from None
     files = files_sha256(root / partial)

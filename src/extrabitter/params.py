@@ -227,6 +227,8 @@ class GrpoParameters(LanguageParameters):
         batches, size = self.gradient_accumulation_steps, self.num_generations
         rule = f"times gradient_accumulation_steps ({batches}) must be a multiple of num_generations ({size})"
         yield self.per_device_train_batch_size * batches % size, "per_device_train_batch_size", rule
+        unseen = bool(self.masked_words) and self.rollouts == "vllm"
+        yield unseen, "masked_words", "vLLM does not see the mask of the forward pass; use rollouts 'batched'"
         for name in ("vllm_gpu_memory_utilization", "vllm_server"):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
         biased = self.search_bias and self.rollouts != "batched"

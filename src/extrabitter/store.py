@@ -22,8 +22,6 @@ from extrabitter.runs import EXPERIMENT, Run, find_runs, write_json
 from extrabitter.tables import SCHEMAS, count, read_table, write_table
 
 LEADING = ("seed", "experiment", "stage", "arm")
-MAX_FILES = 400
-MAX_BYTES = 60 * 2**20
 WORKED = "worked"  # folder of a store with one executed notebook a stage
 _HEADLINE = re.compile(r"(before|after)_(searcher|guesser|deriver|silenced)(_[a-z]+\d*)?")  # of any band
 # Losses and documents are a run's own record; nothing is argued from them.
@@ -62,9 +60,8 @@ def publish(
     """Add what has ended below `runs_dir` to a store, each experiment of a seed whole; return the files added.
 
     `planned` maps the keys of jobs, task/stage/arm/seed=<k>, to their experiments. With `partial` an experiment of a
-    seed waits where one of its jobs has not ended; otherwise, and where a file of the store would change or the store
-    grow past MAX_FILES or MAX_BYTES, nothing is written and StoreError says why in one line. What the store has
-    already, with the same content, stays as it is.
+    seed waits where one of its jobs has not ended; otherwise, and where a file of the store would change, nothing is
+    written and StoreError says why in one line. What the store has already, with the same content, stays as it is.
     """
     groups: dict[Path, list[Run]] = {}
     for one in _ended(runs_dir):
@@ -86,7 +83,6 @@ def publish(
                 shutil.rmtree(written)
             else:
                 made.append((written, folder))
-        _check_size(Path(results_dir), [written for written, _ in made])
         num_files = sum(len(list(written.iterdir())) for written, _ in made)
         for written, folder in made:
             os.rename(written, folder)
@@ -182,13 +178,3 @@ def _check_same(folder: Path, written: Path) -> None:
             raise StoreError(f"publish: {folder} has other tables, one is {name}; what was added stays")
         if not pd.read_parquet(folder / name).equals(pd.read_parquet(written / name)):
             raise StoreError(f"publish: {folder / name} has other content; what was added is never rewritten")
-
-
-def _check_size(results_dir: Path, added: list[Path]) -> None:
-    """Refuse a store that would be too large to be committed."""
-    files = [path for path in results_dir.rglob("*.parquet") if ".partial-" not in path.parent.name]
-    files += [path for written in added for path in written.iterdir()]
-    size = sum(path.stat().st_size for path in files)
-    if len(files) > MAX_FILES or size > MAX_BYTES:
-        found, most = f"{size / 2**20:.1f} MB", f"at most {MAX_FILES} and {MAX_BYTES // 2**20} MB are allowed"
-        raise StoreError(f"publish: the store would have {len(files)} files and {found}; {most}")

@@ -37,6 +37,11 @@ def test_each_stage_accepts_its_required_parameters_alone_and_describes_each(sta
         ("grpo", {"num_generations": 7}, "must be a multiple of num_generations (7)"),
         ("grpo", {"save_steps": "50 200"}, "save_steps = '50 200': must lie in 1..num_steps (100)"),
         ("grpo", {"task": "Chess"}, "task = 'Chess': must be a name of lower-case letters"),
+        (
+            "grpo",
+            {"rollouts": "vllm", "masked_words": "no"},
+            "masked_words = 'no': vLLM does not see the mask",
+        ),
         ("grpo", {"beta": -1.0, "temperature": -2.0}, "(and 1 more)"),
         ("base_model", {"habit_share": -1}, "habit_share = -1: must be greater than or equal to 0"),
         ("base_model", {"habit_share": 2}, "habit_share = 2: must be less than or equal to 1"),

@@ -139,27 +139,21 @@ def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: P
 # --- Notebooks ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("written", [True, False])
-def test_failed_chapter_is_one_line_and_leaves_no_page(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, written: bool
-) -> None:
+def test_failed_chapter_is_one_line_and_leaves_no_page(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = pipeline.make_book("mini", tree)
     folder = tree / book.output_dir
     folder.mkdir(parents=True)
-    for name in (f"{miniature.CHAPTER}.ipynb", f"{miniature.CHAPTER}.failed.ipynb"):
-        (folder / name).write_text("an earlier one")
+    (folder / f"{miniature.CHAPTER}.ipynb").write_text("an earlier one")
     runs.write_status(folder / miniature.CHAPTER, runs.Status("ok"))
 
     def execute(notebook: str, executed: str, *_: object, **__: object) -> None:
-        if written:
-            Path(executed).write_text("{}")
+        Path(executed).write_text("{}")
         raise RuntimeError("Kernel died before replying to kernel_info")
 
     monkeypatch.setattr(jobs.papermill, "execute_notebook", execute)
     with pytest.raises(jobs.NotebookError, match=r"^chapter what_came_out: .*: RuntimeError: Kernel died"):
         jobs.run_chapter(book, miniature.CHAPTER)
-    left = {path.name: path.read_text() for path in folder.glob("*") if path.suffix != ".log"}
-    assert left == ({f"{miniature.CHAPTER}.failed.ipynb": "{}"} if written else {})
+    assert [path.name for path in folder.glob("*")] == [f"{miniature.CHAPTER}.log"]
 
 
 def finished_input(tree: Path) -> Path:

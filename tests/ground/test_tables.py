@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from extrabitter import tables as records
-from extrabitter.tables import TableError, read_table, validate_table, write_table
+from extrabitter.tables import TableError, read_table, write_table
 
 
 def pass_at_k() -> pd.DataFrame:
@@ -53,11 +53,6 @@ def test_another_form_is_one_line_and_writes_nothing(tmp_path: Path, table: pd.D
         write_table(tmp_path / "pass_at_k.parquet", "pass_at_k", table)
     assert str(caught.value) == f"table pass_at_k: column {line}"
     assert not list(tmp_path.iterdir())
-
-
-def test_unknown_table_lists_the_known_ones() -> None:
-    with pytest.raises(TableError, match="table 'loses': unknown; must be one of losses, bars"):
-        validate_table("loses", pd.DataFrame())
 
 
 def test_absent_and_damaged_files_are_one_line(tmp_path: Path) -> None:

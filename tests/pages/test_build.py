@@ -89,30 +89,20 @@ def test_a_staged_book_has_its_chapters_without_papermills_cell_and_what_they_sa
     assert (source / "_committed" / "book" / "runs.md").is_file()
 
 
-FAILED = code("1/0", {"output_type": "error", "ename": "ClaimError", "evalue": "page index: “x” is not"})
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         (None, "has not been run: no index.ipynb"),
         ("{", "is damaged: index.ipynb is no notebook"),
         ("[]", "is damaged: index.ipynb is no notebook"),
-        (notebook(FAILED), "holds an error: ClaimError: page index: “x” is not"),
     ],
 )
-def test_a_chapter_that_is_missing_damaged_or_wrong_is_refused(text: Any, line: str, book: Book) -> None:
+def test_a_chapter_that_is_missing_or_damaged_is_refused(text: Any, line: str, book: Book) -> None:
     path = book.root / book.output_dir / "index.ipynb"
     path.write_text(text, encoding="utf-8") if text is not None else path.unlink()
     with pytest.raises(BookError) as error:
         stage_source(book)
     assert str(error.value) == f"chapter index {line}"
-
-
-def test_a_book_without_a_page_of_runs_is_refused(book: Book) -> None:
-    (book.root / "_toc.yml").write_text("format: jb-book\nroot: index\n", encoding="utf-8")
-    with pytest.raises(BookError, match=r"_toc\.yml has no page `runs`"):
-        stage_source(book)
 
 
 def test_a_stage_has_one_worked_run_with_its_parameters_and_what_it_printed(book: Book) -> None:

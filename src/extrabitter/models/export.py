@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+import jinja2
 from safetensors.torch import load_file
 
 from extrabitter import tables as records
@@ -82,10 +82,7 @@ def card(folder: Path, arm: str) -> str:
         "evaluations": [_shown(run) for run in sorted(folder.glob("evaluations/*/seed=*"))],
     }
     shown |= {"name": f"{task}-{arm}", "path": f"models/{task}/{arm}", "task": task, "manifest": manifest}
-    tags = [task, "toy", "reinforcement-learning"]
-    library: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    data = ModelCardData(license="mit", tags=tags, **library)
-    return f"{ModelCard.from_template(data, template_path=str(TEMPLATE), **shown)}\n"
+    return f"{jinja2.Template(TEMPLATE.read_text(encoding='utf-8')).render(**shown)}\n"
 
 
 def _check_run(run_dir: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The book's source: prose, executed chapters and one worked run a stage side by side; then its HTML.
 
-Nothing is executed here. Chapters are the notebooks that papermill ran; one that is missing, damaged or holds an
-error is refused. Below every page stands where it comes from. Launch links appear only where the checkout comes from
+Nothing is executed here. Chapters are the notebooks that papermill ran; one that is missing or damaged is refused.
+Below every page stands where it comes from. Launch links appear only where the checkout comes from
 GitHub: no other address of it is known here.
 """
 
@@ -109,14 +109,10 @@ def _copy_chapter(executed: Path, target: Path) -> None:
     try:
         notebook = json.loads(executed.read_text(encoding="utf-8"))
         cells = notebook["cells"]
-        outputs = [output for cell in cells for output in cell.get("outputs", [])]
-        errors = [output for output in outputs if output["output_type"] == "error"]
         # The values that papermill gave say nothing to a reader.
         notebook["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BookError(f"chapter {target.stem} is damaged: {executed.name} is no notebook") from None
-    for error in errors:
-        raise BookError(f"chapter {target.stem} holds an error: {error['ename']}: {error['evalue']}")
     target.write_text(json.dumps(notebook), encoding="utf-8")
 
 
@@ -124,9 +120,7 @@ def _write_toc(root: Path, source: Path, stages: list[str]) -> None:
     """Copy _toc.yml, with the worked runs as sections below its entry `runs`."""
     toc: dict[str, Any] = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     entries = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
-    parent = next((entry for entry in entries if entry["file"] == "runs"), None)
-    if parent is None:
-        raise BookError("_toc.yml has no page `runs`, below which the worked runs are listed")
+    parent = next(entry for entry in entries if entry["file"] == "runs")
     if stages:
         parent["sections"] = [{"file": f"{WORKED}/{stage}"} for stage in stages]
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")

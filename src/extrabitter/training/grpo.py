@@ -101,9 +101,6 @@ def train(
     Raises one line where prompts and cap are longer than the model's positions, and where training diverges.
     """
     masked = masked_token_ids(model)
-    if masked and parameters.rollouts == "vllm":
-        said = "vLLM does not see the mask of the forward pass; use rollouts = 'batched'"
-        raise ValueError(f"masked_words: {said}")
     ends = end_ids(model, tokenizer)
     with lent_to_trl(model, tokenizer, ends) as output_dir:
         trainer, table = build_trainer(parameters, model, tokenizer, ends, output_dir, on_save)
