@@ -338,7 +338,6 @@ def test_dtype_and_device_are_resolved_or_refused(tmp_path: Path) -> None:
     assert record["dtype"] == "float32" and record["device"] == "cpu" and record["has_chat_template"]
     assert hub.load_pretrained(folder, dtype="bfloat16").model.dtype == torch.bfloat16
     for changes, message in (
-        ({"dtype": "int8"}, "dtype = 'int8'"),
         ({"device": "tpu"}, "device = 'tpu'"),
         ({"device": "cuda:0"}, "device = 'cuda:0': not there"),
         ({"revision": "main"}, "a folder has no revision"),

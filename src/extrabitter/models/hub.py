@@ -226,8 +226,6 @@ def _dtype(dtype: str, device: str) -> str:
         if device == "cpu":
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if dtype not in DTYPES:
-        raise CheckpointError(f"dtype = {dtype!r}: unknown; must be auto, {', '.join(DTYPES)}")
     return dtype
 
 
