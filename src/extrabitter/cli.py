@@ -59,7 +59,7 @@ def _make_plan(profile: str, root: Path) -> Plan:
     for job in made.jobs.values():
         where = f"profile {profile}: {job.task}.{job.stage}.{job.arm}"
         task = _find_task(job.task, getattr(job.parameters, "band", ""), where)
-        for name in ("condition", "habit", "shots_show"):
+        for name in ("condition", "habit"):
             value = getattr(job.parameters, name, "direct")
             if value not in task.conditions:
                 lacks = f"{job.task} has no such condition; it has {', '.join(task.conditions)}"

@@ -100,7 +100,6 @@ class LanguageParameters(StageParameters):
         "grammar", description="grammar: our own bases | English: plain text or the tokenizer's chat template"
     )
     few_shot: int = Field(0, ge=0, le=32, description="English: worked training problems in the prompt")
-    shots_show: str = Field("direct", description="English: what these show, a condition of the task")
     revision: str = Field("", description="English: branch, tag or commit of a hub id; empty: main")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -111,7 +110,7 @@ class LanguageParameters(StageParameters):
 
     def _rules(self) -> Iterator[tuple[object, str, str]]:
         if self.prompt == "grammar":
-            for name in ("few_shot", "shots_show", "revision", "dtype", "device"):
+            for name in ("few_shot", "revision", "dtype", "device"):
                 yield self._is_set(name), name, "only with prompt 'plain' or 'chat'"
             return
         cards = "must be auto, cpu or cuda in training; CUDA_VISIBLE_DEVICES picks a card"

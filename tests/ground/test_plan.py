@@ -264,11 +264,11 @@ def test_the_whole_traceback_of_an_unforeseen_error_lies_in_a_log_that_the_line_
 def test_a_band_or_a_condition_that_the_task_lacks_is_found_before_anything_runs(
     tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = json.loads(json.dumps(miniature.STAGE_RUNS))
-    for name, value in (("band", "easy"), ("shots_show", "dancing")):
-        stages["grpo"]["arms"]["broken"] = {"init_from": "models/x", "prompt": "plain", name: value}
-        set_profile(tree, tasks={"countdown": {"stages": stages | {"behaviour_evaluation": None}}})
+    for name, value, stage in (("habit", "dancing", "base_model"), ("band", "easy", "grpo")):
+        stages = json.loads(json.dumps(miniature.STAGE_RUNS))
+        stages[stage]["arms"]["guesser"] = {**(stages[stage]["arms"]["guesser"] or {}), name: value}
+        set_profile(tree, tasks={"countdown": {"stages": stages}})
         assert run_cli("build", "--profile", "mini", "--root", str(tree)) == 2
         error = capsys.readouterr().err
-        assert f"profile mini: countdown.grpo.broken: {name} = '{value}': countdown has" in error
+        assert f"profile mini: countdown.{stage}.guesser: {name} = '{value}': countdown has" in error
         assert error.count("\n") == 1

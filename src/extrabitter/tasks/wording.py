@@ -15,7 +15,6 @@ from extrabitter.params import LanguageParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of
 
-MAX_DRAWS = 200  # of a worked example, until one is right
 MAX_STOPS = 20  # places in a completion at which it may be found to go on to something else
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
@@ -36,9 +35,9 @@ def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
         return Grammar(task)
     try:
         band = band_of(task, parameters.band)
-        shots = worked_examples(task, parameters.few_shot, parameters.shots_show, parameters.seed, band)
     except ValueError as error:
         raise ParameterError(f"{parameters.stage}: {error}") from None
+    shots = worked_examples(task, parameters.few_shot, parameters.seed, band)
     wording = task.english(parameters.prompt, shots)
     if wording is None:
         raise ParameterError(
@@ -47,24 +46,11 @@ def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
     return wording
 
 
-def worked_examples(task: Task, count: int, condition: str, seed: int, band: str) -> list[tuple[Any, Any]]:
-    """Draw solved training problems of a band as (problem, script), which show a condition of the task.
-
-    Direct ones are drawn right; of others those are taken that find their answer without having been told.
-    """
-    if condition not in task.conditions:
-        raise ParameterError(f"shots_show = {condition!r}: must be one of {', '.join(task.conditions)}")
+def worked_examples(task: Task, count: int, seed: int, band: str) -> list[tuple[Any, Any]]:
+    """Draw solved training problems of a band as (problem, script), each with a right direct answer."""
     rng = random.Random(derive_seed(seed, "examples"))
-    shots = []
-    chance = 1.0 if condition == "direct" else 0.0
-    for problem in task.problems("train", count, derive_seed(seed, "examples"), band):
-        scripts = (task.write_trace(problem, condition, rng, chance) for _ in range(MAX_DRAWS))
-        right = (script for script in scripts if task.verify(task.render(script, problem), problem).correct)
-        script = next(right, None)
-        if script is None:
-            raise ParameterError(f"shots_show = {condition!r}: its traces hand in no right answer")
-        shots.append((problem, script))
-    return shots
+    problems = task.problems("train", count, derive_seed(seed, "examples"), band)
+    return [(problem, task.write_trace(problem, "direct", rng, 1.0)) for problem in problems]
 
 
 def behind_prompt(prompt: str, completion: str) -> str:
