@@ -1,8 +1,8 @@
 """The book's source: prose, executed chapters and one worked run a stage side by side; then its HTML.
 
 Nothing is executed here. Chapters are the notebooks that papermill ran; one that is missing or damaged is refused.
-Below every page stands where it comes from. Launch links appear only where the checkout comes from
-GitHub: no other address of it is known here.
+Below every page stands where it comes from. Launch links appear only where the checkout comes from GitHub: no other
+address of it is known here.
 """
 
 from __future__ import annotations
