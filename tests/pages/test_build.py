@@ -12,7 +12,7 @@ import pytest
 import yaml
 from test_store import write_run
 
-from extrabitter.digests import STAGE_NOTEBOOKS
+from extrabitter.digests import STAGE_NOTEBOOKS, git_state
 from extrabitter.pages.build import BookError, footer, stage_source, worked_runs
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book, make_book
 
@@ -133,7 +133,9 @@ def test_your_own_run_is_the_worked_one_where_there_is_one(tmp_path: Path, book:
     assert (found["arm"], notebook_.parent.name) == ("guesser", "guesser")
 
 
-def test_a_footer_names_the_last_change_and_links_only_to_a_known_home(tmp_path: Path) -> None:
+def test_a_footer_names_the_last_change_and_links_only_to_a_known_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
@@ -151,3 +153,9 @@ def test_a_footer_names_the_last_change_and_links_only_to_a_known_home(tmp_path:
     text = footer(tmp_path, path)
     assert re.search(rf"https://github\.com/someone/something/blob/[0-9a-f]{{40}}/{path}", text)
     assert re.search(rf"https://mybinder\.org/v2/gh/someone/something/[0-9a-f]{{40}}\?labpath={path}", text)
+    state = git_state(tmp_path)
+    assert len(state["commit"]) == 40 and state["commit"] in text and not state["dirty"]
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as if the tree were somebody else's
+    assert (footer(tmp_path, path), git_state(tmp_path)) == (text, state)
+    (tmp_path / path).write_text("{ }", encoding="utf-8")
+    assert git_state(tmp_path) == state | {"dirty": True}

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from extrabitter.digests import STAGE_NOTEBOOKS
+from extrabitter.digests import STAGE_NOTEBOOKS, git
 from extrabitter.pages import plots
 from extrabitter.pages.text import render
 from extrabitter.params import STAGES
@@ -201,18 +201,11 @@ def _tidy(cell: dict[str, Any]) -> dict[str, Any]:
 
 def footer(root: Path, path: Path, command: str = "") -> str:
     """Return in MyST what stands below the page made of `path`, relative to the root of a checkout or a mere folder."""
-    if Path(_git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root.resolve():
+    if Path(git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root.resolve():
         return render("footer.md", path=path.as_posix(), command=command, changed="", github="", commit="")
-    github = _GITHUB.fullmatch(_git(root, "config", "--get", "remote.origin.url"))
-    day, _, commit = _git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()).partition(" ")
+    github = _GITHUB.fullmatch(git(root, "config", "--get", "remote.origin.url") or "")
+    last = git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()) or ""
+    day, _, commit = last.partition(" ")
     changed = f"{date.fromisoformat(day):%-d %B %Y}, commit `{commit}`" if commit else ""
-    where = {"github": github[1] if github else "", "commit": _git(root, "rev-parse", "HEAD")}
+    where = {"github": github[1] if github else "", "commit": git(root, "rev-parse", "HEAD") or ""}
     return render("footer.md", path=path.as_posix(), command=command, changed=changed, **where)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
