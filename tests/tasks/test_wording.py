@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -82,3 +84,38 @@ def test_a_completion_counts_up_to_where_it_goes_on_to_another_problem() -> None
     assert trace == wrong == read != right
     cut = "Let me see.\nProblem: reach 33."
     assert read_completion(plain, PROBLEM, cut, truncated=True)[::2] == (cut, True)
+
+
+def num_calls(work: Callable[[], object]) -> int:
+    """Count the functions, of Python and C, that some work calls: its cost, whatever else the machine does."""
+    events: list[str] = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return sum(event.endswith("call") for event in events)
+
+
+# Words of 100,000 letters, tags that nothing closes, marks that do not show, places where a completion may go on.
+HOSTILE = "x|</|<answer>|<answer></answer>|</answer>|<think>|</think>|\\boxed{|answer is |answer: 3\n|Ada knight, |Ada "
+HOSTILE += "|assume |33 |3=|(|a\u0301|\u202e|\0|\u0661 |\nProblem:|\nProblem: <think>|3=3=3=\nProblem:|1 and "
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("piece", HOSTILE.split("|"))
+def test_a_completion_is_read_up_to_a_bound_and_once_however_often_it_may_go_on(
+    name: str, piece: str
+) -> None:
+    task = load_task(name)
+    (problem,) = task.problems("train", 1, 1)
+    wording = task.english("plain")
+
+    def work(text: str) -> int:
+        return num_calls(lambda: read_completion(wording, problem, text))
+
+    long, short = (piece * (size // len(piece)) for size in (2_000, 1_000))
+    calls = min(work(short), work(short))  # the first of a problem compiles its patterns
+    assert work(piece * 100_000) < 2_000, "longer ones are not read"
+    assert work(long) < 1_000 + 2.5 * calls, "no faster than linear"
+    assert work(long + "\nProblem:" * 50) < 30_000 + 2 * work(long), "the whole text is read once"

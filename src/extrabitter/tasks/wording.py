@@ -14,6 +14,7 @@ from typing import Any
 from extrabitter.params import LanguageParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of
+from extrabitter.tasks.free_text import hand_in
 
 MAX_STOPS = 20  # places in a completion at which it may be found to go on to something else
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
@@ -76,9 +77,10 @@ def read_completion(
     """
     found = re.finditer("|".join(map(re.escape, wording.stops)) or "(?!)", text)
     for place in (match.start() for match in islice(found, MAX_STOPS)):
-        trace = wording.parse(behind_prompt(prompt, text[:place]), problem)
-        if trace.answered:
-            return text[:place], trace, False
+        begun = behind_prompt(prompt, text[:place])
+        # To read at each place all that a text does would cost far more.
+        if hand_in(begun, wording.stops).reason == "ok":
+            return text[:place], wording.parse(begun, problem), False
     return text, wording.parse(behind_prompt(prompt, text), problem, truncated), truncated
 
 
