@@ -7,13 +7,14 @@ made from: what is cut, altered or lost later is found by content, never by the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,8 +38,17 @@ class ArtifactError(OneLineError, RuntimeError):
 
 def unwritable(run_dir: str, error: OSError) -> ArtifactError:
     """Return the error of a run whose folder the system does not let it write."""
-    why = f"cannot be written ({error.strerror}); give a folder that can be created"
+    why = f"cannot be written ({error.strerror or error}); give a folder that can be, with room for it"
     return ArtifactError(f"run_dir = {run_dir!r}: {why}")
+
+
+@contextlib.contextmanager
+def _writing(stage: str, parameters: StageParameters) -> Iterator[None]:
+    """Turn what the system says of a folder that it does not let be written, or of a full disk, into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{stage}: {unwritable(parameters.run_dir, error)}") from None
 
 
 @dataclass
@@ -62,12 +72,10 @@ class RunFolder:
         """
         final = Path(parameters.run_dir).absolute()
         path = final.with_name(f".{final.name}.partial-{os.getpid()}")
-        try:
+        with _writing(stage, parameters):
             _check_replaceable(stage, parameters, final)
             remove_partial(final)
             path.mkdir(parents=True)
-        except OSError as error:
-            raise ArtifactError(f"{stage}: {unwritable(parameters.run_dir, error)}") from None
         return cls(stage, parameters, final, path)
 
     @property
@@ -77,7 +85,8 @@ class RunFolder:
 
     def write_table(self, name: str, df: pd.DataFrame) -> Path:
         """Write one of the run's tables, checked against its schema."""
-        return tables.write_table(self.path / f"{name}.parquet", name, df)
+        with _writing(self.stage, self.parameters):
+            return tables.write_table(self.path / f"{name}.parquet", name, df)
 
     def finish(self) -> Path:
         """Write the manifest, flush everything to disk and rename the folder into place."""
@@ -94,18 +103,19 @@ class RunFolder:
             "result_sha256": result_sha256(self.path, files),
             "files": files,
         }
-        write_json(self.path / MANIFEST, manifest)
-        for path in self.path.rglob("*"):
-            _fsync(path)
-        _fsync(self.path)
-        _check_replaceable(self.stage, self.parameters, self.final)
-        # The old run gives way by a rename too, so that a kill leaves one of them whole under some name.
-        replaced = self.final.with_name(f".{self.final.name}.partial-{os.getpid()}-replaced")
-        if self.final.exists():
-            os.rename(self.final, replaced)
-        os.rename(self.path, self.final)
-        shutil.rmtree(replaced, ignore_errors=True)
-        _fsync(self.final.parent)
+        with _writing(self.stage, self.parameters):
+            write_json(self.path / MANIFEST, manifest)
+            for path in self.path.rglob("*"):
+                _fsync(path)
+            _fsync(self.path)
+            _check_replaceable(self.stage, self.parameters, self.final)
+            # The old run gives way by a rename too, so that a kill leaves one of them whole under some name.
+            replaced = self.final.with_name(f".{self.final.name}.partial-{os.getpid()}-replaced")
+            if self.final.exists():
+                os.rename(self.final, replaced)
+            os.rename(self.path, self.final)
+            shutil.rmtree(replaced, ignore_errors=True)
+            _fsync(self.final.parent)
         return self.final
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from extrabitter import runs
-from extrabitter.params import STAGES
+from extrabitter.params import STAGES, ParameterError
 from extrabitter.plan import Book, Plan
 
 _CHAPTER_S = 6.0
@@ -113,8 +113,11 @@ def failures(plan: Plan) -> list[tuple[str, str]]:
 
 def only_one(root: Path) -> TextIO:
     """Hold the build lock of this tree while the returned file is open; the system drops it when its holders die."""
-    (root / "_build").mkdir(parents=True, exist_ok=True)
-    handle = open(root / "_build" / ".lock", "w")  # noqa: SIM115 (the caller's to close)
+    try:
+        (root / "_build").mkdir(parents=True, exist_ok=True)
+        handle = open(root / "_build" / ".lock", "w")  # noqa: SIM115 (the caller's to close)
+    except OSError as error:
+        raise ParameterError(f"root = '{root}': its _build cannot be written ({error.strerror})") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

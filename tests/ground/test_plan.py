@@ -237,11 +237,15 @@ def test_wrong_input_to_what_needs_no_profile_is_one_line(
 
 
 def test_unwritable_output_is_one_line(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tree / "runs").write_text("a file where a folder should be")
-    assert run_cli("run-job", BASE, "--profile", "mini", "--root", str(tree)) == 2
-    error = capsys.readouterr().err
-    assert f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)" in error
-    assert error.count("\n") == 1
+    told = {
+        "runs": (f"run-job {BASE}", f"run_dir = 'runs/mini/{BASE}': cannot be written (Not a directory)"),
+        "_build": ("build", f"root = '{tree}': its _build cannot be written (File exists)"),
+    }
+    for name, (command, line) in told.items():
+        (tree / name).write_text("a file where a folder should be")
+        assert run_cli(*command.split(), "--profile", "mini", "--root", str(tree)) == 2
+        error = capsys.readouterr().err
+        assert line in error and error.count("\n") == 1
 
 
 def test_the_whole_traceback_of_an_unforeseen_error_lies_in_a_log_that_the_line_names(

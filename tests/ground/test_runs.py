@@ -148,6 +148,17 @@ def test_empty_run_dir_is_taken_and_one_that_cannot_be_made_is_one_line(tmp_path
         start_run(tmp_path, arm="file")
 
 
+@pytest.mark.parametrize("written", ["write_table", "write_json"])
+def test_a_full_disk_is_one_line(written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs if written == "write_json" else runs.tables, written, full)
+    with refused("base_model", r"cannot be written \(No space left on device\)"):
+        finish_run(tmp_path)
+    assert whole(tmp_path) == []
+
+
 def test_what_dead_runs_left_goes_and_what_live_ones_write_stays(tmp_path: Path) -> None:
     parent = tmp_path / "countdown" / "base_model" / "trunk"
     dead, replaced = parent / ".seed=0.partial-999999999", parent / ".seed=0.partial-999999999-replaced"
