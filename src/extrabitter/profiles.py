@@ -67,7 +67,8 @@ def load_profile(name: str, root: Path = REPOSITORY) -> Profile:
     """Read profiles/<name>.yaml; raise ParameterError with one line when it is absent or wrong."""
     where, path = f"profile {name}", root / "profiles" / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        known = known or f"those in {path.parent}, where there is none"
         raise ParameterError(f"profile = {name!r}: unknown; must be one of {known}")
     values = read_yaml(path, where)
     if not isinstance(values, dict):

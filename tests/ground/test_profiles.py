@@ -125,6 +125,10 @@ def test_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "profiles" / "default").mkdir()
     with pytest.raises(ParameterError, match=r"^profile = 'mani': unknown; must be one of mini$"):
         profiles.load_profile("mani", tmp_path)
+    with pytest.raises(
+        ParameterError, match=r"must be one of those in .*/elsewhere/profiles, where there is none$"
+    ):
+        profiles.load_profile("mini", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
