@@ -204,8 +204,7 @@ def footer(root: Path, path: Path, command: str = "") -> str:
     if Path(git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root.resolve():
         return render("footer.md", path=path.as_posix(), command=command, changed="", github="", commit="")
     github = _GITHUB.fullmatch(git(root, "config", "--get", "remote.origin.url") or "")
-    last = git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()) or ""
-    day, _, commit = last.partition(" ")
+    day, _, commit = (git(root, "log", "-1", "--format=%cs %h", "--", path.as_posix()) or "").partition(" ")
     changed = f"{date.fromisoformat(day):%-d %B %Y}, commit `{commit}`" if commit else ""
     where = {"github": github[1] if github else "", "commit": git(root, "rev-parse", "HEAD") or ""}
     return render("footer.md", path=path.as_posix(), command=command, changed=changed, **where)
