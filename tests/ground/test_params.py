@@ -45,7 +45,11 @@ def test_each_stage_accepts_its_required_parameters_alone_and_describes_each(sta
         ("grpo", {"beta": -1.0, "temperature": -2.0}, "(and 1 more)"),
         ("base_model", {"habit_share": -1}, "habit_share = -1: must be greater than or equal to 0"),
         ("base_model", {"habit_share": 2}, "habit_share = 2: must be less than or equal to 1"),
-        ("base_model", {"num_attention_heads": 5}, "num_attention_heads = 5: must divide half of hidden_size"),
+        (
+            "base_model",
+            {"num_attention_heads": 5},
+            "num_attention_heads = 5: must divide half of hidden_size",
+        ),
         ("base_model", {"hidden_size": 132}, "num_attention_heads = 4: must divide half of hidden_size (66)"),
         ("behaviour_evaluation", {"max_k": 9}, "max_k = 9: must be at most num_samples (8)"),
         ("behaviour_evaluation", {"split": "all"}, "split = 'all': must be 'validation', 'test' or 'train'"),
