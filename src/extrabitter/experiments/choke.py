@@ -13,9 +13,17 @@ from extrabitter.statistics import Estimate, of_difference, of_measure, over_see
 from extrabitter.tasks import Task
 
 BANDS: dict[str, str] = {"people5": "one island", "islands44": "two islands"}
-MODELS = ("searcher", "deriver", "silenced", "guesser", "mute")
+MODELS = ("searcher", "deriver", "guesser", "silenced", "mute", "noisy")
 TRIES = 8
 RIVALS = ("deriver", "silenced", "guesser")  # of the searcher, at the tokens of its tests
+HEADLINE = (
+    "over_deriver_islands44",
+    "gain_guesser_islands44",
+    "deriver_people5",
+    "deriver_islands44",
+    "gain_own",
+)
+HEADLINE += ("noisy_islands44",)
 TABLES = ("summary", "pass_at_k", "steps", "completions")
 _WITH_INTERVAL = (
     "deriver_people5",
@@ -28,6 +36,7 @@ _ALONE = (
     *("informative", "before_own", "after_own", "before_new", "after_new", "start_guesser_people5"),
     *("mute_best", "mute_last", "tries_before", "tries_after"),
 )
+_ONE_DIGIT = ("start_noisy_people5", "noisy_people5", "start_noisy_islands44", "noisy_islands44")
 _LEADS = ("best_people5", "best_islands44")
 
 
@@ -71,6 +80,7 @@ def said(found: Mapping[str, Estimate]) -> dict[str, str]:
     """Return what the page says in numbers, of `findings`, as ready-made strings by name."""
     texts = {key: percent_interval(found[key]) for key in _WITH_INTERVAL}
     texts |= {key: percent(found[key].value) for key in _ALONE}
+    texts |= {key: percent(found[key].value, 1) for key in _ONE_DIGIT}
     return texts | {key: points_interval(found[key]) for key in _LEADS}
 
 
