@@ -21,7 +21,7 @@ import yaml
 from nbformat.v4 import new_markdown_cell
 
 from extrabitter.digests import STAGE_NOTEBOOKS, git
-from extrabitter.pages import plots
+from extrabitter.pages import play, plots
 from extrabitter.pages.text import render
 from extrabitter.params import STAGES
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book
@@ -59,6 +59,7 @@ def stage_source(book: Book) -> Path:
     for name in _ROOT_PAGES.values():
         if (root / name).is_file():
             shutil.copy(root / name, source / name)
+    play.stage_play(root, source / "_extra" / play.FOLDER)
     (source / "_static" / "plots.css").write_text(plots.theme_css(), encoding="utf-8")
     shutil.copy(root / "_config.yml", source / "_config.yml")
     (source / WORKED).mkdir()

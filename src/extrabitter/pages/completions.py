@@ -12,7 +12,6 @@ character that HTML knows.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from IPython.display import HTML
 
 from extrabitter.pages.chapter import inert
 from extrabitter.pages.plots import describe, in_order, model_of
-from extrabitter.pages.text import render
+from extrabitter.pages.text import as_script, render
 from extrabitter.seeding import derive_seed
 from extrabitter.tasks import BEHAVIOURS, Task, load_task
 
@@ -190,11 +189,8 @@ def _sample(row: Mapping[Any, Any], task: Task) -> list[Any]:
 
 
 def script(content: Mapping[str, Any]) -> str:
-    """Write the data as a script in ASCII without <, > and &: nothing in it can open or end a tag."""
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return f"window.completionsBrowser = {text};\n"
+    """Write the data as a script."""
+    return as_script("window.completionsBrowser", content)
 
 
 def save_script(data: BrowserData, output_dir: str | Path) -> Path:

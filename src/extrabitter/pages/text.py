@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import cache
@@ -81,6 +82,14 @@ def _with_interval(estimate: Estimate, value: str, factor: float, digits: int) -
         return value
     lower, upper = (decimal(factor * end, digits) for end in (estimate.lower, estimate.upper))
     return f"{value} ({lower} to {upper})"
+
+
+def as_script(name: str, content: Any) -> str:
+    """Write data as a script in ASCII without <, > and &: nothing in it can open or end a tag."""
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return f"{name} = {text};\n"
 
 
 def render(template: str, **values: Any) -> str:
