@@ -629,7 +629,7 @@ window.ebPlay ??= (() => {
     return turn();
   };
 
-  const KINDS = { countdown: ["Play", playCountdown], knights: ["Play", playKnights], dial: ["Turn the dial (1 MB)", playDial] };
+  const KINDS = { countdown: ["Play a fresh problem", playCountdown], knights: ["Other puzzles", playKnights], dial: ["Turn the dial (1 MB)", playDial] };
 
   // Put a button below the example that stands in each place; the rest begins when it is pressed.
   const mount = () => {
