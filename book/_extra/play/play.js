@@ -181,7 +181,10 @@ window.ebPlay ??= (() => {
       const script = make("script", { src: new URL(`${name.replace("/", "-")}.js`, HERE).href });
       const loaded = new Promise((resolve, reject) => {
         script.addEventListener("load", () => resolve(new Model(window.ebModels[name])));
-        script.addEventListener("error", reject);
+        script.addEventListener("error", () => {
+          loading.delete(name); // so that another press tries again
+          reject(new Error(`no weights of ${name}`));
+        });
       });
       loading.set(name, loaded);
       document.head.append(script);
