@@ -13,7 +13,6 @@ from typing import Any
 
 from extrabitter.pages.text import as_script
 from extrabitter.tasks import load_task
-from extrabitter.tasks.knights.problems import Problem
 
 FOLDER = "play"  # beside the pages; see html_extra_path in _config.yml
 MODELS = {"countdown": ("guesser", "searcher"), "knights": ("guesser", "deriver", "searcher")}
@@ -45,16 +44,10 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def problems() -> dict[str, list[Any]]:
-    """Return test problems: of Countdown their names, of Knights & Knaves prompt and solution, an entry an island."""
-    drawn = {
-        task: load_task(task).problems("test", count, SEED, BANDS[task], distinct=True)
-        for task, count in NUM_PROBLEMS.items()
-    }
-    puzzles = [[load_task("knights").prompt(puzzle), solution(puzzle)] for puzzle in drawn["knights"]]
-    return {"countdown": [problem.identifier for problem in drawn["countdown"]], "knights": puzzles}
-
-
-def solution(puzzle: Problem) -> list[dict[str, str]]:
-    """Return everybody's role, an entry an island."""
-    (roles,) = puzzle.solutions
-    return [{said.speaker: roles[said.speaker] for said in island} for island in puzzle.islands]
+    """Return test problems by task, each as the task puts it to the page's own judge."""
+    found = {}
+    for name, count in NUM_PROBLEMS.items():
+        task = load_task(name)
+        drawn = task.problems("test", count, SEED, BANDS[name], distinct=True)
+        found[name] = [task.for_page(problem) for problem in drawn]
+    return found

@@ -170,6 +170,10 @@ class Task(Protocol):
     def true_verdict(self, problem: Any, prefix: str) -> str:
         """Return the true verdict in words behind a legal attempt, as a checking trace would write it."""
 
+    def for_page(self, problem: Any) -> Any:
+        """Return what a page's own judge is told of a problem, as JSON; its name, if that says all."""
+        return problem.identifier
+
     def english(
         self, style: Literal["plain", "chat"], shots: Sequence[tuple[Any, Any]] = ()
     ) -> Wording | None:

@@ -61,6 +61,13 @@ class Knights(Task):
         """Return how many assignments there are."""
         return int(2 ** len(problem.people))
 
+    def for_page(self, problem: Problem) -> tuple[str, list[dict[str, str]]]:
+        """Return the prompt and everybody's role, an entry an island."""
+        (roles,) = problem.solutions
+        return self.prompt(problem), [
+            {said.speaker: roles[said.speaker] for said in one} for one in problem.islands
+        ]
+
     def write_trace(
         self, problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
     ) -> Script:
