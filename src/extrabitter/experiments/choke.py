@@ -22,8 +22,8 @@ HEADLINE = (
     "deriver_people5",
     "deriver_islands44",
     "gain_own",
+    "noisy_islands44",
 )
-HEADLINE += ("noisy_islands44",)
 TABLES = ("summary", "pass_at_k", "steps", "completions")
 _WITH_INTERVAL = (
     "deriver_people5",
