@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ TASK = load_task("countdown")
 CHAT, PLAIN = TASK.english("chat"), TASK.english("plain")
 PROBLEM = Problem((3, 8, 9), 33)
 RIGHT = "3 * 8 + 9"
+CASES = yaml.safe_load((Path(__file__).parents[1] / "data" / "english.yaml").read_text(encoding="utf-8"))
 
 
 def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verdict:
@@ -28,146 +32,23 @@ def judge(text: object, problem: Problem = PROBLEM, style: str = "chat") -> Verd
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        # Tags, boxes, words.
-        (f"<answer> {RIGHT} </answer>", "correct"),
-        ("<ANSWER>\n$3 \\times 8 + 9$\n</ANSWER>", "correct"),
-        ("So \\boxed{3 \\times 8 + 9}.", "correct"),
-        ("So \\boxed{\\text{3 * 8 + 9}}.", "correct"),
-        (f"The answer is {RIGHT}.", "correct"),
-        ("**Answer:** `3*8+9`", "correct"),
-        (f"**The answer is {RIGHT}.**", "correct"),
-        (f"Answer:\n{RIGHT}", "correct"),
-        ("The answer is:\n\\[\n3 \\times 8 + 9\n\\]\nIt uses all numbers.", "correct"),
-        ("Final answer: 3x8+9, which makes 33", "correct"),
-        (f"The answer is {RIGHT}.\n\n- 3 * 8 = 24\n- 24 + 9 = 33", "correct"),
-        (f"{RIGHT} = 33", "no_answer"),
-        ("Let me try 3 * 8 = 24, then 24 + 9 = 33", "no_answer"),
-        ("I could not find it.\n3 + 8 + 9 = 20", "no_answer"),
-        ("", "no_answer"),
-        (f"<answer><answer>{RIGHT}</answer></answer>", "correct"),
-        # Tags go before boxes, boxes before words.
-        (f"<answer>{RIGHT}</answer> The answer is 7.", "correct"),
-        (f"\\boxed{{{RIGHT}}} The answer is 7.", "correct"),
-        # Of a kind the last one counts.
-        (f"<answer> 3 + 8 + 9 </answer> No: <answer> {RIGHT} </answer>", "correct"),
-        (f"<answer> {RIGHT} </answer> No: <answer> 3 + 8 + 9 </answer>", "wrong_value"),
-        (f"<answer>{RIGHT}</answer> <answer></answer>", "empty"),
-        (f"\\boxed{{3 + 8 + 9}}, no, \\boxed{{{RIGHT}}}", "correct"),
-        (f"\\boxed{{{RIGHT}}}, no, \\boxed{{3 + 8 + 9}}", "wrong_value"),
-        (f"The answer is {RIGHT}. No. The answer is 3 + 8 + 9.", "wrong_value"),
-        (f"The answer is 3 + 8 + 9. Hmm, no. The answer is {RIGHT}.", "correct"),
-        (f"The answer is {RIGHT}. No, the answer is another one.", "bad_character"),
-        (f"<answer> {RIGHT} </answer>\nCheck: 3 * 8 = 24 and 24 + 9 = 33.", "correct"),
-        # What is opened and not closed was cut; what is only mentioned is prose.
-        (f"<answer> {RIGHT}", "open_answer"),
-        (f"<answer> {RIGHT} </answer> But wait, <answer> 3 +", "open_answer"),
-        (f"<answer> {RIGHT} </answer> But wait, <answer> 3 + 8 + 9 </ans", "open_answer"),
-        (f"\\boxed{{{RIGHT}", "open_answer"),
-        ("<answer>", "open_answer"),
-        (f"I will put it in <answer> tags at the end. {'3 and 8 and 9. ' * 30}<answer>{RIGHT}</answer>", "correct"),
-        (f"<answer>{RIGHT}</answer>, given in <answer> tags as was asked.", "correct"),
-        (f"I must write it between <answer> and </answer>. The answer is {RIGHT}.", "correct"),
-        ("I give the expression between <answer> and </answer>.", "no_answer"),
-        (f"I will use \\boxed{{}} at the end. \\boxed{{{RIGHT}}}", "correct"),
-        # Thoughts are taken off first.
-        (f"<think>hm <answer>{RIGHT}</answer> hmm let me", "no_answer"),
-        (f"<think>a</think><think>b <answer>{RIGHT}</answer>", "no_answer"),
-        (f"hm <answer>{RIGHT}</answer> so</think> I do not know.", "no_answer"),
-        (f"<think><answer>3 + 8 + 9</answer></think> <answer>{RIGHT}</answer>", "correct"),
-        (f"<think>a</think> b <answer>3 + 8 + 9</answer> </think> <answer>{RIGHT}</answer>", "correct"),
-        (f"<THINK>\\boxed{{{RIGHT}}}</THINK> The answer is", "empty"),
-        (f"<answer>{RIGHT}</answer> <think> was that right", "correct"),
-        (f"<thinking>The answer is 7.</thinking>The answer is {RIGHT}", "correct"),
-        (f"<reasoning>\n<answer>{RIGHT}</answer> or so?\n</reasoning>", "no_answer"),
-        (f"<scratchpad> <answer>{RIGHT}</answer>", "no_answer"),
-        # All of what is handed in counts.
-        *((f"<answer>{RIGHT}{behind}</answer>", "number_not_available") for behind in (
-            "\n- 5", "\n* 2", "\u2009* 2", "\n\n+ 1", "\u00a0- 5", "\r\n-5", "(0)",
-        )),
-        *((f"<answer>{RIGHT}{behind}</answer>", "bad_character") for behind in (
-            "\n^ 2", " ! * 0", ", - 5", "; 5", "!", ".5", "\u00b2", " % 2", " and 5", " or 3 + 8 + 9", "_2", "e1",
-            " # 5", ", as 33 is asked for", " \\pm 1", " ..", "?",
-        )),
-        (f"<answer>{RIGHT} = 34</answer>", "wrong_arithmetic"),
-        (f"<answer>{RIGHT} = 33 = 3 + 30 - 1</answer>", "wrong_arithmetic"),
-        (f"<answer>{RIGHT}\n3 + 8 + 9</answer>", "syntax_error"),
-        ("<answer>3 * 8 = 24\n24 + 9 = 33</answer>", "syntax_error"),
-        (f"<answer>The expression is {RIGHT}.</answer>", "bad_character"),
-        (f"<answer>Answer: {RIGHT}</answer>", "bad_character"),
-        (f"<answer>{RIGHT} =</answer>", "syntax_error"),
-        (f"The answer is {RIGHT} - 5.", "number_not_available"),
-        (f"The answer is {RIGHT}\n- 5", "number_not_available"),
-        (f"The answer is {RIGHT}\nminus 5", "number_not_available"),
-        (f"The answer is {RIGHT}. - 5", "bad_character"),
-        (f"The answer is {RIGHT}, not 3 + 8 + 9", "bad_character"),
-        # Rules of the game.
-        ("<answer> 99 / 3 </answer>", "number_not_available"),
-        ("<answer> 3 * 8 </answer>", "numbers_unused"),
-        ("<answer> 33 </answer>", "number_not_available"),
-        ("<answer> 3 * (8 + 9 </answer>", "syntax_error"),
-        ("<answer> 9 ** 99 ** 99 </answer>", "syntax_error"),
-        ("<answer> __import__('os') </answer>", "bad_character"),
-        ("<answer> 9 / (8 - 8) + 3 </answer>", "division_by_zero"),
+        *((t, reason) for part in CASES["answers"].values() for reason, texts in part.items() for t in texts),
         (f"<answer>{RIGHT}{' ' * 3_000}</answer>", "too_long"),
-        # The heading of a restated problem stops nothing in a conversation, nor in a thought.
-        (f"## Restating\nProblem: make 33 from 3, 8 and 9.\nSolution: ...\n<answer>{RIGHT}</answer>", "correct"),
-        (f"<think>\nProblem: reach 33 with 3, 8, 9.\n3 * 8 = 24.</think>\n<answer>{RIGHT}</answer>", "correct"),
-        ("x" * (MAX_CHARACTERS + 1), "not_read"),
-        (None, "not_read"),
-        (b"<answer> 3 * 8 + 9 </answer>", "not_read"),
+        *((text, "not_read") for text in ("x" * (MAX_CHARACTERS + 1), None, b"<answer> 3 * 8 + 9 </answer>")),
     ],
-)  # fmt: skip
+)
 def test_what_is_handed_in_is_judged_whole_and_nothing_else_is(text: object, reason: str) -> None:
     verdict = judge(text)
     assert (verdict.reason, verdict.correct) == (reason, reason == "correct")
     assert reason in TASK.reasons
 
 
-@pytest.mark.parametrize(
-    ("numbers", "target", "answer", "reason"),
-    [
-        # A sign in front is a sign.
-        *((numbers, target, answer, reason) for answer in (
-            "-7 + 15 * 2", "- 7 + 15 * 2", "\u22127 + 15 * 2", "\u2212 7 + 15 * 2", "-7 + 15 \\cdot 2",
-        ) for numbers, target, reason in (((2, 7, 15), 23, "correct"), ((2, 7, 15), 37, "wrong_value"))),
-        ((2, 7, 15), 23, "-7 + 15 * 2 = 23", "correct"),
-        # Powers are none of the operations, however they are spelt.
-        *(((1, 3, 8, 9), 32, f"3 * 8 + 9 {power}", "syntax_error") for power in ("** -1", "** - 1", "**- 1", "**-1")),
-        ((1, 3, 8, 9), 32, "(3 * 8 + 9) ** - 1", "syntax_error"),
-        ((1, 3, 8, 9), 32, "3 * 8 + 9 ^ 1", "bad_character"),
-        ((1, 3, 8, 9), 32, "3 * 8 + 9 // 1", "syntax_error"),
-        # Spellings.
-        ((2, 3, 12), 18, "\\dfrac{12 \\cdot 3}{2}", "correct"),
-        ((2, 3, 12), 2, "\\frac{\\frac{12}{2}}{3}", "correct"),
-        ((1, 2, 3), 5, "3 + \\frac{2}{1}", "correct"),
-        ((1, 2, 3), 5, "3 + \\frac21", "correct"),
-        ((1, 2, 3), 6, "3 \\frac{2}{1}", "bad_character"),
-        ((2, 7, 15), 6, "15 - 7 - 2 -> 6", "correct"),
-        ((2, 7, 15), 6, "15 \u2014 7 \u2014 2", "correct"),
-        ((2, 7, 15), 6, "15 \u2011 7 \u2011 2", "correct"),
-        ((2, 7, 15), 6, "15 \u2212 7 \u2013 2", "correct"),
-        ((2, 3, 6), 9, "6 / 2 (3)", "bad_character"),
-        *(((3, 8, 9), 33, answer, "correct") for answer in (
-            "3 * 8\n+ 9", "3 * 8 +\n9", "3\u202f*\u20098 + 9", "\\left(3 \\times 8\\right) + 9", "3 * 8 \uff0b 9",
-            "3 \u2716 8 + 9", "3 \u2716\ufe0f 8 + 9", "3\u200b * 8 + 9", "3(8) + 9", "(3)(8) + 9", "[3 * 8] + 9",
-            "\uff13 \uff0a \uff18 + \uff19", "3 \u00d7 8 + 9 = 33", "33 = 9 + 3 \u00b7 8.", "3 * 8 + 9 = 24 + 9 = 33",
-            "**3 * 8 + 9**", "**3 * 8 + 9** = 33", "`3 * 8 + 9`", "'3 * 8 + 9'", "$$3 \\cdot 8 + 9$$",
-            "\\(3 \\times 8 + 9\\)", "\\[3 * 8 + 9 = 33\\]", "\\boxed{3 * 8 + 9}", "\\text{3 * 8 + 9}",
-            "3 * 8 + 9 \u2713", "1. 3 * 8 + 9", "* 3 * 8 + 9", "{3} \\times {8} + {9}", "three times eight plus nine",
-            "3 * 8 + 9 equals 33",
-            "3 * 8 + 9 \\Rightarrow 33", "\\displaystyle 3 \\times 8\\, + \\;9", "3 * 8 + 9 &= 33", "((3 * (8)) + 9)",
-            "\\{3 * 8\\} + 9", "3 * 8 - -9", "3 \\ast 8 + 9", "3 x 8 + 9",
-        )),
-        ((2, 3, 8), 16, "3{8} - 22", "syntax_error"),
-        ((3, 8, 38), 38, "3\u00b2", "bad_character"),
-        ((12, 21), 33, "twelve plus twenty-one", "correct"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("case", [case for part in CASES["spellings"].values() for case in part])
 @pytest.mark.parametrize("frame", ["<answer>{}</answer>", "\\boxed{{{}}}", "The answer is {}"])
-def test_spellings_of_arithmetic_are_read_or_refused(
-    numbers: tuple[int, ...], target: int, answer: str, reason: str, frame: str
-) -> None:
-    assert judge(frame.format(answer), Problem(numbers, target)).reason == reason
+def test_spellings_of_arithmetic_are_read_or_refused(case: dict[str, Any], frame: str) -> None:
+    problem = Problem(tuple(case["numbers"]), case["target"])
+    for answer in case["answers"]:
+        assert judge(frame.format(answer), problem).reason == case["reason"], answer
 
 
 @pytest.mark.parametrize("style", ["plain", "chat"])

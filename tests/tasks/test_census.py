@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrabitter.behaviours.agreement import FOLDER, SETS, load_labelled, read_scores, score, scores_table
 from extrabitter.tasks import BEHAVIOURS, load_task
 from extrabitter.tasks.countdown.census import take_census
 from extrabitter.tasks.countdown.equations import MAX_CHARACTERS, normalise, read_statements
 from extrabitter.tasks.countdown.problems import Problem
+from programs import load
 
 NUMBERS, TARGET = (3, 8, 9), 33  # 3 * 8 + 9
+SCORES = load("census_scores")
 ENGLISH = load_task("countdown").english("chat")
+CASES = yaml.safe_load((Path(__file__).parents[1] / "data" / "english.yaml").read_text(encoding="utf-8"))
 
 
 def parse(text: object, truncated: bool = False):
@@ -29,46 +32,11 @@ def parse(text: object, truncated: bool = False):
 # Equations.
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("6 * 4 = 24", [((6, 4), "*", 24)]),
-        ("6 × 4 = 24 and 24 − 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        (r"\( 6 \cdot 4 = 24 \)", [((6, 4), "*", 24)]),
-        (r"\frac{24}{3} = 8", [((24, 3), "/", 8)]),
-        ("**6 * 4** = **24**", [((6, 4), "*", 24)]),
-        ("6x4=24", [((6, 4), "*", 24)]),
-        ("six times four", []),
-        ("6 times 4 is twenty-four", [((6, 4), "*", 24)]),
-        ("multiply 6 and 4", [((6, 4), "*", None)]),
-        ("subtract 3 from 24 to get 21", [((24, 3), "-", 21)]),
-        ("24 = 6 * 4", [((6, 4), "*", 24)]),
-        ("6 * 4 = 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("(6 * 4) - 3 = 24 - 3 = 21", [((6, 4, 3), "*-", 21)]),
-        ("6 * 4 = 24, minus 3 gives 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("6 + 4 = 11", [((6, 4), "+", 11)]),
-        ("1. 6 * 4 = 24\n2. 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("- 6 * 4 = 24\n- 24 - 3 = 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("pi is 3.14 and 2**3 = 8", []),
-        ("six fours is 24", [((6, 4), "*", 24)]),
-        ("12 nines make one hundred and eight", [((12, 9), "*", 108)]),
-        ("nine twelves, one hundred eight", [((9, 12), "*", 108)]),
-        ("there are two of them, and sixes and sevens", []),
-        ("two hundred and ten plus 5 is 15", []),
-        ("3*8→24→+9→33", [((3, 8), "*", 24), ((24, 9), "+", 33)]),
-        ("6x4 -> 24 -> -3 -> 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("6 + 4 -> 10 -> x2 -> 20", [((6, 4), "+", 10), ((10, 2), "*", 20)]),
-        (r"6 \times 4 &= 24 \checkmark", [((6, 4), "*", 24)]),
-        ("24 minus the 3 is 21", [((24, 3), "-", 21)]),
-        ("take away the 3 from 24, which is 21", [((24, 3), "-", 21)]),
-        ("6 * 4 = 24, knock off three, 21", [((6, 4), "*", 24)]),
-        ("6 * 4 = 24, knock off 3, 21", [((6, 4), "*", 24), ((24, 3), "-", 21)]),
-        ("6 * 4 = 24 5 + 5 = 10", [((6, 4), "*", 24), ((5, 5), "+", 10)]),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), CASES["equations"].items())
 def test_equations_are_read_in_many_spellings(text: str, expected: list[object]) -> None:
     found = read_statements(text).equations
-    assert [(q.numbers, q.operations, None if q.stated is None else int(q.stated)) for q in found] == expected
+    read = [[[*each.numbers], each.operations, each.stated] for each in found]
+    assert read == expected
 
 
 def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text() -> None:
@@ -87,51 +55,13 @@ def test_value_and_stated_result_are_told_apart_and_places_are_those_of_the_text
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("3 * 8 = 24, 24 + 9 = 33, which equals the target.", {"verification"}),
-        ("3 * 8 = 24, 24 + 9 = 33 ✓", {"verification"}),
-        ("3 * 8 = 24, 24 + 9 = 33. Let me check: 3 * 8 = 24, 24 + 9 = 33.", {"verification"}),
-        ("Let me check my answer. 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("3 + 8 + 9 = 20. 3 * 8 + 9 = 33.", {"backtracking"}),
-        ("3 + 8 + 9 = 20, too small. 3 * 8 + 9 = 33.", {"verification", "backtracking"}),
-        ("3 * 9 = 27. Let me try something else. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
-        ("Let me try again. Let me try again. 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("3 + 8 = 11, 3 * 8 = 24, 8 + 9 = 17.", set()),
-        ("I want to make 24 first. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
-        ("I want to make 33. 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("33 - 9 = 24. 3 * 8 = 24.", {"backward_chaining"}),
-        ("33 = 24 + 9, and 3 * 8 = 24.", {"backward_chaining"}),
-        ("33 - 9 = 24. 3 + 8 = 11, 11 + 9 = 20.", {"backward_chaining"}),  # a first attempt gives none up
-        ("33 - 9 = 24, so I need 24. 3 * 8 = 24.", {"backward_chaining", "subgoal_setting"}),
-        ("Let me work backwards. 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("3 + 8 + 9 = 20, and 33 - 20 = 13 is missing.", {"verification"}),
-        ("3 * 8 = 24, 24 + 9 = 33. I should double-check. Answer: 3 * 8 + 9", set()),
-        ("Put b = a + 9 = 33.", set()),
-        ("3 * 9 = 27, scrap that. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
-        ("3 * 9 = 27, scrap that. 33 - 9 = 24.", {"backtracking", "backward_chaining"}),
-        ("3 * 9 = 27, 27 - 8 = 19. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
-        ("3 + 9 = 12, 12 + 8 = 20. 3 * 8 = 24, 24 + 9 = 33.", {"backtracking"}),
-        ("If only I had a 24 here. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
-        ("Something like 25 to begin with. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
-        ("Into the twenties first. 3 * 8 = 24, 24 + 9 = 33.", {"subgoal_setting"}),
-        ("3 * 8 = 24. Now 33 = 24 + 9.", set()),
-        ("3 * 9 = 27. Now 33 = 27 + 6.", {"backward_chaining"}),
-        ("3 * 9 = 27. So the answer is 33 = 27 + 6.", set()),
-        ("3 * 8 = 24. Let me go over the rest one by one. 24 + 9 = 33.", set()),
-        ("After a 10 minute break, 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("There are about 6 ways. 3 * 8 = 24, 24 + 9 = 33.", set()),
-        ("I take the 9 off the 33: 33 minus the 9 is 24. 3 * 8 = 24.", {"backward_chaining"}),
-        # Signs alone say nothing.
-        *((text, set()) for text in ("", "33\n33\n33", "33 - 33 - 33", "33*33*33\n33 33", "= = 33 33")),
-    ],
+    ("text", "expected"), [(text, names) for names, texts in CASES["behaviours"].items() for text in texts]
 )
 def test_a_behaviour_is_found_where_it_is_done_and_not_where_it_is_announced(
-    text: str, expected: set[str]
+    text: str, expected: str
 ) -> None:
-    assert {finding.behaviour for finding in take_census(text, NUMBERS, TARGET).findings} == expected
-    assert {use.behaviour for use in parse(text).uses} == expected
+    for places in (take_census(text, NUMBERS, TARGET).findings, parse(text).uses):
+        assert {each.behaviour for each in places} == set(expected.split())
 
 
 def test_signs_alone_show_no_behaviour_whatever_the_problem() -> None:
@@ -141,11 +71,10 @@ def test_signs_alone_show_no_behaviour_whatever_the_problem() -> None:
             assert take_census(text, numbers, target).findings == (), (text, target)
 
 
-def test_findings_say_where_and_by_which_rule_and_become_words_of_a_trace() -> None:
+def test_findings_say_where_and_become_words_of_a_trace() -> None:
     text = "First 3 + 8 + 9 = 20. Then 3 × 8 + 9 = 33."
     (finding,) = take_census(text, NUMBERS, TARGET).findings
-    assert (finding.behaviour, finding.rule) == ("backtracking", "missed")
-    assert text[finding.start : finding.end] == "3 × 8 + 9 = 33"
+    assert finding.behaviour == "backtracking" and text[finding.start : finding.end] == "3 × 8 + 9 = 33"
     trace, words = parse(text), text.split()
     assert [" ".join(words[use.start : use.end]) for use in trace.uses] == ["3 × 8 + 9 = 33."]
     attempts = [" ".join(words[a.start : a.end]) for a in trace.attempts]
@@ -190,7 +119,6 @@ def test_no_text_breaks_the_census(text: str) -> None:
     for numbers, target in ((NUMBERS, TARGET), ((), 0), ((0, 0), 0), ((-3, 5), -1)):
         census = take_census(text, numbers, target)
         assert all(0 <= finding.start <= finding.end <= len(text) for finding in census.findings)
-    assert take_census(None, NUMBERS, TARGET).findings == ()
 
 
 HEAVY = "(1|1+|1+1=|9**9**9 |3x|\\frac{1}{|1 and |add 4 is | |target |need 24 |hundred |3 + 8 = 11 no |"
@@ -219,7 +147,7 @@ def sentences(texts: list) -> set[str]:
 
 
 def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() -> None:
-    development, *tests = (load_labelled(FOLDER / name) for name in SETS.values())
+    development, *tests = (SCORES.load_labelled(SCORES.FOLDER / name) for name in SCORES.SETS.values())
     assert len(tests) == 2 and len(sentences(development)) > 100
     for test in tests:
         assert len(sentences(test)) > 100
@@ -230,7 +158,7 @@ def test_development_and_test_sets_share_no_sentence_no_problem_and_no_writer() 
 
 @pytest.mark.parametrize("name", ["first_test", "test"])
 def test_a_test_set_is_large_enough_and_holds_texts_without_each_behaviour(name: str) -> None:
-    texts = load_labelled(FOLDER / f"{name}.yaml")
+    texts = SCORES.load_labelled(SCORES.FOLDER / f"{name}.yaml")
     assert len(texts) >= 80 and len({text.writer for text in texts}) >= 8
     for behaviour in BEHAVIOURS:
         assert 25 <= sum(behaviour in text.shows for text in texts) <= len(texts) - 25
@@ -240,18 +168,20 @@ def test_unknown_labels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("- {writer: a, numbers: [1, 2], target: 3, text: t, shows: [aha]}\n")
     with pytest.raises(ValueError, match="entry 0 shows aha"):
-        load_labelled(path)
+        SCORES.load_labelled(path)
 
 
 def test_published_scores_are_what_the_code_computes() -> None:
-    pd.testing.assert_frame_equal(read_scores(), scores_table(), check_dtype=False, atol=1e-6)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(SCORES.FOLDER / SCORES.SCORES), SCORES.scores_table(), check_dtype=False, atol=1e-6
+    )
 
 
 def test_scores_of_a_perfect_a_blind_and_a_careless_detector() -> None:
-    texts = load_labelled(FOLDER / "test.yaml")[:40]
+    texts = SCORES.load_labelled(SCORES.FOLDER / "test.yaml")[:40]
     shown = np.array(["verification" in text.shows for text in texts])
     detectors = (shown, np.zeros(40, dtype=bool), np.ones(40, dtype=bool))
-    perfect, blind, careless = (score(shown, found)["value"].tolist() for found in detectors)
+    perfect, blind, careless = (SCORES.score(shown, found)["value"].tolist() for found in detectors)
     assert perfect == [1, 1, 1]
     assert np.isnan(blind[0]) and blind[1] == 0
     assert careless[:2] == [pytest.approx(shown.mean()), 1]

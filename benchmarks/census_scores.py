@@ -1,7 +1,8 @@
 """How well the census of behaviours in free text agrees with labels: precision, recall and F1, with intervals.
 
-`python -m extrabitter.behaviours.agreement` writes `scores.csv` beside the labelled texts anew; how these were made and
-labelled is in their README.
+    python benchmarks/census_scores.py
+
+writes `scores.csv` beside the labelled texts anew; how these were made and labelled is in their README.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ def _f1(pairs: NDArray[np.float64]) -> float:
     return float(2 * (shown & found).sum() / total) if total else float("nan")
 
 
-def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
+def scores_table() -> pd.DataFrame:
     """Score every behaviour that the census of the task's English finds, on every set; columns as in COLUMNS."""
     task, tables = load_task(TASK), []
     wording = task.english("chat")
     assert wording is not None
     for name, file in SETS.items():
-        texts = load_labelled(folder / file)
+        texts = load_labelled(FOLDER / file)
         traces = [wording.parse(text.text, task.read_problem(text.problem)) for text in texts]
         everything = [{use.behaviour for use in trace.uses} for trace in traces]
         for behaviour in ASKED:
@@ -87,11 +88,6 @@ def scores_table(folder: Path = FOLDER) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
-def read_scores(folder: Path = FOLDER) -> pd.DataFrame:
-    """Read the published scores."""
-    return pd.read_csv(folder / SCORES)
-
-
 if __name__ == "__main__":
     scores_table().to_csv(FOLDER / SCORES, index=False, float_format="%.6f")
-    print(read_scores().to_string(index=False))
+    print(pd.read_csv(FOLDER / SCORES).to_string(index=False))
