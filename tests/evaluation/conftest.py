@@ -11,7 +11,6 @@ import pytest
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.models import tiny
 from extrabitter.tasks import REGISTRY, load_task
-from extrabitter.tasks.wording import Grammar
 
 CHAT = (
     "{% for message in messages %}<start> {{ message.role }} {{ message.content }} <turn_end> {% endfor %}"
@@ -33,7 +32,7 @@ def random_subject() -> Callable[[str], Subject]:
             for parameter in model.parameters():
                 if parameter.dim() == 2:
                     parameter.data.mul_(4.0)
-            made[name] = Subject(model, tiny.build_tokenizer(task.vocabulary), task, Grammar(task))
+            made[name] = Subject(model, tiny.build_tokenizer(task.vocabulary), task, task)
         return made[name]
 
     return build

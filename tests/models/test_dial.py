@@ -15,7 +15,6 @@ from extrabitter.models.rollouts import SamplingParameters, generate
 from extrabitter.models.tiny import CheckpointError, mask_tokens, next_token_probabilities
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.tasks import load_task
-from extrabitter.tasks.wording import Grammar
 
 WORDS, BIAS = [7, 9], -2.5  # token ids that begin a search
 Build = Callable[..., PreTrainedModel]
@@ -93,7 +92,7 @@ def test_the_chance_to_search_is_what_is_counted(task: str, cap: int) -> None:
         search_bias=-1.5,
     )
     model, tokenizer, _ = hub.load_for_stage(asked, str(REPOSITORY / asked.checkpoint))
-    subject, problems = Subject(model, tokenizer, game, Grammar(game)), game.problems("validation", 150, 5)
+    subject, problems = Subject(model, tokenizer, game, game), game.problems("validation", 150, 5)
     chance = search_probability(subject, problems, 1, cap)
     counted = sample_completions(subject, problems, 8, SamplingParameters(cap), 2)
     words = game.search_opening.words

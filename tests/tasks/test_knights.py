@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrabitter.digests import REPOSITORY
+from extrabitter.tasks import SPLITS, split_of
 from extrabitter.tasks.knights import Knights, traces
 from extrabitter.tasks.knights import problems as rules
-from extrabitter.tasks.knights.baselines import baselines
 from extrabitter.tasks.knights.problems import BANDS, NAMES, Problem, Statement, assignments, canonical_form
 from extrabitter.tasks.knights.traces import OPPOSITE, check_words, number, step_words
+from programs import load
 
 TASK = Knights()
 ORDERED = [name for name, band in BANDS.items() if band.kind == "ordered"]
@@ -56,7 +57,7 @@ def test_problems_have_one_solution_and_are_of_their_band(band: str) -> None:
         linear = all(statement.relation in rules.LINEAR for statement in problem.statements)
         assert linear == (kind != "logic")
         for island in problem.islands:
-            assert rules.split_of(canonical_form(island)) == "train"
+            assert split_of(canonical_form(island)) == "train"
             finishes = [len(rules.closure(island, {s.speaker: "knight"})) == len(island) for s in island]
             if kind in ("ordered", "mixed"):
                 known = {*island[0].people}
@@ -114,9 +115,9 @@ def test_there_are_as_many_structures_as_are_told_and_each_split_has_some() -> N
     assert len(found) == 302
     for limit, wanted in ((1, 60), (2, 254), (4, 302)):
         assert sum(paired <= limit for _, paired in found) == wanted
-    kept = Counter(rules.split_of(form) for form, paired in found if paired <= rules.MAX_PAIRED[4])
+    kept = Counter(split_of(form) for form, paired in found if paired <= rules.MAX_PAIRED[4])
     assert kept == {"train": 168, "validation": 32, "test": 54}
-    seen = {p.structure[0] for split in rules.SPLITS for p in TASK.problems(split, 600, 1, "people4")}
+    seen = {p.structure[0] for split in SPLITS for p in TASK.problems(split, 600, 1, "people4")}
     assert seen <= {form for form, paired in found if paired <= rules.MAX_PAIRED[4]} and len(seen) > 220
 
 
@@ -310,6 +311,8 @@ def test_what_is_cheap_is_as_the_committed_table_says() -> None:
     table = pd.read_csv(REPOSITORY / "results" / "knights_baselines.csv").set_index(["band", "rule"])
     unchecked = table.drop(index="10 distinct answers and a checker", level="rule")
     assert unchecked["upper"].max() < 0.2, "a direct answer is not cheap"
-    again = baselines(["people4"], num_problems=150, seed=1).set_index(["band", "rule"])
+    again = (
+        load("knights_baselines").baselines(["people4"], num_problems=150, seed=1).set_index(["band", "rule"])
+    )
     assert (again["lower"] <= table.loc[["people4"], "upper"]).all()
     assert (again["upper"] >= table.loc[["people4"], "lower"]).all()

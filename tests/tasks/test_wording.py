@@ -12,7 +12,7 @@ import pytest
 from extrabitter.params import GrpoParameters, ParameterError
 from extrabitter.tasks import REGISTRY, Task, load_task
 from extrabitter.tasks.countdown.problems import Problem, multisets
-from extrabitter.tasks.wording import Grammar, choose_wording, read_completion, spoken, worked_examples
+from extrabitter.tasks.wording import choose_wording, read_completion, spoken, worked_examples
 
 PROBLEM = Problem((3, 8, 9), 33)
 RIGHT = "8 * 3 = 24, then 24 + 9 = 33. <answer> 8 * 3 + 9 </answer>"
@@ -25,9 +25,7 @@ def asked(**values: Any) -> GrpoParameters:
 
 def test_the_grammar_is_the_tasks_own() -> None:
     for task in map(load_task, REGISTRY):
-        wording = choose_wording(task, asked(task=task.name))
-        assert isinstance(wording, Grammar) and wording.stops == ()
-        assert (wording.prompt, wording.parse) == (task.prompt, task.parse)
+        assert choose_wording(task, asked(task=task.name)) is task and task.stops == ()
 
 
 def test_plain_text_and_conversation_say_the_same_behind_the_same_examples() -> None:
@@ -58,9 +56,7 @@ def test_examples_are_solved_training_problems_of_their_band(name: str) -> None:
 
 
 def test_an_unknown_band_is_refused_in_one_line() -> None:
-    with pytest.raises(
-        ParameterError, match=r"^grpo: band = 'five': countdown has none of this name; must be"
-    ):
+    with pytest.raises(ParameterError, match=r"^grpo: band = 'five': unknown; must be one of common"):
         choose_wording(load_task("countdown"), asked(prompt="plain", band="five"))
 
 

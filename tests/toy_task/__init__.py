@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement, permutations
 from typing import Any, Literal, NamedTuple
 
-from extrabitter.seeding import derive_seed
-from extrabitter.tasks import SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict, band_of
+from extrabitter.tasks import SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict
 
 LETTERS = "abcdefgh"
-SPLITS = {"train": range(7), "validation": range(7, 8), "test": range(8, 10)}
+PLACES = {
+    "train": range(7),
+    "validation": range(7, 8),
+    "test": range(8, 10),
+}  # in the list of all sets, modulo ten
 MAX_CHARACTERS = 2_000
 MAX_ATTEMPTS, GIVE_UP = 6, 0.1
 
@@ -43,12 +46,11 @@ class Made(NamedTuple):
     says_yes: bool | None = None
 
 
-def _sets(split: str, num_different: int) -> list[tuple[str, ...]]:
-    """Return the sets of letters of a split; orders of one set are never in two splits."""
-    if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: must be one of {', '.join(SPLITS)}")
+def _sets(split: str, band: str) -> list[tuple[str, ...]]:
+    """Return the sets of letters of a split and band; orders of one set are never in two splits."""
+    num_different = 3 if band == "twins" else 4
     every = [s for s in combinations_with_replacement(LETTERS, 4) if len(set(s)) == num_different]
-    return [letters for place, letters in enumerate(every) if place % 10 in SPLITS[split]]
+    return [letters for place, letters in enumerate(every) if place % 10 in PLACES[split]]
 
 
 class Letters(Task):
@@ -56,10 +58,6 @@ class Letters(Task):
 
     name = "letters"
     vocabulary = (*SPECIAL_WORDS, *LETTERS, "sort", ":", "think", "check", "yes", "no", "back", "answer")
-    cue = "think"
-    answer_word = "answer"
-    search_words = ("check", "back")
-    search_opening = Opening(search_words, "after_attempt")
     openings: Mapping[str, Opening] = {
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),
@@ -83,23 +81,18 @@ class Letters(Task):
         "not_read": f"no text, or over {MAX_CHARACTERS} characters",
     }
 
-    def problems(
-        self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
-    ) -> list[Problem]:
-        """Draw sets of letters of a split, and an order of each that is not yet right."""
-        band = band_of(self, band)
-        sets = _sets(split, 3 if band == "twins" else 4)
-        rng = random.Random(derive_seed(seed, "letters", split, band))
-        available = sum(self.count_answers(Problem("".join(letters))) - 1 for letters in sets)
-        if distinct and count > available:
-            raise ValueError(f"count = {count}: must be at most {available}, the {split} problems of {band}")
-        found: list[Problem] = []
-        while len(found) < count:
+    def draw(self, split: str, band: str, rng: random.Random) -> Problem:
+        """Draw a set of letters of a split, and an order of it that is not yet right."""
+        sets = _sets(split, band)
+        while True:
             letters = rng.choice(sets)
             problem = Problem("".join(rng.sample(letters, 4)))
-            if problem.letters != "".join(letters) and not (distinct and problem in found):
-                found.append(problem)
-        return found
+            if problem.letters != "".join(letters):
+                return problem
+
+    def num_distinct(self, split: str, band: str, count: int) -> int:
+        """Return how many orders there are that are not right."""
+        return sum(self.count_answers(Problem("".join(letters))) - 1 for letters in _sets(split, band))
 
     def read_problem(self, identifier: str) -> Problem:
         """Return the problem of that name."""
@@ -107,10 +100,9 @@ class Letters(Task):
             raise ValueError(f"problem = {identifier!r}: must be four letters of {LETTERS}")
         return Problem(identifier)
 
-    def prompt(self, problem: Problem, cue: bool = False) -> str:
+    def state(self, problem: Problem) -> str:
         """Return the prompt."""
-        prompt = f"sort {' '.join(problem.letters)} :"
-        return f"{self.cue} {prompt}" if cue else prompt
+        return f"sort {' '.join(problem.letters)} :"
 
     def solve(self, problem: Problem) -> Sequence[str]:
         """Return the one solution."""
@@ -125,12 +117,8 @@ class Letters(Task):
         pair = [LETTERS[int(rng.random() * len(LETTERS))] for _ in range(2)]
         return " ".join([*pair, ":", *sorted(pair)]), [False] * 3 + [True] * 2
 
-    def write_trace(
-        self, problem: Problem, condition: str, rng: Any, solution_probability: float = 0.45
-    ) -> list[Made]:
+    def write(self, problem: Problem, condition: str, rng: Any, solution_probability: float) -> list[Made]:
         """Draw orders, right ones with the given chance."""
-        if condition not in self.conditions:
-            raise ValueError(f"condition = {condition!r}: must be one of {', '.join(self.conditions)}")
         orders = sorted({"".join(order) for order in permutations(problem.letters)})
         script: list[Made] = []
         while True:

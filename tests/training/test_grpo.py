@@ -24,7 +24,7 @@ from extrabitter.models.hub import end_ids, load_for_stage
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import BehaviourEvaluationParameters, GrpoParameters
 from extrabitter.tasks import load_task
-from extrabitter.tasks.wording import Grammar, choose_wording
+from extrabitter.tasks.wording import choose_wording
 from extrabitter.training import grpo
 from extrabitter.training import loss as grpo_loss
 from extrabitter.training.loss import idle_rows, micro_batches, without_idle_rows
@@ -400,7 +400,7 @@ def rewarded(texts: list[str], names: list[str]) -> tuple[list[float], list[floa
     """Both rewards of completions as a run reads them, from their tokens."""
     tokenizer = tiny_models.build_tokenizer(TASK.vocabulary)
     parameters = GrpoParameters(run_dir="unused", arm="test", seed=0, init_from="unused")
-    table = grpo.StepTable(parameters, TASK, Grammar(TASK), tokenizer, {tokenizer.eos_token_id})
+    table = grpo.StepTable(parameters, TASK, TASK, tokenizer, {tokenizer.eos_token_id})
     ids = [tokenizer(f"{text} <eos>", add_special_tokens=False)["input_ids"] for text in texts]
     columns = {"traces": table.read(["?"] * len(texts), ids, names), "problem": names, "trainer_state": None}
     return grpo.correct_reward(completions=texts, **columns), grpo.format_reward(completions=texts, **columns)

@@ -25,7 +25,6 @@ from extrabitter.params import BaseModelParameters, OneLineError
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
 from extrabitter.tasks import Task, load_task
-from extrabitter.tasks.wording import Grammar
 from extrabitter.training.pretraining import band_shares
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def measure_bars(
 ) -> pd.DataFrame:
     """Return table `bars`: each bar with its value, 95 % interval, threshold and whether it was cleared."""
     task = load_task(parameters.task)
-    subject, bands = Subject(model, tokenizer, task, Grammar(task)), band_shares(parameters.bands, task)
+    subject, bands = Subject(model, tokenizer, task, task), band_shares(parameters.bands, task)
     return pd.DataFrame([row for band in bands for row in _band_bars(parameters, subject, band)])
 
 

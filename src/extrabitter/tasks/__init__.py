@@ -1,19 +1,24 @@
 """A task: problems, prompts, traces, solver, parser and verifier behind one interface.
 
 Nothing outside a task's own folder knows what its problems are made of. Rewards, evaluation and pages see a
-`Problem` (a frozen value with a name), a `Trace` (what a completion does, judged by the task's rules) and a
+problem (a frozen value with a name), a `Trace` (what a completion does, judged by the task's rules) and a
 `Verdict`; all measures are computed from traces alone. A text is split into words at white space, and every
 position in a `Trace` is the index of such a word.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple, Protocol
 
 from extrabitter.params import ParameterError
+from extrabitter.seeding import derive_seed
 
 Prompt = str | list[dict[str, str]]  # text, or a conversation for a tokenizer's chat template
 
@@ -21,6 +26,7 @@ Prompt = str | list[dict[str, str]]  # text, or a conversation for a tokenizer's
 # Source: Gandhi et al., arXiv 2503.01307, section 2.
 BEHAVIOURS = ("verification", "backtracking", "subgoal_setting", "backward_chaining")
 SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")  # the beginning of every vocabulary
+SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # shares of what a game tells its splits apart by
 
 
 class SupportsRandom(Protocol):
@@ -28,14 +34,6 @@ class SupportsRandom(Protocol):
 
     def random(self) -> float:
         """Return the next number."""
-
-
-class Problem(Protocol):
-    """A problem: frozen, hashable, and named without loss, so that tables hold the name and nothing else."""
-
-    @property
-    def identifier(self) -> str:
-        """Return the name used in tables."""
 
 
 class Verdict(NamedTuple):
@@ -107,6 +105,7 @@ class Wording(Protocol):
     @property
     def stops(self) -> tuple[str, ...]:
         """Return what ends a completion once it stands behind an answer; nothing in a grammar."""
+        return ()
 
     def prompt(self, problem: Any, cue: bool = False) -> Prompt:
         """Return what the model is asked."""
@@ -118,16 +117,24 @@ class Wording(Protocol):
         """Read a completion, cut at the cap if `truncated`; bounded, and never raises."""
 
 
-class Task(Protocol):
-    """What the stages and pages may ask of a task, which derives from it; see CONTRIBUTING for the smallest one."""
+class Task(Wording, Protocol):
+    """What the stages and pages may ask of a task, which derives from it; see CONTRIBUTING for the smallest one.
+
+    A problem is frozen and hashable, and its `identifier` names it without loss, so that tables hold that and nothing
+    else. A task's grammar is a wording: that of the book's own bases, whose completions end in the word "answer".
+    """
 
     name: str
     vocabulary: tuple[str, ...]  # begins with SPECIAL_WORDS
-    cue: str  # word in front of a prompt that asks for search
-    answer_word: str  # hands in what was attempted last
-    search_words: tuple[str, ...]  # what may follow an attempt in place of `answer_word`
-    search_opening: Opening  # how a search as a whole begins, where a direct answer goes on otherwise
-    openings: Mapping[str, Opening]  # behaviour -> how it begins
+    cue: str = "think"  # word in front of a prompt that asks for search
+    # How a search as a whole begins, where a direct answer goes on otherwise.
+    search_opening: Opening = Opening(("check", "back"), "after_attempt")
+    openings: Mapping[str, Opening] = {  # behaviour -> how it begins
+        "verification": Opening(("check",), "after_attempt"),
+        "backtracking": Opening(("back",), "after_miss"),
+        "subgoal_setting": Opening(("aim",), "start"),
+        "backward_chaining": Opening(("need",), "start"),
+    }
     bands: Mapping[str, str]  # range of difficulty -> one sentence; the first is the default
     conditions: Mapping[str, str]  # what a trace can show -> one sentence; "direct" and "search" at least
     reasons: Mapping[str, str]  # the verifier's reasons -> what each means
@@ -135,13 +142,44 @@ class Task(Protocol):
     def problems(
         self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
     ) -> list[Any]:
-        """Draw problems of a split and band, the same ones for the same arguments; splits share no problem."""
+        """Draw problems of a split and band, the same ones for the same arguments; with `distinct` none twice.
+
+        ParameterError for a split or band that there is not, and where there may be too few distinct problems.
+        """
+        band, split = band_of(self, band), one_of("split", split, SPLITS)
+        if distinct and count > (most := self.num_distinct(split, band, count)):
+            raise ParameterError(
+                f"count = {count}: must be at most {most}, the {split} problems with {self.bands[band]}"
+            )
+        rng = random.Random(derive_seed(seed, self.name, split, *self.stream(band)))
+        drawn: list[Any] = []
+        seen = set[Any]()
+        while len(drawn) < count:
+            problem = self.draw(split, band, rng)
+            if not (distinct and problem in seen):
+                seen.add(problem)
+                drawn.append(problem)
+        return drawn
+
+    def draw(self, split: str, band: str, rng: random.Random) -> Any:
+        """Draw a problem; splits share none."""
+
+    def num_distinct(self, split: str, band: str, count: int) -> int:
+        """Return how many distinct problems there are, or any number from `count` on where there are as many."""
+
+    def stream(self, band: str) -> tuple[str | int, ...]:
+        """Return the labels of a band's random numbers."""
+        return (band,)
 
     def read_problem(self, identifier: str) -> Any:
         """Return the problem of that name; ValueError where there is none."""
 
+    def state(self, problem: Any) -> str:
+        """Return a problem in the grammar."""
+
     def prompt(self, problem: Any, cue: bool = False) -> str:
-        """Return the prompt that states a problem in the grammar."""
+        """Return the prompt that states a problem; the cue in front of it asks for search."""
+        return f"{self.cue} {self.state(problem)}" if cue else self.state(problem)
 
     def solve(self, problem: Any) -> Sequence[Any]:
         """Return all solutions."""
@@ -156,12 +194,17 @@ class Task(Protocol):
         self, problem: Any, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
     ) -> Any:
         """Draw a script of `problem` that shows a condition; proposals are right with the given chance."""
+        return self.write(problem, one_of("condition", condition, self.conditions), rng, solution_probability)
+
+    def write(self, problem: Any, condition: str, rng: SupportsRandom, solution_probability: float) -> Any:
+        """Draw the script of `write_trace`."""
 
     def render(self, script: Any, problem: Any) -> str:
         """Return the text of a script in the grammar."""
 
-    def parse(self, text: object, problem: Any, truncated: bool = False) -> Trace:
-        """Read a completion in the grammar; bounded, and never raises."""
+    def demonstration(self, script: Any, problem: Any) -> str:
+        """Return the text of a script, as an answer to `prompt`."""
+        return self.render(script, problem)
 
     def verify(self, text: object, problem: Any) -> Verdict:
         """Judge the answer of a completion in the grammar, as `parse` does; bounded, and never raises."""
@@ -194,18 +237,26 @@ def load_task(name: str) -> Task:
     >>> load_task("countdown").name
     'countdown'
     """
-    if name not in REGISTRY:
-        raise ParameterError(f"task = {name!r}: unknown; must be one of {', '.join(REGISTRY)}")
-    module, _, attribute = REGISTRY[name].partition(":")
+    module, _, attribute = REGISTRY[one_of("task", name, REGISTRY)].partition(":")
     task: Task = getattr(importlib.import_module(module), attribute)()
     return task
 
 
+def one_of(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a name; ParameterError says which ones there are where it is not known."""
+    if name not in known:
+        raise ParameterError(f"{what} = {name!r}: unknown; must be one of {', '.join(known)}")
+    return name
+
+
+@lru_cache(maxsize=65536)
+def split_of(key: str) -> str:
+    """Return the split of all problems that share a key, by a stable hash; what is trained on never moves."""
+    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    ends = zip(SPLITS, accumulate(SPLITS.values()), strict=True)
+    return next((split for split, end in ends if position < end), "test")
+
+
 def band_of(task: Task, band: str) -> str:
     """Return `band`, or the task's first one where it is empty; ParameterError names the bands there are."""
-    if not band:
-        return next(iter(task.bands))
-    if band not in task.bands:
-        known = ", ".join(task.bands)
-        raise ParameterError(f"band = {band!r}: {task.name} has none of this name; must be one of {known}")
-    return band
+    return one_of("band", band, task.bands) if band else next(iter(task.bands))

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from extrabitter.params import ParameterError
 from extrabitter.tasks import Prompt
 
 QUESTION, SOLUTION = "Problem:", "Solution:"  # of a plain prompt
@@ -75,7 +76,12 @@ class Asked:
         return [*messages, {"role": "user", "content": self.question(problem)}]
 
     def demonstration(self, script: Any, problem: Any) -> Prompt:
-        """Return a script in words: a text that follows its prompt, or the next turn of the conversation."""
+        """Return a script in words: a text that follows its prompt, or the next turn of the conversation.
+
+        ParameterError for filler, which has no words.
+        """
+        if script.num_filler:
+            raise ParameterError("condition = 'filler': dots have no words; only with prompt 'grammar'")
         text = self.solution(script, problem)
         return [{"role": "assistant", "content": text}] if self.style == "chat" else f" {text}"
 
@@ -84,7 +90,7 @@ class Asked:
         raise NotImplementedError
 
     def solution(self, script: Any, problem: Any) -> str:
-        """Return a script in words, handed in at its end; ParameterError where it has none."""
+        """Return a script in words, handed in at its end."""
         raise NotImplementedError
 
 

@@ -20,20 +20,10 @@ MAX_STOPS = 20  # places in a completion at which it may be found to go on to so
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
-class Grammar:
-    """The words of the book's own bases: a task's grammar, which ends a completion by a word of its own."""
-
-    stops: tuple[str, ...] = ()
-
-    def __init__(self, task: Task) -> None:
-        """Ask, show and read as the task does."""
-        self.prompt, self.demonstration, self.parse = task.prompt, task.render, task.parse
-
-
 def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
     """Return the wording that a stage's parameters ask for; ParameterError where the task has none of it."""
     if parameters.prompt == "grammar":
-        return Grammar(task)
+        return task
     try:
         band = band_of(task, parameters.band)
     except ValueError as error:

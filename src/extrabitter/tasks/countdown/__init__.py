@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from extrabitter.tasks import Opening, SupportsRandom, Task, band_of
+from extrabitter.tasks import SupportsRandom, Task
 from extrabitter.tasks.countdown import problems, traces
 from extrabitter.tasks.countdown.english import REASONS, English
-from extrabitter.tasks.countdown.parser import parse
+from extrabitter.tasks.countdown.parser import Reading
 from extrabitter.tasks.countdown.problems import MAX_VALUE, OPERATIONS, Problem, combine
-from extrabitter.tasks.countdown.traces import CONDITIONS, Script
+from extrabitter.tasks.countdown.traces import CONDITIONS
 
 NUM_FACTS = 3
 NUM_COMPARISONS = 4
@@ -24,40 +24,23 @@ class Countdown(Task):
 
     name = "countdown"
     vocabulary = traces.VOCABULARY
-    cue = "think"
-    answer_word = "answer"
-    search_words = ("check", "back")
-    search_opening = Opening(search_words, "after_attempt")
-    openings: Mapping[str, Opening] = {
-        "verification": Opening(("check",), "after_attempt"),
-        "backtracking": Opening(("back",), "after_miss"),
-        "subgoal_setting": Opening(("aim",), "start"),
-        "backward_chaining": Opening(("need",), "start"),
-    }
     bands: Mapping[str, str] = {name: band.meaning for name, band in problems.BANDS.items()}
     conditions: Mapping[str, str] = {name: condition.meaning for name, condition in CONDITIONS.items()}
     reasons: Mapping[str, str] = REASONS
 
     read_problem = staticmethod(problems.read_problem)
     solve = staticmethod(problems.solve)
-    render = staticmethod(traces.render_script)
-    parse = staticmethod(parse)
+    draw = staticmethod(problems.draw_problem)
+    num_distinct = staticmethod(problems.num_distinct)
+    state = staticmethod(traces.state)
+    write = staticmethod(traces.write)
+    render = staticmethod(traces.render)
+    parse = staticmethod(Reading.parse)
     english = English
 
-    def problems(
-        self, split: str, count: int, seed: int, band: str = "", distinct: bool = False
-    ) -> list[Problem]:
-        """Draw problems; splits share no multiset of numbers. ValueError where a split has too few distinct ones."""
-        return problems.generate_problems(split, count, seed, problems.BANDS[band_of(self, band)], distinct)
-
-    def prompt(self, problem: Problem, cue: bool = False) -> str:
-        """Return the prompt of a problem; the cue word in front asks for search.
-
-        >>> Countdown().prompt(Problem((6, 7, 9), 8))
-        'numbers 6 7 9 target 8 :'
-        """
-        prompt = f"numbers {' '.join(map(str, problem.numbers))} target {problem.target} :"
-        return f"{self.cue} {prompt}" if cue else prompt
+    def stream(self, band: str) -> tuple[str | int, ...]:
+        """Return the labels of a band's random numbers."""
+        return (problems.BANDS[band].num_numbers, *([band] if band == "rare" else []))
 
     def count_answers(self, problem: Problem) -> int:
         """Return how many legal attempts there are on the problem's numbers, each counted once."""
@@ -72,15 +55,9 @@ class Countdown(Task):
         words = text.split()
         return text, [word in ("yes", "no") or words[place - 1] == "=" for place, word in enumerate(words)]
 
-    def write_trace(
-        self, problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
-    ) -> Script:
-        """Draw a script of a problem that shows a condition."""
-        return traces.write_script(problem, CONDITIONS[condition], rng, solution_probability)
-
     def true_verdict(self, problem: Problem, prefix: str) -> str:
         """Return the true verdict behind a completion's last attempt, e.g. "check 8 no"."""
-        attempts = parse(prefix, problem).attempts
+        attempts = self.parse(prefix, problem).attempts
         hit = bool(attempts) and attempts[-1].outcome == "hit"
         return f"check {problem.target} {'yes' if hit else 'no'}"
 

@@ -19,6 +19,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +31,9 @@ MAX_DIGITS = 6  # digits of one number
 
 _FOREIGN = re.compile(r"[^0-9+\-*/() ]")
 _NUMBER = re.compile(r"[0-9]+")
-_Operation = Callable[[Fraction, Fraction], Fraction]
-_CARRY_OUT: dict[type[ast.operator], _Operation] = {ast.Add: operator.add, ast.Sub: operator.sub}
-_CARRY_OUT |= {ast.Mult: operator.mul, ast.Div: operator.truediv}
+_CARRY_OUT: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+}
 
 
 class Evaluation(NamedTuple):
@@ -43,7 +44,7 @@ class Evaluation(NamedTuple):
     numbers: tuple[int, ...] = ()
 
 
-def evaluate_expression(text: object) -> Evaluation:
+def evaluate_expression(text: str) -> Evaluation:
     """Evaluate an arithmetic expression exactly.
 
     >>> evaluate_expression("(9 - 7) + 6 / 4").value
@@ -51,8 +52,6 @@ def evaluate_expression(text: object) -> Evaluation:
     >>> evaluate_expression("9**99**99").reason
     'syntax_error'
     """
-    if not isinstance(text, str):
-        return Evaluation("not_text")
     if len(text) > MAX_LENGTH:
         return Evaluation("too_long")
     if _FOREIGN.search(text):
@@ -62,11 +61,8 @@ def evaluate_expression(text: object) -> Evaluation:
         return Evaluation("syntax_error")
     if max(map(len, numbers), default=0) > MAX_DIGITS:
         return Evaluation("number_too_long")
-    depth = deepest = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
+    depths = accumulate((character == "(") - (character == ")") for character in text)
+    if max(depths, default=0) > MAX_DEPTH:
         return Evaluation("too_deep")
     try:
         value = _value(ast.parse(text.strip(" "), mode="eval").body)
@@ -109,9 +105,8 @@ def compile_phrases(section: str) -> dict[str, re.Pattern[str]]:
     """Compile a section's patterns by name; each is known to those below it."""
     found: dict[str, re.Pattern[str]] = {}
     for name, lines in PHRASES[section].items():
-        found[name] = compile_phrase(
-            lines, {**KNOWN, **{each: above.pattern for each, above in found.items()}}
-        )
+        above = {each: pattern.pattern for each, pattern in found.items()}
+        found[name] = compile_phrase(lines, {**KNOWN, **above})
     return found
 
 

@@ -5,7 +5,7 @@ tells attempts, new starts, steps that work from the target, and computations ma
 they stand in the right place of that structure: "wrong" behind a value that was reached, "instead" between two
 computations, "need" in front of a number that is not reached yet. The definitions, and what does not count, are
 in `tests/data/census/README.md`; how often the rules agree with labels is measured there too, by
-`extrabitter.behaviours.agreement`.
+`benchmarks/census_scores.py`.
 
 The four are those of Gandhi et al. (arXiv 2503.01307), who let a language model find them. What differs: rules, that
 anyone can rerun and read; a behaviour has to be carried out and not only announced.
@@ -44,12 +44,11 @@ def _alone(number: int) -> str:
 
 
 class Finding(NamedTuple):
-    """One place where a behaviour shows: where in the text, and by which rule."""
+    """One place in the text where a behaviour shows."""
 
     behaviour: str
     start: int
     end: int
-    rule: str
 
 
 @dataclass
@@ -108,15 +107,13 @@ class _Replay:
         return self.text[position : end.start() if end else position + 160]
 
 
-def take_census(text: object, numbers: Sequence[int], target: int) -> Census:
-    """Find the behaviours in a text that works on a problem; never raises on text.
+def take_census(text: str, numbers: Sequence[int], target: int) -> Census:
+    """Find the behaviours in a text that works on a problem; never raises.
 
     >>> found = take_census("2 + 3 = 5, too small. 2 * 3 = 6, which is it.", (2, 3), 6)
-    >>> [(finding.behaviour, finding.rule) for finding in found.findings]
-    [('verification', 'verdict'), ('backtracking', 'missed'), ('verification', 'verdict')]
+    >>> [finding.behaviour for finding in found.findings]
+    ['verification', 'backtracking', 'verification']
     """
-    if not isinstance(text, str):
-        return Census((), ())
 
     def as_number(match: re.Match[str]) -> str:
         return str(target).ljust(len(match[0])) if len(str(target)) <= len(match[0]) else match[0]
@@ -207,19 +204,19 @@ def _verifications(replay: _Replay) -> Iterable[Finding]:
         lead = text[max(previous_end, equation.start - 100) : equation.end]
         previous_end = equation.end
         if role == "gap":
-            yield Finding("verification", equation.start, equation.end, "gap")
+            yield Finding("verification", equation.start, equation.end)
         number = replay.attempt_of[index]
         is_again = role == "repeat" or (role == "aside" and index > 0)
         if role == "forward" and number >= 1:  # the attempt before, in another spelling
             is_again = replay.attempts[number].identity == replay.attempts[number - 1].identity
         if is_again and equation.stated is not None and words["checking"].search(lead):
-            yield Finding("verification", equation.start, equation.end, "recheck")
+            yield Finding("verification", equation.start, equation.end)
         if role == "backward":
             continue
         if mark := words["mark"].match(behind):
-            yield Finding("verification", equation.end, equation.end + mark.end(), "mark")
+            yield Finding("verification", equation.end, equation.end + mark.end())
         elif found := _find_verdict(behind, compared, equation.start in misses):
-            yield Finding("verification", equation.end + found[0], equation.end + found[1], "verdict")
+            yield Finding("verification", equation.end + found[0], equation.end + found[1])
 
 
 def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tuple[int, int] | None:
@@ -233,11 +230,7 @@ def _find_verdict(behind: str, compared: re.Pattern[str], is_miss: bool) -> tupl
                 return start + match.start(), start + match.end()
         for match in compared.finditer(sentence):
             lead = sentence[: match.start()]
-            if (
-                words["hoped"].search(lead)
-                or words["answers"].search(lead)
-                or words["result_of"].search(lead)
-            ):
+            if any(words[name].search(lead) for name in ("hoped", "answers", "result_of")):
                 continue
             # "24 + 17 = 41. We need 42 first": the next sentence looks forward, not back.
             if number and words["names_a_goal"].search(lead) and not words["looking_back"].search(lead):
@@ -268,30 +261,27 @@ def _backtracks(replay: _Replay) -> Iterable[Finding]:
         seen.add(attempt.identity)
         if last_end is not None and is_new and not (previous and previous.value == replay.target):
             between = replay.text[max(last_end, start - 400) : start]
-            if previous is not None and previous.value is not None:
-                yield Finding("backtracking", start, end, "missed")
-            elif words["given_up"].search(between):
-                yield Finding("backtracking", start, end, "given up")
+            if (previous and previous.value is not None) or words["given_up"].search(between):
+                yield Finding("backtracking", start, end)
         previous = attempt
     # Computations given up for one from the target.
     for index, (equation, role) in enumerate(zip(replay.equations, replay.roles, strict=True)):
         if role == "backward" and index:
             between = replay.text[max(replay.equations[index - 1].end, equation.start - 400) : equation.start]
             if words["given_up"].search(between):
-                yield Finding("backtracking", equation.start, equation.end, "given up")
+                yield Finding("backtracking", equation.start, equation.end)
 
 
 def _open_mentions(replay: _Replay) -> Iterable[tuple[Mention, str, str]]:
     """Yield numbers named before they are reached, neither given nor the target, with the sentence around each."""
-    known = {*replay.numbers, replay.target}
     reached: dict[Fraction | None, int] = {}  # a value -> where it was reached first
     for equation, role in zip(replay.equations, replay.roles, strict=True):
         if role in ("forward", "repeat"):
             reached.setdefault(equation.result, equation.end)
     for mention in replay.mentions:
-        if mention.value in known or reached.get(Fraction(mention.value), len(replay.text)) <= mention.start:
-            continue
-        yield mention, replay.sentence_before(mention.start), replay.sentence_behind(mention.end)
+        is_known = mention.value in (*replay.numbers, replay.target)
+        if not is_known and reached.get(Fraction(mention.value), len(replay.text)) > mention.start:
+            yield mention, replay.sentence_before(mention.start), replay.sentence_behind(mention.end)
 
 
 def _subgoals(replay: _Replay) -> Iterable[Finding]:
@@ -300,23 +290,20 @@ def _subgoals(replay: _Replay) -> Iterable[Finding]:
         if words["operating"].search(re.split(r"[,;:]", before)[-1]) or words["counted"].match(behind):
             continue
         lead = replay.text[max(0, mention.start - 60) : mention.start]
-        is_named = words["names_a_goal"].search(before) or words["named_a_goal"].search(lead)
-        if is_named or words["is_a_goal"].match(behind):
-            yield Finding("subgoal_setting", mention.start, mention.end, "named")
-        elif words["article_before"].search(lead):
-            yield Finding("subgoal_setting", mention.start, mention.end, "wished for")
-        elif words["roughly"].search(lead) or words["or_so"].match(behind):
-            yield Finding("subgoal_setting", mention.start, mention.end, "roughly")
+        is_led = any(words[name].search(lead) for name in ("named_a_goal", "article_before", "roughly"))
+        is_followed = words["is_a_goal"].match(behind) or words["or_so"].match(behind)
+        if is_led or is_followed or words["names_a_goal"].search(before):
+            yield Finding("subgoal_setting", mention.start, mention.end)
     first = replay.equations[0].start if replay.equations else len(replay.text)
     for match in words["decade"].finditer(replay.text, 0, first):
-        yield Finding("subgoal_setting", match.start(), match.end(), "decade")
+        yield Finding("subgoal_setting", *match.span())
 
 
 def _backward_steps(replay: _Replay) -> Iterable[Finding]:
     """Find steps worked out from the target: equations with it, and values one inverse step before it."""
     for equation, role in zip(replay.equations, replay.roles, strict=True):
         if role == "backward":
-            yield Finding("backward_chaining", equation.start, equation.end, "from the target")
+            yield Finding("backward_chaining", equation.start, equation.end)
     target, operands = replay.target, {*replay.numbers, 2}  # 2: halves and doubles are said without a number
     one_before = {value for n in operands for value in (target - n, target + n, n - target, target * n)}
     one_before |= {target // n for n in operands if n and target % n == 0}
@@ -331,4 +318,4 @@ def _backward_steps(replay: _Replay) -> Iterable[Finding]:
         asked = question[slice(*_sentences(question)[-1])] if question.endswith("?") else ""
         has_cue = words["works_back"].search(asked + before + behind) or is_split.search(before)
         if has_cue and stands_there.search(lead + behind):
-            yield Finding("backward_chaining", mention.start, mention.end, "one step before the target")
+            yield Finding("backward_chaining", mention.start, mention.end)

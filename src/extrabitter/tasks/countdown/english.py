@@ -17,14 +17,13 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from typing import Literal
 
-from extrabitter.params import ParameterError
-from extrabitter.tasks import Attempt, Trace, Use, Verdict, free_text
+from extrabitter.tasks import Attempt, Trace, Use, Verdict, free_text, grammar
 from extrabitter.tasks.countdown.arithmetic import PHRASES, evaluate_expression, read_answer
 from extrabitter.tasks.countdown.census import take_census
-from extrabitter.tasks.countdown.problems import Problem
-from extrabitter.tasks.countdown.traces import Script, ScriptAttempt
+from extrabitter.tasks.countdown.problems import Problem, Step
+from extrabitter.tasks.countdown.traces import Script
 
-REASONS: dict[str, str] = {**PHRASES["reasons"], **free_text.REASONS}
+REASONS: dict[str, str] = {**PHRASES["reasons"], **grammar.REASONS, **free_text.REASONS}
 _WORD = re.compile(r"\S+")
 
 
@@ -45,21 +44,19 @@ class English(free_text.Asked):
         )
 
     def solution(self, script: Script, problem: Problem) -> str:
-        """Return a script in words, handed in at its end; ParameterError for filler, which has none."""
-        if script.num_filler:
-            raise ParameterError("condition = 'filler': dots have no words; only with prompt 'grammar'")
-        said = []
-        for position, (numbers, steps, _, need, aim, check) in enumerate(script.attempts):
+        """Return a script in words, handed in at its end."""
+        said, target = [], problem.target
+        for position, (steps, need, aim, says_yes) in enumerate(script.attempts):
             if position:
-                said.append(f"Let me try something else, from {' and '.join(map(str, numbers))}.")
+                said.append(f"Let me try something else, from {' and '.join(map(str, problem.numbers))}.")
             if need is not None:
-                said.append(f"Working back from {problem.target}: {need}, so {need.result} is needed.")
+                said.append(f"Working back from {target}: {need}, so {need.result} is needed.")
             if aim is not None:
                 said.append(f"First I want to make {aim}.")
             said.append(", then ".join(map(str, steps)) + ".")
-            if check is not None:
-                said.append(f"That is {'' if check.says_yes else 'not '}the target {check.number}.")
-        return f"{' '.join(said)} <answer> {_as_expression(script.attempts[-1])} </answer>"
+            if says_yes is not None:
+                said.append(f"That is {'' if says_yes else 'not '}the target {target}.")
+        return f"{' '.join(said)} <answer> {_as_expression(problem.numbers, steps)} </answer>"
 
     def parse(self, text: object, problem: Problem, truncated: bool = False) -> Trace:
         """Read a completion up to where it goes on to another problem."""
@@ -73,7 +70,7 @@ class English(free_text.Asked):
         return Trace(attempts, uses, verdict, form)
 
 
-def verify_expression(text: object, problem: Problem) -> Verdict:
+def verify_expression(text: str, problem: Problem) -> Verdict:
     """Judge an arithmetic expression such as `(9 - 7) + 6`; `reason` is a key of REASONS. Never raises.
 
     Values on the way are exact and unbounded: unlike steps, an expression may pass through 7 - 9 or 7 / 9.
@@ -88,14 +85,14 @@ def verify_expression(text: object, problem: Problem) -> Verdict:
     return Verdict(reason == "correct", reason, str(value))
 
 
-def _as_expression(attempt: ScriptAttempt) -> str:
+def _as_expression(numbers: tuple[int, ...], steps: tuple[Step, ...]) -> str:
     """Return an attempt from the given numbers as one expression."""
     left: dict[int, list[str]] = defaultdict(list)  # each value as it was written, the oldest first
-    for number in attempt.numbers:
+    for number in numbers:
         left[number].append(str(number))
-    for first, operation, second, result in attempt.steps:
+    for first, operation, second, result in steps:
         left[result].append(f"({left[first].pop(0)} {operation} {left[second].pop(0)})")
-    return left[attempt.steps[-1].result][-1][1:-1]
+    return left[steps[-1].result][-1][1:-1]
 
 
 def _read_working(

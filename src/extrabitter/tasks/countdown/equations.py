@@ -43,7 +43,7 @@ class Equation(NamedTuple):
     numbers: tuple[int, ...]
     operations: str
     value: Fraction | None
-    stated: Fraction | None
+    stated: Fraction | None = None
     result_first: bool = False
 
     @property
@@ -57,7 +57,7 @@ class Equation(NamedTuple):
         return tuple(sorted(self.numbers)), "".join(sorted(self.operations)), self.value
 
 
-_NOTHING = Equation(0, 0, (), "", None, None)
+_NOTHING = Equation(0, 0, (), "", None)
 
 
 class Mention(NamedTuple):
@@ -129,7 +129,7 @@ def read_statements(text: str) -> Statements:
     """
     plain = normalise(text)
     equations: list[Equation] = []
-    chain: list[_Side] = []
+    chain: list[Equation] = []
     for match in _EXPRESSION.finditer(plain):
         side = _read_side(match)
         if chain and not _joins(plain, chain[-1], side):
@@ -148,29 +148,19 @@ def read_statements(text: str) -> Statements:
     return Statements(plain, tuple(equations), mentions)
 
 
-class _Side(NamedTuple):
-    """An expression, perhaps one number alone, as one side of an equation."""
-
-    start: int
-    end: int
-    numbers: tuple[int, ...]
-    operations: str
-    value: Fraction | None
-
-
-def _read_chain(plain: str, sides: list[_Side]) -> list[Equation]:
-    """Read sides that equality signs or words join."""
+def _read_chain(plain: str, sides: list[Equation]) -> list[Equation]:
+    """Read sides that equality signs or words join: expressions, perhaps one number alone, that state nothing."""
     found: list[Equation] = []
-    for number, side in enumerate(sides):
-        before = sides[number - 1] if number else None
-        behind = sides[number + 1] if number + 1 < len(sides) else None
+    for number, (before, side, behind) in enumerate(
+        zip([None, *sides], sides, [*sides[1:], None], strict=False)
+    ):
         if not side.operations:
             # "24 = 3 * 8": the side without operations stands in front.
             if before is None and behind and behind.operations:
                 # "42, that's 3 times 14" names 42 before it computes it: a mention, and an equation.
                 is_signed = _EQUALS.fullmatch(plain, side.end, behind.start)
                 begin = side.start if is_signed else behind.start
-                found.append(Equation(begin, behind.end, *behind[2:], side.value, True))
+                found.append(behind._replace(start=begin, stated=side.value, result_first=True))
         elif number == 1 and behind is None and found and found[0].result_first:
             continue
         elif before and before.operations and before.value == side.value is not None:
@@ -181,11 +171,11 @@ def _read_chain(plain: str, sides: list[_Side]) -> list[Equation]:
             # A run-on line, "3 * 15 = 45 + 18 = 63", goes on from the result.
             if behind and behind.operations and behind.value != side.value:
                 end, stated = behind.start + len(str(behind.numbers[0])), Fraction(behind.numbers[0])
-            found.append(Equation(side.start, end, *side[2:], stated))
+            found.append(side._replace(end=end, stated=stated))
     return found
 
 
-def _joins(plain: str, left: _Side, right: _Side) -> bool:
+def _joins(plain: str, left: Equation, right: Equation) -> bool:
     gap = plain[left.end : right.start]
     if _EQUALS.fullmatch(gap):
         return True
@@ -197,12 +187,12 @@ def _joins(plain: str, left: _Side, right: _Side) -> bool:
     return bool(matches and _NO_WORDS.fullmatch(gap) and "." not in gap.strip(" ."))
 
 
-def _read_side(match: re.Match[str]) -> _Side:
+def _read_side(match: re.Match[str]) -> Equation:
     """Read an expression; parentheses that do not close are dropped."""
     text = match[0] if match[0].count("(") == match[0].count(")") else re.sub(r"[()]", " ", match[0])
     evaluation = evaluate_expression(text)
     numbers = evaluation.numbers or tuple(int(number) for number in re.findall(r"\d+", text))
-    return _Side(*match.span(), numbers, re.sub(r"[^-+*/]", "", text), evaluation.value)
+    return Equation(*match.span(), numbers, re.sub(r"[^-+*/]", "", text), evaluation.value)
 
 
 def _add_running(plain: str, equations: list[Equation]) -> None:

@@ -22,53 +22,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from extrabitter.tasks import SPECIAL_WORDS, Attempt, Trace, Use, Verdict
+from extrabitter.tasks import Attempt, Use, Verdict
 from extrabitter.tasks.countdown.problems import MAX_VALUE, OPERATIONS, TRUE_EQUATIONS, Problem, Step
 from extrabitter.tasks.countdown.traces import VOCABULARY
-
-MAX_CHARACTERS = 20_000  # of a completion; longer ones are not read
+from extrabitter.tasks.grammar import Broken, Reader
 
 _NUMBERS = {str(value): value for value in range(MAX_VALUE + 1)}
-_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
 _SIGNS = frozenset("+-*/")
 _EQUATION = (_NUMBERS, _SIGNS, _NUMBERS, ("=",), _NUMBERS)
-
-
-def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
-    """Read a completion as far as the grammar goes; what was read before a break is kept. Never raises.
-
-    A word "back" opens an attempt even if nothing follows it. End and padding words at the end are ignored.
-
-    >>> parse("9 - 7 = 2 , 6 + 2 = 8 answer", Problem((6, 7, 9), 8)).verdict
-    Verdict(correct=True, reason='correct', value='8')
-    """
-    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-        form = "too_long" if isinstance(text, str) else "not_text"
-        return Trace((), (), Verdict(False, form), form, answered=False)
-    words = text.split()
-    while words and words[-1] in ("<eos>", "<pad>"):
-        words.pop()
-    reader = _Reader(words, problem)
-    num_filler = reader.position
-    form = "ok"
-    try:
-        reader.completion()
-        if reader.words[reader.position]:
-            form = "trailing_words"
-    except _Broken:
-        word = reader.words[reader.position]
-        form = "unfinished" if not word else "unexpected_word" if word in _WORDS else "unknown_word"
-    if form == "ok":
-        reason, value, _ = reader.last
-        verdict = Verdict(reason == "correct", reason, "" if value is None else str(value))
-    else:
-        verdict = Verdict(False, "truncated" if truncated and form == "unfinished" else form)
-    answered = form in ("ok", "trailing_words")
-    return Trace(tuple(reader.attempts), tuple(reader.uses), verdict, form, answered, num_filler)
-
-
-class _Broken(Exception):
-    """The text leaves the grammar at a word; caught inside `parse`."""
 
 
 # Numbers left -> the legal steps that led there; filled by `replay`.
@@ -136,36 +97,30 @@ class _Draft:
     is_followed: bool = False
 
 
-class _Reader:
-    """Words under a cursor, an empty word at the end for good, and what was read."""
+class Reading(Reader):
+    """What a completion does. A word "back" opens an attempt even if nothing follows it.
 
-    __slots__ = ("attempts", "last", "paths", "position", "problem", "seen", "uses", "words")
+    >>> Reading.parse("9 - 7 = 2 , 6 + 2 = 8 answer", Problem((6, 7, 9), 8)).verdict
+    Verdict(correct=True, reason='correct', value='8')
+    """
 
-    def __init__(self, words: list[str], problem: Problem) -> None:
-        self.problem = problem
-        self.position = 0
-        while self.position < len(words) and words[self.position] == ".":
-            self.position += 1
-        self.words = [*words, "", "", "", "", ""]  # an equation looks five words ahead
-        self.attempts: list[Attempt] = []
-        self.uses: list[Use] = []
+    vocabulary = VOCABULARY
+    max_characters = 20_000
+
+    def __init__(self, text: str, problem: Problem) -> None:
+        """Read a text."""
         self.paths: Paths = {problem.numbers: ()}
         self.seen: set[tuple[Step, ...]] = set()
         self.last = Replay("", None, ())
+        super().__init__(text, problem)
+
+    def judge(self) -> Verdict:
+        """Judge the attempt that was made last."""
+        reason, value, _ = self.last
+        return Verdict(reason == "correct", reason, "" if value is None else str(value))
 
     def number(self) -> int:
-        value = _NUMBERS.get(self.words[self.position])
-        if value is None:
-            raise _Broken
-        self.position += 1
-        return value
-
-    def word(self, *expected: str) -> str:
-        word = self.words[self.position]
-        if word not in expected:
-            raise _Broken
-        self.position += 1
-        return word
+        return int(self.take(*_NUMBERS))
 
     def equation(self) -> Step:
         left, operation, right, equals, result = self.words[self.position : self.position + 5]
@@ -173,54 +128,54 @@ class _Reader:
             self.position += 5
             return Step(_NUMBERS[left], operation, _NUMBERS[right], _NUMBERS[result])
         for fitting in _EQUATION:  # move to the first word that does not belong into an equation
-            if self.words[self.position] not in fitting:
+            if self.word not in fitting:
                 break
             self.position += 1
-        raise _Broken
+        raise Broken
 
-    def completion(self) -> None:
+    def read(self) -> None:
         self.attempt(_Draft(list(self.problem.numbers)))
-        while self.words[self.position] == "back":
+        while self.word == "back":
             self.attempt(_Draft([], self.position))
-        self.word("answer")
+        self.take("answer")
 
     def attempt(self, draft: _Draft) -> None:
         try:
-            self.read(draft)
+            self.draft(draft)
         finally:
-            self.judge(draft)
+            self.enter(draft)
 
-    def read(self, draft: _Draft) -> None:
+    def draft(self, draft: _Draft) -> None:
         if draft.begun is not None:
             draft.start = draft.end = self.position = draft.begun + 1
             draft.numbers.append(self.number())
-            while self.words[self.position] in _NUMBERS:
+            while self.word in _NUMBERS:
                 draft.numbers.append(self.number())
-            self.word("target")
+            self.take("target")
             draft.target = self.number()
-            self.word(":")
+            self.take(":")
         draft.start = draft.end = self.position
-        if self.words[self.position] == "need":
+        if self.word == "need":
             self.position += 1
             draft.need = self.equation()
-            self.word(",")
-        if self.words[self.position] == "aim":
+            self.take(",")
+        if self.word == "aim":
             self.position += 1
             draft.aim = self.number()
-            self.word(",")
+            self.take(",")
         draft.steps.append(self.equation())
         draft.end = self.position
-        while self.words[self.position] == ",":
+        while self.word == ",":
             self.position += 1
             draft.steps.append(self.equation())
             draft.end = self.position
-        if self.words[self.position] == "check":
+        if self.word == "check":
             self.position += 1
             draft.compared = self.number()
-            draft.said = self.word("yes", "no")  # type: ignore[assignment]
-        draft.is_followed = self.words[self.position] in ("back", "answer")
+            draft.said = self.take("yes", "no")  # type: ignore[assignment]
+        draft.is_followed = self.word in ("back", "answer")
 
-    def judge(self, draft: _Draft) -> None:
+    def enter(self, draft: _Draft) -> None:
         """Carry an attempt out by the rules; enter it, and its uses of behaviours."""
         steps, need, said = draft.steps, draft.need, draft.said
         if not steps and need is None and draft.aim is None and draft.begun is None:

@@ -12,8 +12,6 @@ Attempts are listed in *step form*, without writing one computation twice:
 
 from __future__ import annotations
 
-import hashlib
-import random
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -21,14 +19,12 @@ from functools import lru_cache
 from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
 
-from extrabitter.seeding import derive_seed
-from extrabitter.tasks import SupportsRandom
+from extrabitter.tasks import SupportsRandom, split_of
 
 MIN_NUMBER = 1
 MAX_NUMBER = 20
 MAX_VALUE = 60
 OPERATIONS = "+-*"
-SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 # Least share of the legal attempts that solve a problem of three numbers, but for rare ones. Where one attempt in
 # twenty does, a search at chance needs more attempts than fit under any cap that trains in minutes.
 MIN_SOLUTION_SHARE = 0.1
@@ -193,22 +189,11 @@ def solve(problem: Problem) -> list[Attempt]:
     return [table.attempt(index) for index in table.hits(problem.target)]
 
 
-def split_of(numbers: tuple[int, ...]) -> str:
-    """Return the split a multiset of numbers belongs to, whatever the target, by a stable hash."""
-    digest = hashlib.sha256("-".join(map(str, sorted(numbers))).encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
-    for split, share in SPLITS.items():
-        if position < share:
-            return split
-        position -= share
-    return "test"
-
-
 @lru_cache(maxsize=32)
 def multisets(split: str, num_numbers: int) -> tuple[tuple[int, ...], ...]:
-    """Return the multisets of a split, ascending."""
+    """Return the multisets of numbers that belong to a split, whatever the target, ascending."""
     every = combinations_with_replacement(range(MIN_NUMBER, MAX_NUMBER + 1), num_numbers)
-    return tuple(numbers for numbers in every if split_of(numbers) == split)
+    return tuple(numbers for numbers in every if split_of("-".join(map(str, numbers))) == split)
 
 
 @lru_cache(maxsize=8192)
@@ -227,31 +212,21 @@ def all_problems(split: str, band: Band) -> list[Problem]:
     ]
 
 
-def draw_problem(split: str, band: Band, rng: SupportsRandom) -> Problem:
+def draw_problem(split: str, band: str, rng: SupportsRandom) -> Problem:
     """Draw a uniform multiset of the split that has such a target, and as target the value of a uniform attempt on it.
 
     So every problem has a solution, and targets that many attempts reach are frequent.
     """
-    choices = multisets(split, band.num_numbers)
+    choices = multisets(split, BANDS[band].num_numbers)
     while True:
         numbers = choices[int(rng.random() * len(choices))]
-        if values := problem_targets(numbers, band):
+        if values := problem_targets(numbers, BANDS[band]):
             return Problem(numbers, values[int(rng.random() * len(values))])
 
 
-def generate_problems(split: str, count: int, seed: int, band: Band, distinct: bool = False) -> list[Problem]:
-    """Draw problems; with `distinct` none comes twice, and ValueError says how many there are if they are too few."""
-    # All but rare ones have a target on each multiset, so that few problems are there without counting.
-    few = band != BANDS["rare"] and count <= len(multisets(split, band.num_numbers))
-    if distinct and not few and count > (available := len(all_problems(split, band))):
-        raise ValueError(
-            f"count = {count}: must be at most {available}, the {split} problems with {band.meaning}"
-        )
-    rare = ["rare"] if band == BANDS["rare"] else []
-    rng = random.Random(derive_seed(seed, "countdown", split, band.num_numbers, *rare))
-    if not distinct:
-        return [draw_problem(split, band, rng) for _ in range(count)]
-    drawn: dict[Problem, None] = {}  # in order
-    while len(drawn) < count:
-        drawn[draw_problem(split, band, rng)] = None
-    return list(drawn)
+def num_distinct(split: str, band: str, count: int) -> int:
+    """Return how many problems there are, or of how many multisets where these are enough: counting takes long."""
+    num_multisets = len(multisets(split, BANDS[band].num_numbers))
+    # All but rare ones have a target on each multiset.
+    is_enough = band != "rare" and count <= num_multisets
+    return num_multisets if is_enough else len(all_problems(split, BANDS[band]))

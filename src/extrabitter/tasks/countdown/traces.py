@@ -24,7 +24,6 @@ from extrabitter.tasks.countdown.problems import (
     BANDS,
     MAX_VALUE,
     Attempt,
-    AttemptTable,
     Problem,
     Step,
     attempt_table,
@@ -68,8 +67,6 @@ class Condition:
 
 
 _SEARCH = Condition("attempts, each with a true verdict, until one says yes", True, True)
-# Its attempts are longer, so that fewer of them fit under the cap.
-_ALL = Condition("all four behaviours", True, True, True, True, max_attempts=8)
 CONDITIONS: dict[str, Condition] = {
     "direct": Condition("one attempt, handed in at once"),
     "search": _SEARCH,
@@ -83,26 +80,18 @@ CONDITIONS: dict[str, Condition] = {
     "backtracking": Condition("attempts, given up without a word, until one hits", backtracking=True),
     "subgoal_setting": Condition("one attempt behind the value it will pass through", subgoal_setting=True),
     "backward_chaining": Condition("one attempt behind a step back from the target", backward_chaining=True),
-    "all_behaviours": _ALL,
+    # Its attempts are longer, so that fewer of them fit under the cap.
+    "all_behaviours": Condition("all four behaviours", True, True, True, True, max_attempts=8),
 }
 
 
-class Check(NamedTuple):
-    """A verdict as written: the number compared with, and "yes" or "no"."""
-
-    number: int
-    says_yes: bool
-
-
 class ScriptAttempt(NamedTuple):
-    """One attempt: the numbers it starts from, given or after "back"; the target is restated after "back" only."""
+    """One attempt from the given numbers; `says_yes` is the verdict on it, None where there is none."""
 
-    numbers: tuple[int, ...]
     steps: Attempt
-    target: int | None = None
     need: Step | None = None
     aim: int | None = None
-    check: Check | None = None
+    says_yes: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +102,27 @@ class Script:
     num_filler: int = 0
 
 
-def write_script(
-    problem: Problem, condition: Condition, rng: SupportsRandom, solution_probability: float = 0.45
+def write(
+    problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float = 0.45
 ) -> Script:
     """Draw a script of `problem` that shows a condition."""
-    table, numbers, target = attempt_table(problem.numbers), problem.numbers, problem.target
-    chosen, says_yes = _draw_attempts(table, table.hits(target), condition, rng, solution_probability)
+    table, shown = attempt_table(problem.numbers), CONDITIONS[condition]
     attempts = []
-    for position, (steps, says) in enumerate(zip(map(table.attempt, chosen), says_yes, strict=True)):
-        restated = target if position else None
-        need = _backward_step(numbers, steps, target) if condition.backward_chaining else None
-        aim = steps[-2].result if condition.subgoal_setting and len(steps) > 1 else None
-        check = Check(target, says) if condition.verification else None
-        attempts.append(ScriptAttempt(numbers, steps, restated, need, aim, check))
+    hits = table.hits(problem.target)
+    for index, says_yes in _draw_attempts(len(table), hits, shown, rng, solution_probability):
+        steps = table.attempt(index)
+        need = _backward_step(problem, steps) if shown.backward_chaining else None
+        aim = steps[-2].result if shown.subgoal_setting and len(steps) > 1 else None
+        attempts.append(ScriptAttempt(steps, need, aim, says_yes if shown.verification else None))
     script = Script(tuple(attempts))
-    return replace(script, num_filler=_draw_filler(script, problem, rng)) if condition.filler else script
+    return replace(script, num_filler=_draw_filler(script, problem, rng)) if shown.filler else script
 
 
 def _draw_attempts(
-    table: AttemptTable, hits: range, condition: Condition, rng: SupportsRandom, first_chance: float
-) -> tuple[list[int], list[bool]]:
-    """Return the indices of the attempts made and whether each one's verdict is yes."""
-    size = len(table)
-    chosen: list[int] = []
-    says_yes: list[bool] = []
+    size: int, hits: range, condition: Condition, rng: SupportsRandom, first_chance: float
+) -> list[tuple[int, bool]]:
+    """Return which of `size` attempts are made, and whether each one's verdict is yes."""
+    chosen: dict[int, bool] = {}
 
     def draw(first: int, count: int) -> int:
         """Draw uniformly among `count` attempts from `first` on, one not chosen before."""
@@ -148,33 +134,30 @@ def _draw_attempts(
         if len(chosen) == size:
             break
         chance = RETRY_SOLUTION_PROBABILITY if chosen else first_chance
-        if rng.random() < chance and any(index not in chosen for index in hits):
-            index = draw(hits.start, len(hits))
-        else:
-            index = draw(0, size)
-        chosen.append(index)
-        is_hit = index in hits
-        says_yes.append(is_hit if condition.verdicts == "true" else rng.random() < RANDOM_YES_PROBABILITY)
-        if says_yes[-1] or rng.random() < GIVE_UP_PROBABILITY:
+        solves = rng.random() < chance and any(hit not in chosen for hit in hits)
+        index = draw(hits.start, len(hits)) if solves else draw(0, size)
+        is_true = condition.verdicts == "true"
+        chosen[index] = index in hits if is_true else rng.random() < RANDOM_YES_PROBABILITY
+        if chosen[index] or rng.random() < GIVE_UP_PROBABILITY:
             break
-    if condition.hands_in_miss and chosen[-1] in hits:
+    made = [*chosen.items()]
+    if condition.hands_in_miss and index in hits:
         misses = [i for i in chosen if i not in hits] or [i for i in range(size) if i not in hits]
-        chosen.append(misses[int(rng.random() * len(misses))])
-        says_yes.append(False)
-    return chosen, says_yes
+        made.append((misses[int(rng.random() * len(misses))], False))
+    return made
 
 
 def _draw_filler(script: Script, problem: Problem, rng: SupportsRandom) -> int:
     """Return by how many words a script of all behaviours on another training problem is longer than this one."""
-    band = next(band for band in BANDS.values() if band.num_numbers == len(problem.numbers))
+    band = next(name for name, band in BANDS.items() if band.num_numbers == len(problem.numbers))
     other = problem
     while other == problem:
         other = draw_problem("train", band, rng)
-    longer = render_script(write_script(other, _ALL, rng), other)
-    return max(0, len(longer.split()) - len(render_script(script, problem).split()))
+    longer = render(write(other, "all_behaviours", rng), other)
+    return max(0, len(longer.split()) - len(render(script, problem).split()))
 
 
-def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Step | None:
+def _backward_step(problem: Problem, steps: Attempt) -> Step | None:
     """Return what the last operation would need to give the target, solved for the value not given.
 
     None where the last step has no given number. A product that cannot reach the target is replaced by the
@@ -182,9 +165,9 @@ def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Ste
     """
     if len(steps) < 2:
         return None
-    last = steps[-1]
+    target, last = problem.target, steps[-1]
     given = last.right if last.left == steps[-2].result else last.left
-    if given not in numbers:
+    if given not in problem.numbers:
         return None
     more, less = max(target, given), min(target, given)
     backwards = {"*": (target, "/", given), "+": (target, "-", given), "-": (more, "+", less)}
@@ -193,18 +176,27 @@ def _backward_step(numbers: tuple[int, ...], steps: Attempt, target: int) -> Ste
     return Step(more, "-", less, more - less) if result is None else Step(*step, result)
 
 
-def render_script(script: Script, problem: Problem) -> str:
+def state(problem: Problem) -> str:
+    """Return a problem in the grammar.
+
+    >>> state(Problem((6, 7, 9), 8))
+    'numbers 6 7 9 target 8 :'
+    """
+    return f"numbers {' '.join(map(str, problem.numbers))} target {problem.target} :"
+
+
+def render(script: Script, problem: Problem) -> str:
     """Return the text of a complete script."""
     parts = ["."] * script.num_filler
-    for position, (numbers, steps, target, need, aim, check) in enumerate(script.attempts):
+    for position, (steps, need, aim, says_yes) in enumerate(script.attempts):
         if position:
-            parts.append(f"back {' '.join(map(str, numbers))} target {target} :")
+            parts.append(state(problem).replace("numbers", "back"))
         if need is not None:
             parts.append(f"need {need} ,")
         if aim is not None:
             parts.append(f"aim {aim} ,")
         parts.append(" , ".join(map(str, steps)))
-        if check is not None:
-            parts.append(f"check {check.number} {'yes' if check.says_yes else 'no'}")
+        if says_yes is not None:
+            parts.append(f"check {problem.target} {'yes' if says_yes else 'no'}")
     parts.append("answer")
     return " ".join(parts)

@@ -20,7 +20,7 @@ from extrabitter.tasks.knights.traces import (
     check_words,
     listed,
     number,
-    prompt,
+    state,
     step_words,
 )
 
@@ -116,7 +116,7 @@ class _Page:
     def recall(self) -> None:
         """Copy a puzzle's statements in another order."""
         problem = draw_problem("train", self.rng.choice(BANDS), self.rng)
-        self.put(False, *prompt(problem).split()[:-1], KNOWN)
+        self.put(False, *state(problem).split()[:-1], KNOWN)
         for statement in self.rng.sample(problem.statements, len(problem.statements)):
             self.put(False, number(statement, problem))
             self.put(True, *str(statement).split())
@@ -124,7 +124,7 @@ class _Page:
     def walk(self) -> None:
         """Go on from the middle of a derivation, to the end of the search."""
         problem = draw_problem("train", self.rng.choice(BANDS), self.rng)
-        self.put(False, *prompt(problem).split()[:-1])
+        self.put(False, *state(problem).split()[:-1])
         first = self.rng.randrange(len(problem.islands))
         for island in problem.islands[first:]:
             root, role = island[0].speaker, self.rng.choice(ROLES)

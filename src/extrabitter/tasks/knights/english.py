@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from extrabitter.params import ParameterError
 from extrabitter.tasks import Attempt, Trace, Verdict, free_text
 from extrabitter.tasks.knights.parser import judge_roles
 from extrabitter.tasks.knights.problems import Problem, Statement
@@ -45,9 +44,7 @@ class English(free_text.Asked):
         )
 
     def solution(self, script: Script, problem: Problem) -> str:
-        """Return a script in words, handed in at its end; ParameterError for filler, which has none."""
-        if script.num_filler:
-            raise ParameterError("condition = 'filler': dots have no words; only with prompt 'grammar'")
+        """Return a script in words, handed in at its end."""
         roles, sentences = dict(script.roles), []
         for statements, attempts in zip(problem.islands, script.islands, strict=False):
             if script.aims and (first := aimed(statements)):

@@ -11,42 +11,32 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from extrabitter.tasks import SPECIAL_WORDS, Attempt, Trace, Use, Verdict
+from extrabitter.tasks import Attempt, Use, Verdict, grammar
+from extrabitter.tasks.grammar import Broken
 from extrabitter.tasks.knights.problems import NAMES, ROLES, SIGNS, Problem, Statement, closure, settles
 from extrabitter.tasks.knights.traces import (
-    ANSWER_WORD,
     NUMBERS,
     VOCABULARY,
     aim_words,
     check_words,
+    first_tests,
     need_words,
     number,
     step_words,
+    tests_words,
 )
 
-MAX_CHARACTERS = 10_000  # of a completion; longer ones are not read
 REASONS = {
+    **grammar.REASONS,
     "correct": "everybody has the role that fits all statements",
     "wrong_role": "the roles handed in do not fit all statements",
     "person_missing": "somebody's role is not handed in",
     "person_unknown": "somebody is given a role who is not in the puzzle",
     "person_twice": "somebody is given a role twice",
-    "not_text": "the completion is not a string",
-    "too_long": f"over {MAX_CHARACTERS} characters",
-    "unfinished": "the text ends before the word 'answer'",
-    "truncated": "cut at the length cap before 'answer'",
-    "unknown_word": "a word outside the vocabulary",
-    "unexpected_word": "a word the grammar does not allow at its place",
-    "trailing_words": "words after 'answer'",
 }
 Pair = tuple[str, str]
 Outcome = Literal["hit", "miss", "illegal"]
-_WORDS = frozenset(VOCABULARY) - frozenset(SPECIAL_WORDS)
 _NAMES = frozenset(NAMES)
-
-
-class _Broken(Exception):
-    """The text leaves the grammar at a word; caught inside `Reading`."""
 
 
 class _Line(NamedTuple):
@@ -63,21 +53,15 @@ def _facts(problem: Problem) -> tuple[dict[str, int], dict[str, Statement]]:
     return place, {f"{number(statement, problem)} {statement}": statement for statement in problem.statements}
 
 
-class Reading:
-    """What a completion does, read word by word up to its end or to where it leaves the grammar."""
+class Reading(grammar.Reader):
+    """What a completion does, and what is known at its end."""
+
+    vocabulary = VOCABULARY
+    max_characters = 10_000
 
     def __init__(self, text: str, problem: Problem) -> None:
         """Read a text."""
-        words = text.split()
-        while words and words[-1] in ("<eos>", "<pad>"):
-            words.pop()
-        self.words = [*words, ""]
-        self.problem = problem
         self.place, self.statements = _facts(problem)
-        self.position = self.num_filler = 0
-        self.reason, self.answered = "ok", False
-        self.attempts: list[Attempt] = []
-        self.uses: list[Use] = []
         self.aims: list[tuple[Use, set[str]]] = []
         # Of each island, the roles known last; -1: of no island, or of all.
         self.handed: dict[int, list[Pair]] = {}
@@ -85,30 +69,14 @@ class Reading:
         self.line = _Line()
         self.reached = {frozenset[Pair](): _Line()}  # lists that legal steps led to
         self.made: set[tuple[_Line, frozenset[Pair]]] = set()  # attempts
-        try:
-            self._read()
-        except _Broken:
-            known = "unexpected_word" if self.word in _WORDS else "unknown_word"
-            self.reason = known if self.word else "unfinished"
+        super().__init__(text, problem)
         for use, pair in self.aims:  # an aim is used where both roles came to be known
             used = any(pair <= {name for name, _ in known} for _, known in self.made)
             self.uses.append(use._replace(functional=use.functional and used))
         self.uses.sort(key=lambda use: use.start)
 
-    @property
-    def word(self) -> str:
-        """Return the word under the cursor, empty at the end."""
-        return self.words[self.position]
-
-    def _take(self, *expected: str) -> str:
-        word = self.words[self.position]
-        if word not in expected:
-            raise _Broken
-        self.position += 1
-        return word
-
     def _pair(self) -> Pair:
-        return self._take(*NAMES), self._take(*ROLES)
+        return self.take(*NAMES), self.take(*ROLES)
 
     def _roles(self) -> list[Pair]:
         roles = [self._pair()]
@@ -117,14 +85,14 @@ class Reading:
         return roles
 
     def _claim(self) -> None:
-        self._take(*NAMES)
-        self._take(*(ROLES if self._take("is", *SIGNS) == "is" else NAMES))
+        self.take(*NAMES)
+        self.take(*(ROLES if self.take("is", *SIGNS) == "is" else NAMES))
 
     def _inference(self) -> tuple[Statement | None, list[str]]:
         """Read a statement and what is made of it, up to a last "so"; None where nobody says it under that number."""
-        told = [self._take(*NUMBERS), self._take(*NAMES)]
+        told = [self.take(*NUMBERS), self.take(*NAMES)]
         start, said = self.position - 1, self.position
-        self._take("says")
+        self.take("says")
         self._claim()
         statement = self.statements.get(" ".join([*told, *self.words[said : self.position]]))
         while self.word == "so" or self.word in _NAMES:
@@ -134,17 +102,15 @@ class Reading:
             self.position += 1
             if self.word in _NAMES:
                 break
-            self._take("same", "differs", *ROLES)
+            self.take("same", "differs", *ROLES)
         return statement, self.words[start : self.position]
 
-    def _read(self) -> None:
-        while self.word == ".":
-            self.position += 1
-        self.num_filler = self.position
+    def read(self) -> None:
+        """Read a guess or none, and attempts up to the word that hands in."""
         if self.word in _NAMES:
             self._guess()
         refuting = None
-        while self.word != ANSWER_WORD or not self.attempts:
+        while self.word != "answer" or not self.attempts:
             while self.word in ("aim", "need") and refuting is None:
                 self._prologue()
             self._attempt(refuting)
@@ -152,9 +118,6 @@ class Reading:
                 self._check()
             refuting = self._back() if self.word == "back" else None
         self.position += 1
-        self.answered = True
-        if self.word:
-            self.reason = "trailing_words"
 
     def _guess(self) -> None:
         """Read roles given at once, without an assumption."""
@@ -169,8 +132,8 @@ class Reading:
     def _prologue(self) -> None:
         """Read an aim or a need; each is true by a statement."""
         start = self.position
-        if self._take("aim", "need") == "aim":
-            first, _, second = self._take(*NAMES), self._take("same", "differs"), self._take(*NAMES)
+        if self.take("aim", "need") == "aim":
+            first, _, second = self.take(*NAMES), self.take("same", "differs"), self.take(*NAMES)
             said = self.words[start : self.position]
             true = any(s.relation == "is" and aim_words(s) == said for s in self.problem.statements)
             self.aims.append((Use("subgoal_setting", start, self.position, true), {first, second}))
@@ -184,7 +147,7 @@ class Reading:
     def _attempt(self, refuting: tuple[Use, bool] | None) -> None:
         """Read an assumption and its steps; judge them, and what went back to it."""
         start = self.position
-        self._take("assume")
+        self.take("assume")
         num_steps = num_right_steps = 0
         legal = finished = False
         self.known = {}
@@ -226,7 +189,7 @@ class Reading:
         statement, words = self._inference()
         roles = self._roles()
         if not self.word and len(roles) <= len(self.known):
-            raise _Broken  # the text ends in the middle of the list
+            raise Broken  # the text ends in the middle of the list
         (name, role), rest = roles[0], dict(roles[1:])
         if statement is None:
             return False, roles
@@ -238,12 +201,12 @@ class Reading:
     def _check(self) -> None:
         """Read a check; it works if its tests are what the statements say and its verdict is the case."""
         start, right = self.position, True
-        self._take("check")
+        self.take("check")
         while self.word in NUMBERS or self.position == start + 1:
             statement, words = self._inference()
             can = statement is not None and {*statement.people} <= self.known.keys()
             right = right and can and statement is not None and check_words(statement, self.known) == words
-        says: Literal["yes", "no"] = "yes" if self._take("yes", "no") == "yes" else "no"
+        says: Literal["yes", "no"] = "yes" if self.take("yes", "no") == "yes" else "no"
         attempt = self.attempts[-1]
         true = (says == "yes") == (attempt.outcome == "hit" and self._is_whole())
         self.attempts[-1] = attempt._replace(said=says, verdict_true=true)
@@ -256,8 +219,8 @@ class Reading:
         try:
             refuted = self._pair()
             if self.word != "assume":
-                raise _Broken
-        except _Broken:
+                raise Broken
+        except Broken:
             self.uses.append(use)
             raise
         return use._replace(end=self.position), refuted in self.line.assumed
@@ -274,9 +237,7 @@ class Reading:
         return right and (self._is_whole() or len(closure(island, self.known)) == len(self.known))
 
     def judge(self) -> Verdict:
-        """Judge what is handed in; an ill-formed completion hands in nothing."""
-        if self.reason != "ok":
-            return Verdict(False, self.reason)
+        """Judge the roles that are handed in."""
         return judge_roles([pair for roles in self.handed.values() for pair in roles], self.problem)
 
 
@@ -295,29 +256,13 @@ def judge_roles(handed: list[Pair], problem: Problem) -> Verdict:
     return Verdict(correct, reason, said)
 
 
-def parse(text: object, problem: Problem, truncated: bool = False) -> Trace:
-    """Read a completion; never raises. Cut at the cap, it has reason "truncated" in place of "unfinished"."""
-    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-        reason = "too_long" if isinstance(text, str) else "not_text"
-        return Trace((), (), Verdict(False, reason), reason, answered=False)
-    reading = Reading(text, problem)
-    verdict = reading.judge()
-    if truncated and verdict.reason == "unfinished":
-        verdict = Verdict(False, "truncated")
-    done = (tuple(reading.attempts), tuple(reading.uses), verdict)
-    return Trace(*done, reading.reason, reading.answered, reading.num_filler)
-
-
 def true_verdict(problem: Problem, prefix: str) -> str:
     """Return the check of the last attempt as a true search writes it; ValueError where there is nothing to check."""
     reading = Reading(prefix, problem)
-    tests: list[str] = []
-    for statement in problem.statements:
-        if statement in reading.line.used or not {*statement.people} <= reading.known.keys():
-            continue
-        tests += [number(statement, problem), *check_words(statement, reading.known)]
-        if not statement.fits(reading.known):
-            return " ".join(["check", *tests, "no"])
-    if not tests:
+    used, known = reading.line.used, reading.known
+    tested = first_tests(
+        [s for s in problem.statements if s not in used and {*s.people} <= known.keys()], known
+    )
+    if not tested:
         raise ValueError(f"prefix {prefix[:80]!r}: nothing in it can be checked")
-    return " ".join(["check", *tests, "yes"])
+    return " ".join([*tests_words(tested, known, problem), "yes" if tested[-1].fits(known) else "no"])

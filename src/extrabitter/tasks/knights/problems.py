@@ -14,7 +14,6 @@ Source: Logic-RL, arXiv 2502.14768 (the game); ours: linear statements, islands,
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import random
 import re
@@ -27,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extrabitter.seeding import derive_seed
+from extrabitter.tasks import split_of
 
 NAMES = "ABCDEFGHIJKL"
 ROLES = ("knight", "knave")
@@ -36,7 +35,6 @@ SIGNS = {"same": "=", "differs": "!", "and": "&", "or": "|", "if": ">"}
 LINEAR = ("is", "same", "differs")
 MAX_DISTINCT = 5_000  # problems; names included, the smallest split of the smallest band has more
 MAX_ISLAND = 8  # people; solutions are found by going through all 2 ** 8
-SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of structures
 # How many roles may follow from two statements alone. Of three people two always do; of four, a limit of one would
 # leave 60 structures of 302, few enough to be learnt by heart.
 MAX_PAIRED = {3: 2, 4: 2, 5: 1}
@@ -196,15 +194,6 @@ def _permutations(count: int) -> NDArray[np.int64]:
     return np.array(list(permutations(range(count))))
 
 
-@lru_cache(maxsize=65536)
-def split_of(structure: str) -> str:
-    """Return the split that an island's structure belongs to, by a stable hash; a puzzle's islands share it."""
-    position = int.from_bytes(hashlib.sha256(structure.encode()).digest()[:8], "big") / 2**64
-    return (
-        "train" if position < SPLITS["train"] else "validation" if position < 1 - SPLITS["test"] else "test"
-    )
-
-
 def settles(statement: Statement, known: Mapping[str, str]) -> dict[str, str]:
     """Return the roles, not known yet, in which all ways agree to complete `known` that a statement allows."""
     unknown = [name for name in statement.people if name not in known]
@@ -310,7 +299,7 @@ def draw_problem(split: str, band: str, rng: random.Random) -> Problem:
 
 
 def draw_islands(split: str, sizes: Sequence[int], kind: str, rng: random.Random) -> list[Island]:
-    """Draw islands of the split with so many people, all with names of their own."""
+    """Draw islands with so many people, whose structures are of the split, all with names of their own."""
     names = iter(rng.sample(NAMES, sum(sizes)))
     islands = []
     for size in sizes:
@@ -356,20 +345,3 @@ def _num_settled(statements: Island, first: str) -> int:
     while new := [unknown for s in statements if len(unknown := {*s.people} - known) == 1]:
         known |= new[0]
     return len(known)
-
-
-def draw_problems(split: str, count: int, seed: int, band: str, distinct: bool = False) -> list[Problem]:
-    """Draw problems of a split and band, the same ones for the same arguments; with `distinct` none twice."""
-    if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: unknown; must be one of {', '.join(SPLITS)}")
-    if distinct and count > MAX_DISTINCT:
-        raise ValueError(f"count = {count}: must be <= {MAX_DISTINCT} distinct problems")
-    rng = random.Random(derive_seed(seed, "knights", split, band))
-    drawn: list[Problem] = []
-    seen: set[Problem] = set()
-    while len(drawn) < count:
-        problem = draw_problem(split, band, rng)
-        if not (distinct and problem in seen):
-            seen.add(problem)
-            drawn.append(problem)
-    return drawn

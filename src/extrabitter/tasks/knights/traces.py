@@ -37,7 +37,7 @@ from extrabitter.tasks.knights.problems import (
     next_step,
 )
 
-ANSWER_WORD, CUE, KNOWN = "answer", "think", "known"  # "known" opens what a drill gives
+KNOWN = "known"  # opens what a drill gives
 OPPOSITE = {"knight": "knave", "knave": "knight", "same": "differs", "differs": "same"}
 NUMBERS = tuple(str(number + 1) for number in range(len(NAMES)))
 VOCABULARY: tuple[str, ...] = (
@@ -46,8 +46,8 @@ VOCABULARY: tuple[str, ...] = (
     *ROLES,
     *SIGNS,
     *NUMBERS,
-    *(".", ":", "island", "says", "is", "so", CUE, KNOWN, "assume", "check", "yes", "no", "back"),
-    *("aim", "need", ANSWER_WORD),
+    *(".", ":", "island", "says", "is", "so", "think", KNOWN, "assume", "check", "yes", "no", "back"),
+    *("aim", "need", "answer"),
 )
 Roles = tuple[tuple[str, str], ...]  # (name, role), the latest last
 
@@ -118,10 +118,8 @@ class Script:
     num_filler: int = 0
 
 
-def write_trace(problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float) -> Script:
+def write(problem: Problem, condition: str, rng: SupportsRandom, solution_probability: float) -> Script:
     """Draw a script that shows a condition; only "noisy" is ever wrong by `solution_probability`."""
-    if condition not in CONDITIONS:
-        raise ValueError(f"condition = {condition!r}: unknown; must be one of {', '.join(CONDITIONS)}")
     shown = CONDITIONS[condition]
     if shown.derives:
         fails = int(rng.random() * len(problem.islands)) if shown.fails else -1
@@ -140,7 +138,7 @@ def write_trace(problem: Problem, condition: str, rng: SupportsRandom, solution_
     sizes = [min(max(len(island), min(MAX_PAIRED)), max(MAX_PAIRED)) for island in problem.islands]
     drawn = draw_islands("train", sizes, "ordered", random.Random(int(rng.random() * 2**31)))
     other = Problem(tuple(statement for island in drawn for statement in island))
-    length = len(render(write_trace(other, "search", rng, 1.0), other).split())
+    length = len(render(write(other, "search", rng, 1.0), other).split())
     return Script(script.roles, num_filler=max(1, length - len(render(script, problem).split())))
 
 
@@ -186,16 +184,12 @@ class _Island:
 
     def _judge(self, attempt: Attempted, left: list[Statement]) -> bool:
         """Check the statements not used, write the attempt down, and return whether to go on with it."""
-        tested: list[Statement] = []
-        for statement in left:
-            tested.append(statement)
-            if not statement.fits(attempt.known):
-                break
+        tested = first_tests(left, attempt.known)
         holds = all(statement.fits(attempt.known) for statement in tested)
         if self.shown.verdicts == "coin":
             holds = self.rng.random() < 0.5
         if self.shown.verdicts:
-            attempt = attempt._replace(tested=tuple(tested), said="yes" if holds else "no")
+            attempt = attempt._replace(tested=tested, said="yes" if holds else "no")
         self.attempts.append(attempt)
         return holds or not self.shown.backtracks or self.fails
 
@@ -218,14 +212,13 @@ def render(script: Script, problem: Problem) -> str:
                 known[name] = role
                 words += listed(known)
             if attempt.said:
-                tests = [[number(s, problem), *check_words(s, known)] for s in attempt.tested]
-                words += ["check", *(word for test in tests for word in test), attempt.said]
+                words += [*tests_words(attempt.tested, known, problem), attempt.said]
             if attempt.refuted:
                 words += ["back", *attempt.refuted]
-    return " ".join([*words, ANSWER_WORD])
+    return " ".join([*words, "answer"])
 
 
-def prompt(problem: Problem) -> str:
+def state(problem: Problem) -> str:
     """Return the statements as they are told, each island of them behind a word of its own."""
     words = []
     heads = {island[0] for island in problem.islands} if is_grouped(problem) else {problem.statements[0]}
@@ -282,6 +275,18 @@ def check_words(statement: Statement, known: Mapping[str, str]) -> list[str]:
         needed = relation if role == "knight" else OPPOSITE[relation]
         return [*words, "so", needed, *inputs, "so", "same" if known[subject] == known[other] else "differs"]
     return [*words, *inputs, "so", role if statement.fits(known) else OPPOSITE[role]]
+
+
+def first_tests(statements: Sequence[Statement], known: Mapping[str, str]) -> tuple[Statement, ...]:
+    """Return the statements up to the first that does not fit what is known."""
+    end = next((place for place, each in enumerate(statements, 1) if not each.fits(known)), None)
+    return tuple(statements[:end])
+
+
+def tests_words(tested: Sequence[Statement], known: Mapping[str, str], problem: Problem) -> list[str]:
+    """Return the words of a check up to its verdict."""
+    tests = [[number(statement, problem), *check_words(statement, known)] for statement in tested]
+    return ["check", *(word for test in tests for word in test)]
 
 
 def aimed(statements: Sequence[Statement]) -> Statement | None:

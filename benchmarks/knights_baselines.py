@@ -3,7 +3,7 @@
 A direct answer must not be cheap, or a base that never derives could learn it by luck. Each rule is fitted on training
 puzzles and tried on test ones, whose structures it has not seen; all roles of a puzzle have to be right.
 
-    python -m extrabitter.tasks.knights.baselines > results/knights_baselines.csv      a minute
+    python benchmarks/knights_baselines.py > results/knights_baselines.csv      a minute
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pandas as pd
 
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import wilson_interval
-from extrabitter.tasks.knights.problems import NAMES, Problem, draw_problems
+from extrabitter.tasks.knights import Knights
+from extrabitter.tasks.knights.problems import NAMES, Problem
 
 NUM_ANSWERS = (1, 10)  # distinct ones that an enumerator with a checker tries
 Features = Callable[[Problem, str], list[str]]
@@ -72,8 +73,8 @@ def baselines(bands: Sequence[str], num_problems: int = 2000, seed: int = 0) -> 
     """Return how often cheap answers are right: columns band, rule, value, lower, upper (95 %)."""
     rows = []
     for band in bands:
-        train = draw_problems("train", 2 * num_problems, derive_seed(seed, "train"), band)
-        test = draw_problems("test", num_problems, derive_seed(seed, "test"), band)
+        train = Knights().problems("train", 2 * num_problems, derive_seed(seed, "train"), band)
+        test = Knights().problems("test", num_problems, derive_seed(seed, "test"), band)
         sizes = [2 ** len(problem.people) for problem in test]
         for tried in NUM_ANSWERS:
             value = sum(min(1.0, tried / size) for size in sizes) / len(sizes)
