@@ -76,12 +76,14 @@ def same_tokens_figure(
     rows.append(plots.Row(f"a list, {PICKS[CHECKED]}", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)))
     rows.sort(key=lambda row: -row.end.value)
     fig = plots.dot_rows(rows, title, "unseen problems solved")
+    beside: dict[str, Any] = {
+        "textcoords": "offset points",
+        "xytext": (0, 6),
+        "ha": "center",
+        "fontsize": 9.5,
+    }
     for place, row in enumerate(rows):
-        said, at = percent(row.end.value), (row.end.value, -place)
-        side: dict[str, Any] = (
-            {"xytext": (-9, 0), "ha": "right"} if row.end.value > 0.2 else {"xytext": (9, 0)}
-        )
-        fig.axes[0].annotate(said, at, textcoords="offset points", va="center", fontsize=9.5, **side)
+        fig.axes[0].annotate(percent(row.end.value), (row.end.value, -place), **beside)
     return fig
 
 

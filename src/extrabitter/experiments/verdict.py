@@ -143,7 +143,7 @@ def forest(judged: pd.DataFrame, title: str) -> Figure:
     with plots.drawing(title, 0.5 * len(shown) + 0.5) as (fig, ax):
         for place, row in enumerate(shown.to_dict("records")):
             for verdict, regions in (("held", row["held_in"]), ("failed", row["failed_in"])):
-                look = {"color": COLOURS[verdict], "alpha": 0.16, "linewidth": 0}
+                look = {"color": COLOURS[verdict], "alpha": 0.3, "linewidth": 0}
                 for low, high in np.clip(regions, *ends):
                     ax.barh(-place, high - low, left=low, height=0.36, **look)
             colour, above = COLOURS[row["verdict"]], {"fontsize": 9, "va": "center"}
