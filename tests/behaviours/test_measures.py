@@ -20,7 +20,7 @@ PROBLEM = Problem((6, 7, 9), 8)
 
 
 def measure(text: str, truncated: bool = False) -> dict[str, Any]:
-    return measure_trace(TASK.parse(text, PROBLEM, truncated), truncated)
+    return measure_trace(TASK.parse(text, PROBLEM, truncated))
 
 
 HIT = "9 - 7 = 2 , 6 + 2 = 8"
@@ -76,7 +76,6 @@ def test_the_columns_are_those_of_the_table_behind_what_the_caller_gives() -> No
 
 def test_truncation_is_a_reason_of_its_own() -> None:
     assert measure(MISS, True)["reason"] == "truncated"
-    assert measure_trace(TASK.parse(MISS, PROBLEM), True)["reason"] == "truncated"
     assert measure(f"{HIT} answer", True)["reason"] == "correct"
     assert measure("yes", True)["reason"] == "unexpected_word"
 

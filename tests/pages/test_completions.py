@@ -66,7 +66,7 @@ class Markup(HTMLParser):
 
 def row(text: str, problem: str = PROBLEM) -> dict[str, Any]:
     """A row of table `completions` whose prompt and completion are `text`."""
-    measured = measure_trace(TASK.parse(text, TASK.read_problem(PROBLEM), True), True)
+    measured = measure_trace(TASK.parse(text, TASK.read_problem(PROBLEM), True))
     return {"problem": problem, "prompt": text, "completion": text, "truncated": True, **measured}
 
 

@@ -19,11 +19,8 @@ from extrabitter.tasks import BEHAVIOURS, Trace
 SEARCH_COUNTS = ("backtracking_count", "verification_count")  # a completion with either of them searches
 
 
-def measure_trace(trace: Trace, truncated: bool = False) -> dict[str, bool | int | str]:
-    """Return the columns of table `completions` that derive from a trace.
-
-    `truncated`: the text was cut at the length cap. It then has reason "truncated" where it would be "unfinished".
-    """
+def measure_trace(trace: Trace) -> dict[str, bool | int | str]:
+    """Return the columns of table `completions` that derive from a trace."""
     attempts = [attempt for attempt in trace.attempts if attempt.finished]
     judged = [attempt for attempt in trace.attempts if attempt.said]
     verdicts = {
@@ -32,11 +29,8 @@ def measure_trace(trace: Trace, truncated: bool = False) -> dict[str, bool | int
         "hit_": [attempt for attempt in judged if attempt.outcome == "hit"],
         "miss_": [attempt for attempt in judged if attempt.outcome != "hit"],
     }
-    correct, reason, value = trace.verdict
     columns: dict[str, bool | int | str] = {
-        "correct": correct,
-        "reason": "truncated" if truncated and reason == "unfinished" else reason,
-        "value": value,
+        **trace.verdict._asdict(),
         "well_formed": trace.well_formed,
         "answered": trace.answered,
         "num_filler": trace.num_filler,

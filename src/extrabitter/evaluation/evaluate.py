@@ -79,7 +79,7 @@ def sample_completions(
         row = {"problem": problem.identifier, "band": band_of(task, band), "sample": sample}
         row |= {"prompt": shown[place], "completion": text}
         row |= {"num_completion_tokens": len(ids) + len(prefix.split()), "truncated": truncated}
-        rows.append(row | measure_trace(trace, truncated))
+        rows.append(row | measure_trace(trace))
     return pd.DataFrame(rows) if rows else empty_table("completions")
 
 

@@ -228,7 +228,7 @@ class StepTable(TrainerCallback):
             cut = ids[-1] not in self.ends
             _, trace, cut = read_completion(self.wording, self.task.read_problem(name), text, shown, cut)
             traces.append(trace)
-            rows.append({**measure_trace(trace, cut), "num_completion_tokens": len(ids), "truncated": cut})
+            rows.append({**measure_trace(trace), "num_completion_tokens": len(ids), "truncated": cut})
         completions = pd.DataFrame(rows)
         self.num_tokens += int(completions["num_completion_tokens"].sum())
         self.row = {**summarise(completions), "num_tokens": self.num_tokens}
