@@ -39,28 +39,23 @@ def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Metho
     success. `is_short` tells where completions ran out before tokens, so that more samples might do better.
     """
     places = {str(problem): rows for problem, rows in completions.groupby("problem").indices.items()}
-    of = {
-        name: completions[name].to_numpy()
-        for name in ("num_completion_tokens", "correct", "num_yes_verdicts")
-    }
-    answers = completions["value"].tolist()
+    columns = ("num_completion_tokens", "correct", "num_yes_verdicts", "value")
+    each_tokens, each_right, each_yes, answers = (completions[name].to_numpy() for name in columns)
     rows = []
     for problem, budget in budgets.items():
         own = places[str(problem)]
         rng = np.random.default_rng(derive_seed(seed, "rival", method, str(problem)))
-        tokens, right = of["num_completion_tokens"][own].astype(float), of["correct"][own].astype(bool)
+        tokens, right = each_tokens[own].astype(float), each_right[own].astype(bool)
         orders = rng.random((NUM_ORDERS, len(own))).argsort(axis=1)
         cost = tokens[orders]  # (orders, draws)
         before = cost.cumsum(axis=1) - cost
         made = before + cost * rng.random((NUM_ORDERS, 1)) <= float(budget)  # the last one perhaps in part
         stops = np.zeros_like(made)
         if method == "majority":
-            given = [answers[row] for row in own]
-            names = {name: code for code, name in enumerate(dict.fromkeys(filter(None, given)))}
-            codes = np.array([names.get(name, -1) for name in given])  # -1: hands in nothing
+            codes = pd.factorize(pd.Series(answers[own]).replace("", None))[0]  # -1: hands in nothing
             success = _vote(codes[orders], right[orders], made, rng)
         else:
-            says = right if method == "outside checker" else of["num_yes_verdicts"][own] > 0
+            says = right if method == "outside checker" else each_yes[own] > 0
             stops = says[orders]
             last = made.sum(axis=1) - 1
             chosen = np.where((stops & made).any(axis=1), stops.argmax(axis=1), last)

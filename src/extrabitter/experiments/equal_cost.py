@@ -76,14 +76,9 @@ def same_tokens_figure(
     rows.append(plots.Row(f"a list, {PICKS[CHECKED]}", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)))
     rows.sort(key=lambda row: -row.end.value)
     fig = plots.dot_rows(rows, title, "unseen problems solved")
-    beside: dict[str, Any] = {
-        "textcoords": "offset points",
-        "xytext": (0, 6),
-        "ha": "center",
-        "fontsize": 9.5,
-    }
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": plots.SMALL}
     for place, row in enumerate(rows):
-        fig.axes[0].annotate(percent(row.end.value), (row.end.value, -place), **beside)
+        fig.axes[0].annotate(percent(row.end.value), (row.end.value, -place), (0, 6), **look)
     return fig
 
 

@@ -151,9 +151,8 @@ def read_statements(text: str) -> Statements:
 def _read_chain(plain: str, sides: list[Equation]) -> list[Equation]:
     """Read sides that equality signs or words join: expressions, perhaps one number alone, that state nothing."""
     found: list[Equation] = []
-    for number, (before, side, behind) in enumerate(
-        zip([None, *sides], sides, [*sides[1:], None], strict=False)
-    ):
+    around = zip([None, *sides], sides, [*sides[1:], None], strict=False)
+    for number, (before, side, behind) in enumerate(around):
         if not side.operations:
             # "24 = 3 * 8": the side without operations stands in front.
             if before is None and behind and behind.operations:

@@ -260,9 +260,8 @@ def true_verdict(problem: Problem, prefix: str) -> str:
     """Return the check of the last attempt as a true search writes it; ValueError where there is nothing to check."""
     reading = Reading(prefix, problem)
     used, known = reading.line.used, reading.known
-    tested = first_tests(
-        [s for s in problem.statements if s not in used and {*s.people} <= known.keys()], known
-    )
+    left = [s for s in problem.statements if s not in used and {*s.people} <= known.keys()]
+    tested = first_tests(left, known)
     if not tested:
         raise ValueError(f"prefix {prefix[:80]!r}: nothing in it can be checked")
     return " ".join([*tests_words(tested, known, problem), "yes" if tested[-1].fits(known) else "no"])

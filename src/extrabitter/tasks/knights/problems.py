@@ -253,9 +253,7 @@ def statements_of(speaker: str, names: str, relations: Sequence[str] = LINEAR) -
     """Return all that one of `names` can say about others."""
     others = [name for name in names if name != speaker]
     said = [Statement(speaker, name, "is", role) for name in others for role in ROLES]
-    pairs = [
-        (relation, pair) for relation in relations if relation != "is" for pair in combinations(others, 2)
-    ]
+    pairs = product([relation for relation in relations if relation != "is"], combinations(others, 2))
     return said + [Statement(speaker, first, relation, second) for relation, (first, second) in pairs]
 
 
