@@ -83,7 +83,7 @@ def test_what_search_adds_is_a_ratio(countdown: Subject, monkeypatch: pytest.Mon
         rows = []
         for number, (problem, prefix) in enumerate(zip(problems, given, strict=True)):
             text = " ".join([prefix, "9 + 7 = 16 , 16 - 6 = 10 answer"]).strip()
-            right = prefix.endswith(task.search_opening.words) or (bool(prefix) and number % 2 == 0)
+            right = prefix.endswith(task.openings["search"].words) or (bool(prefix) and number % 2 == 0)
             columns = evaluate.measure_trace(task.parse(text, problem)) | {"correct": right}
             named = {"problem": problem.identifier, "completion": text, "prompt": "", "truncated": False}
             rows += [named | {"num_completion_tokens": 9} | columns] * num_samples

@@ -128,7 +128,7 @@ def test_the_probability_of_search_is_exact_behind_an_attempt_and_sees_the_mask(
     problem, attempt = task.read_problem("6-7-9:8"), "9 - 7 = 2 , 6 + 2 = 8"
     said = {"prompt": [task.prompt(problem)], "completion": [f"{attempt} answer"]}
     monkeypatch.setattr(evaluate, "sample_completions", lambda *_, **__: pd.DataFrame(said))
-    ids = tiny.word_ids(tokenizer, task.search_opening.words)
+    ids = tiny.word_ids(tokenizer, task.openings["search"].words)
     expected = evaluate.next_words(countdown, [problem], [attempt])[0, ids].sum()
     assert evaluate.search_probability(countdown, [problem], 0, 16) == pytest.approx([expected], rel=1e-9)
     with evaluate.masked(model, ids):

@@ -10,11 +10,11 @@ import pytest
 
 from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.evaluate import Subject
-from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene, summarise_intervention
+from extrabitter.evaluation.interventions import first_attempts, intervene, summarise_intervention
 from extrabitter.models import tiny
 from extrabitter.models.sampling import SamplingParameters
 from extrabitter.statistics import wilson_interval
-from extrabitter.tasks import Task, load_task
+from extrabitter.tasks import SEARCH, Task, load_task
 
 SAMPLING = SamplingParameters(max_completion_length=12)
 
@@ -49,7 +49,7 @@ def test_drawn_words_follow_the_distribution_within_what_is_allowed() -> None:
 def test_both_arms_go_on_from_one_text_and_differ_in_the_forced_word(subject: Subject) -> None:
     attempts = written_attempts(subject.task)
     assert 0 < attempts["hit"].sum() < len(attempts) == 6
-    for behaviour, (words, place) in interventions.openings(subject.task).items():
+    for behaviour, (words, place) in subject.task.openings.items():
         result = intervene(subject, behaviour, attempts, SAMPLING, seed=1)
         asked = attempts[~attempts["hit"]] if place == "after_miss" else attempts
         problems = map(subject.task.read_problem, asked["problem"])

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import binom
 
 from extrabitter import cli
-from extrabitter.evaluation import evaluate, interventions, probe, report
+from extrabitter.evaluation import evaluate, probe, report
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.evaluation.probe import Probe, first_step, informative_groups, run_probe
 from extrabitter.models import hub, tiny
@@ -170,7 +170,7 @@ def test_a_probe_measures_everything_of_any_task(subject: Subject, found: Probe)
     value = json.loads(json.dumps(report.as_json(measured), allow_nan=False))
     assert [row["k"] for row in value["pass_at_k"]] == [1, 2, 4, 8]
     behaviours = [row["behaviour"] for row in value["probe_behaviours"]]
-    assert behaviours == list(interventions.openings(subject.task))
+    assert behaviours == list(subject.task.openings)
     assert value["verdict"]["verdict"] in ("takes off", "lags", "chokes", "cannot be told")
     assert value["parameters"]["task"] == subject.task.name and value["model"]["num_parameters"] == 1234
     if subject.task.name == "countdown":

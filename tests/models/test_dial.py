@@ -95,7 +95,7 @@ def test_the_chance_to_search_is_what_is_counted(task: str, cap: int) -> None:
     subject, problems = Subject(model, tokenizer, game, game), game.problems("validation", 150, 5)
     chance = search_probability(subject, problems, 1, cap)
     counted = sample_completions(subject, problems, 8, SamplingParameters(cap), 2)
-    words = game.search_opening.words
+    words = game.openings["search"].words
     searches = counted["completion"].map(lambda text: any(word in text.split() for word in words))
     assert 0.005 < chance.mean() < 0.06
     error = (chance.mean() * (1 - chance.mean()) / len(searches)) ** 0.5

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrabitter.behaviours.measures import measure_trace
-from extrabitter.tasks import BEHAVIOURS, REGISTRY, SPECIAL_WORDS, Task, Trace, band_of, load_task
+from extrabitter.tasks import BEHAVIOURS, REGISTRY, SEARCH, SPECIAL_WORDS, Task, Trace, band_of, load_task
 from extrabitter.tasks.countdown.problems import attempt_table
 
 NAMES = [*REGISTRY, "letters"]
@@ -181,8 +181,8 @@ def test_names_of_a_task_fit_each_other(name: str) -> None:
     assert task.name == name and task.vocabulary[:4] == SPECIAL_WORDS
     assert len(set(task.vocabulary)) == len(task.vocabulary)
     assert {"direct", "search"} <= set(task.conditions) and "correct" in task.reasons
-    assert {task.cue, "answer", *task.search_opening.words} <= set(task.vocabulary)
-    assert set(task.openings) <= set(BEHAVIOURS)
+    assert {task.cue, "answer"} <= set(task.vocabulary)
+    assert SEARCH in task.openings and set(task.openings) <= {SEARCH, *BEHAVIOURS}
     for opening in task.openings.values():
         assert set(opening.words) <= set(task.vocabulary)
     problem = task.problems("train", 1, 1)[0]

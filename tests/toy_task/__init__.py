@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement, permutations
 from typing import Any, Literal, NamedTuple
 
-from extrabitter.tasks import SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict
+from extrabitter.tasks import SEARCH, SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict
 
 LETTERS = "abcdefgh"
 PLACES = {
@@ -59,6 +59,7 @@ class Letters(Task):
     name = "letters"
     vocabulary = (*SPECIAL_WORDS, *LETTERS, "sort", ":", "think", "check", "yes", "no", "back", "answer")
     openings: Mapping[str, Opening] = {
+        SEARCH: Opening(("check", "back"), "after_attempt"),
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),
     }

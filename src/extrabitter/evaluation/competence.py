@@ -19,12 +19,12 @@ import pandas as pd
 
 from extrabitter.evaluation import evaluate
 from extrabitter.evaluation.evaluate import Subject
-from extrabitter.evaluation.interventions import SEARCH, first_attempts, intervene
+from extrabitter.evaluation.interventions import first_attempts, intervene
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.params import BaseModelParameters, OneLineError
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval
-from extrabitter.tasks import Task, load_task
+from extrabitter.tasks import SEARCH, Task, load_task
 from extrabitter.training.pretraining import band_shares
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
 from extrabitter.tables import count, empty_table
-from extrabitter.tasks import Task, Wording, band_of, load_task
+from extrabitter.tasks import SEARCH, Task, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, read_completion
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def search_probability(
     base that never searches. Behind attempts these are those of a completion that is drawn with the words masked; with
     s_t the unmasked model's chance behind each, 1 - prod(1 - s_t) is without bias.
     """
-    words, place = subject.task.search_opening
+    words, place = subject.task.openings[SEARCH]
     ids, sampling = word_ids(subject.tokenizer, words), SamplingParameters(max_completion_length)
     begun = [(row, "") for row in range(len(problems))]
     if place != "start":

@@ -23,9 +23,8 @@ from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import word_ids
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import wilson_interval
-from extrabitter.tasks import Opening, Task
+from extrabitter.tasks import Task
 
-SEARCH = "search"  # the mode as a whole, as the task says that it begins
 PLACES = {
     "start": "in front of the first attempt",
     "after_attempt": "behind the first attempt",
@@ -51,16 +50,6 @@ class Intervention(NamedTuple):
 NOT_MADE = Intervention(pd.Series(dtype=float), pd.DataFrame(), pd.DataFrame())  # where no one word begins it
 
 
-def openings(task: Task) -> dict[str, Opening]:
-    """Return how search as a whole and each of the task's behaviours begin.
-
-    >>> from extrabitter.tasks import load_task
-    >>> openings(load_task("countdown"))[SEARCH].place
-    'after_attempt'
-    """
-    return {SEARCH: task.search_opening, **task.openings}
-
-
 def first_attempts(completions: pd.DataFrame, task: Task, per_problem: int) -> pd.DataFrame:
     """Return up to `per_problem` whole first attempts of each problem: columns problem, prefix, hit.
 
@@ -84,13 +73,13 @@ def intervene(
     seed: int,
     least_probability: float = 0.0,
 ) -> Intervention:
-    """Force a behaviour (or SEARCH) and its alternative from the same texts; both arms have a row for each.
+    """Force a behaviour (or tasks.SEARCH) and its alternative from the same texts; both arms have a row for each.
 
     `attempts` are `first_attempts`. Texts at which the model knows no other word are left out, and all of them
     where the words' mean probability is below `least_probability`.
     """
     tokenizer, task = subject.tokenizer, subject.task
-    words, place = openings(task)[behaviour]
+    words, place = task.openings[behaviour]
     ids = word_ids(tokenizer, words)
     if place == "after_miss":
         attempts = attempts[~attempts["hit"].astype(bool)]

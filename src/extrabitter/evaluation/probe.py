@@ -20,14 +20,14 @@ from extrabitter.behaviours.measures import MEASURES, Measure, constant, positiv
 from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
 from extrabitter.evaluation.evaluate import Subject, mean_interval, share_of
-from extrabitter.evaluation.interventions import PLACES, SEARCH, Intervention, openings
+from extrabitter.evaluation.interventions import PLACES, Intervention
 from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import GrpoParameters, WillItChokeParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, pass_at_k
 from extrabitter.tables import count
-from extrabitter.tasks import BEHAVIOURS, Task, band_of, load_task
+from extrabitter.tasks import BEHAVIOURS, SEARCH, Task, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, spoken
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run_probe(parameters: WillItChokeParameters, pretrained: Pretrained) -> Prob
     completions = evaluate.sample_completions(subject, problems, num_samples, sampling, own, band=band)
     counts, summary = count(completions), evaluate.summary_table(completions, seed, MEASURES | SOUND)
     searches = interval_of(summary, f"frac_works_{SEARCH}")
-    made = dict.fromkeys(openings(task), interventions.NOT_MADE)
+    made = dict.fromkeys(task.openings, interventions.NOT_MADE)
     if in_grammar:
         attempts = interventions.first_attempts(completions, task, parameters.num_attempts)
         for name in made:
@@ -168,7 +168,7 @@ def first_step(share: float, draws: int) -> float:
 def behaviour_table(summary: pd.DataFrame, task: Task, made: Made, seed: int) -> pd.DataFrame:
     """Return table `probe_behaviours`: how often each does its work, and what came of forcing it."""
     rows = []
-    for name, opening in openings(task).items():
+    for name, opening in task.openings.items():
         share = interval_of(summary, f"frac_works_{name}")
         row: dict[str, Any] = {"behaviour": name, "place": PLACES[opening.place], "frac_functional": np.nan}
         row |= zip(("p0_sampled", "p0_sampled_lower", "p0_sampled_upper"), share, strict=True)

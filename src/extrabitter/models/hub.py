@@ -30,7 +30,7 @@ from extrabitter.models.tiny import (
 )
 from extrabitter.params import LanguageParameters
 from extrabitter.runs import find_checkpoint, names_hub_model
-from extrabitter.tasks import Prompt, load_task
+from extrabitter.tasks import SEARCH, Prompt, load_task
 
 # All that a model and its tokenizer are read from; no pickles, no code.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -61,7 +61,7 @@ def load_for_stage(parameters: LanguageParameters, reference: str, training: boo
             raise CheckpointError(
                 f"search_bias = {bias}: only for a small Llama or Qwen2 on a CPU; must be 0"
             )
-        turn(model, word_ids(tokenizer, load_task(parameters.task).search_opening.words), bias)
+        turn(model, word_ids(tokenizer, load_task(parameters.task).openings[SEARCH].words), bias)
     return Pretrained(model, tokenizer, _record(model, tokenizer, reference))
 
 

@@ -25,6 +25,7 @@ Prompt = str | list[dict[str, str]]  # text, or a conversation for a tokenizer's
 # What a trace can show, in the order in which pages list it.
 # Source: Gandhi et al., arXiv 2503.01307, section 2.
 BEHAVIOURS = ("verification", "backtracking", "subgoal_setting", "backward_chaining")
+SEARCH = "search"  # the mode as a whole
 SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")  # the beginning of every vocabulary
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}  # shares of what a game tells its splits apart by
 
@@ -127,9 +128,8 @@ class Task(Wording, Protocol):
     name: str
     vocabulary: tuple[str, ...]  # begins with SPECIAL_WORDS
     cue: str = "think"  # word in front of a prompt that asks for search
-    # How a search as a whole begins, where a direct answer goes on otherwise.
-    search_opening: Opening = Opening(("check", "back"), "after_attempt")
-    openings: Mapping[str, Opening] = {  # behaviour -> how it begins
+    openings: Mapping[str, Opening] = {  # search as a whole, and behaviours -> how they begin
+        SEARCH: Opening(("check", "back"), "after_attempt"),  # where a direct answer goes on otherwise
         "verification": Opening(("check",), "after_attempt"),
         "backtracking": Opening(("back",), "after_miss"),
         "subgoal_setting": Opening(("aim",), "start"),

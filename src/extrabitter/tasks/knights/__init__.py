@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from extrabitter.tasks import Opening, Task
+from extrabitter.tasks import SEARCH, Opening, Task
 from extrabitter.tasks.knights import parser, problems, traces
 from extrabitter.tasks.knights.drills import draw_drill
 from extrabitter.tasks.knights.english import REASONS, English
@@ -16,7 +16,7 @@ class Knights(Task):
 
     name = "knights"
     vocabulary = traces.VOCABULARY
-    search_opening = Opening(("assume",), "start")
+    openings: Mapping[str, Opening] = {**Task.openings, SEARCH: Opening(("assume",), "start")}
     bands: Mapping[str, str] = {name: band.meaning for name, band in problems.BANDS.items()}
     conditions: Mapping[str, str] = {name: condition.meaning for name, condition in traces.CONDITIONS.items()}
     reasons: Mapping[str, str] = {**parser.REASONS, **REASONS}
