@@ -134,7 +134,10 @@ def test_logits_are_those_of_pytorch_whatever_was_read_before(name: str, page: P
 def test_the_likeliest_completions_are_those_of_our_rollouts(name: str, bias: int, page: Page) -> None:
     task = load_task(name.split("/")[0])
     drawn = task.problems("test", 8, 6, BANDS[task.name])
-    prompts, options = [task.prompt(p).split() for p in drawn], {"opens": task.search_opening.words, "bias": bias}
+    prompts, options = (
+        [task.prompt(p).split() for p in drawn],
+        {"opens": task.search_opening.words, "bias": bias},
+    )
     write = "given[0].map((prompt) => [...ebPlay.write(model, prompt, {cap: 60, ...given[1]})].map(({word}) => word))"
     found = [" ".join(words) for words in asked(page, name, write, prompts, options)]
     assert found == written(name, drawn, 60, bias)

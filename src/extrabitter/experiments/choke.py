@@ -94,7 +94,7 @@ def costs_by_band(completions: pd.DataFrame, task: Task) -> dict[str, pd.DataFra
 
 
 def cheap_table(rules: pd.DataFrame) -> pd.DataFrame:
-    """Return what cheap rules solve, a row a rule, a column a band, of `knights.baselines`: ready-made strings."""
+    """Return what cheap rules solve as ready-made strings, a row a rule, a column a band; `rules` is the baselines' table."""
     said = rules.assign(value=rules["value"].map(lambda share: percent(share, 1)))
     wide = said.pivot(index="rule", columns="band", values="value")
     headings = {"people4": "four people", "people5": "five people", "islands44": "two islands"}
