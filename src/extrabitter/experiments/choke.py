@@ -33,11 +33,11 @@ _WITH_INTERVAL = (
     "silenced_islands44",
 )
 _ALONE = (
-    *("informative", "before_own", "after_own", "before_new", "after_new", "start_guesser_people5"),
+    *("informative", "after_own", "before_new", "after_new", "start_guesser_people5"),
     *("mute_best", "mute_last", "tries_before", "tries_after"),
 )
 _ONE_DIGIT = ("start_noisy_people5", "noisy_people5", "start_noisy_islands44", "noisy_islands44")
-_LEADS = ("best_people5", "best_islands44")
+_POINTS = ("best_people5", "best_islands44", "gain_own")
 
 
 def findings(
@@ -81,7 +81,7 @@ def said(found: Mapping[str, Estimate]) -> dict[str, str]:
     texts = {key: percent_interval(found[key]) for key in _WITH_INTERVAL}
     texts |= {key: percent(found[key].value) for key in _ALONE}
     texts |= {key: percent(found[key].value, 1) for key in _ONE_DIGIT}
-    return texts | {key: points_interval(found[key]) for key in _LEADS}
+    return texts | {key: points_interval(found[key]) for key in _POINTS}
 
 
 def costs_by_band(completions: pd.DataFrame, task: Task) -> dict[str, pd.DataFrame]:
@@ -94,7 +94,7 @@ def costs_by_band(completions: pd.DataFrame, task: Task) -> dict[str, pd.DataFra
 
 
 def cheap_table(rules: pd.DataFrame) -> pd.DataFrame:
-    """Return what cheap rules solve as ready-made strings, a row a rule, a column a band; `rules` is the baselines' table."""
+    """Return what cheap rules solve, a row a rule, a column a band, of the table of baselines: ready-made strings."""
     said = rules.assign(value=rules["value"].map(lambda share: percent(share, 1)))
     wide = said.pivot(index="rule", columns="band", values="value")
     headings = {"people4": "four people", "people5": "five people", "islands44": "two islands"}
