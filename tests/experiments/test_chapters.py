@@ -18,9 +18,9 @@ _GLUE = re.compile(r"\{glue:text\}`[^`]+`")
 
 
 def prose(path: Path) -> str:
-    """The text of a chapter, cells of code left out."""
-    cells = nbformat.read(path, as_version=4).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    """The text of a chapter, without its code and without what its models write."""
+    texts = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    return "\n\n".join(text for text in texts if "eb-play" not in text)
 
 
 def test_every_page_is_in_the_order_and_every_entry_has_its_page() -> None:

@@ -53,7 +53,7 @@ def written(
     ends, sampling = end_ids(model, tokenizer), SamplingParameters(cap, **{"temperature": 0.0, **own})
     prompts = encode_prompts(tokenizer, [task.prompt(problem) for problem in drawn])
     more = {"generator": torch.Generator().manual_seed(0), "forced_ids": word_ids(tokenizer, opening.split())}
-    turn(model, word_ids(tokenizer, task.search_opening.words), bias)
+    turn(model, word_ids(tokenizer, task.openings["search"].words), bias)
     try:
         found = generate(model, prompts, 1, sampling, end_ids=ends, **more)
     finally:
@@ -136,7 +136,7 @@ def test_the_likeliest_completions_are_those_of_our_rollouts(name: str, bias: in
     drawn = task.problems("test", 8, 6, BANDS[task.name])
     prompts, options = (
         [task.prompt(p).split() for p in drawn],
-        {"opens": task.search_opening.words, "bias": bias},
+        {"opens": task.openings["search"].words, "bias": bias},
     )
     write = "given[0].map((prompt) => [...ebPlay.write(model, prompt, {cap: 60, ...given[1]})].map(({word}) => word))"
     found = [" ".join(words) for words in asked(page, name, write, prompts, options)]

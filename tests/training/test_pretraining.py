@@ -107,7 +107,7 @@ def test_documents_use_training_problems_only() -> None:
         ({"bands": "common=0.5 common=0.5"}, "must name each band once"),
         ({"bands": "common=nan"}, "must name each band once"),
         ({"bands": "common=half"}, "could not convert string to float: 'half'"),
-        ({"bands": "fife=1"}, "bands = 'fife=1': band = 'fife': countdown has none"),
+        ({"bands": "fife=1"}, "bands = 'fife=1': band = 'fife': unknown; must be one of"),
     ],
 )
 def test_what_the_task_does_not_have_is_refused_in_one_line(changes: dict[str, object], message: str) -> None:
