@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl.trainer.utils import add_fused_lm_head
@@ -158,6 +159,21 @@ def test_next_token_probabilities_are_those_of_one_row_at_a_time_and_finite(
     model.model.norm.weight.data[0] = torch.nan
     with pytest.raises(CheckpointError, match="logits are not finite"):
         tiny.next_token_probabilities(model, rows, pad_id=0)
+
+
+def test_a_full_disk_is_one_line(
+    build_tiny_model: Build,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(tiny, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written \(.*No space left on device") as caught:
+        tiny.save_checkpoint(build_tiny_model(), tiny_tokenizer, tmp_path / "checkpoint", float16=True)
+    assert "\n" not in str(caught.value)
 
 
 ASKS_AGAIN = """

@@ -111,9 +111,6 @@ def asked(page: Page, name: str, expression: str, *given: Any) -> Any:
     )
 
 
-# --- Numbers ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["countdown/searcher", "knights/searcher"])
 def test_logits_are_those_of_pytorch_whatever_was_read_before(name: str, page: Page) -> None:
@@ -142,9 +139,6 @@ def test_the_likeliest_completions_are_those_of_our_rollouts(name: str, bias: in
     found = [" ".join(words) for words in asked(page, name, write, prompts, options)]
     assert found == written(name, drawn, 60, bias)
     assert any("check" in text for text in found) == (bias > 0)
-
-
-# --- Judges ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.browser
@@ -189,9 +183,6 @@ def test_the_judge_of_roles_is_the_verifier(page: Page) -> None:
     )
     assert found == [list(task.parse(text, drawn[index]).verdict[:2]) for text, index in texts]
     assert {"correct", "wrong_role", "person_twice", "person_unknown"} <= {reason for _, reason in found}
-
-
-# --- Pages -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS[:3])

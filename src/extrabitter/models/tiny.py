@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -143,19 +144,24 @@ def save_checkpoint(
     """Write weights (safetensors), configuration, tokenizer and their SHA-256 sums to `folder`.
 
     `float16` rounds the weights and writes them in that dtype. The configuration says float32 all the same: that is
-    what they are read as, here and by the lines of a model card.
+    what they are read as, here and by the lines of a model card. Raises CheckpointError where the system does not let
+    it be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()
     if float16:
         round_to_float16(model)
-    model.save_pretrained(folder)
-    if float16:
-        path = folder / "model.safetensors"
-        save_file({name: values.half() for name, values in load_file(path).items()}, path, {"format": "pt"})
-    tokenizer.save_pretrained(folder)
-    write_checksums(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder)
+        if float16:
+            path = folder / "model.safetensors"
+            halves = {name: values.half() for name, values in load_file(path).items()}
+            save_file(halves, path, {"format": "pt"})
+        tokenizer.save_pretrained(folder)
+        write_checksums(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {folder}: cannot be written ({first_line(error)})") from None
 
 
 def load_checkpoint(
