@@ -2,7 +2,7 @@
 
 At minus infinity it is the mask of a silenced base, at 0 the base itself; in between the same weights begin a search as
 rarely as one likes, and go on with it as they always do. It belongs to the policy, in training and in tests alike:
-whoever samples, trains or reads probabilities off the softmax asks `biased`, and so the gradient is that of the biased
+whoever samples, trains or reads probabilities off the softmax asks `dial_of`, and so the gradient is that of the biased
 policy. The models' own forward pass does not know it; only ours do (`fused`, `rollouts`), which is why a model that
 these do not take is refused.
 """
@@ -23,6 +23,15 @@ class Dial(NamedTuple):
     ids: Tensor
     bias: float
 
+    def has_begun(self, ids: Tensor) -> Tensor:
+        """Tell whether a search has begun by each of `ids` (..., T)."""
+        return torch.isin(ids, self.ids).cumsum(-1) > 0
+
+    def biased(self, logits: Tensor, begun: Tensor) -> Tensor:
+        """Return logits (..., V) with the bias where a search has not begun, (...)."""
+        bias = logits.new_zeros(logits.shape[-1]).index_fill(0, self.ids, self.bias)  # (V,)
+        return logits + bias * ~begun[..., None]
+
 
 def turn(model: PreTrainedModel, token_ids: Sequence[int], bias: float) -> None:
     """Set a model's dial; a bias of 0 takes it off."""
@@ -33,20 +42,3 @@ def dial_of(model: PreTrainedModel) -> Dial | None:
     """Return a model's dial, if it has one."""
     found: Dial | None = getattr(model, "search_dial", None)
     return found
-
-
-def has_begun(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Tell whether a search has begun by each of `ids` (..., T); without a dial nobody asks, and none has."""
-    dial = dial_of(model)
-    return (
-        torch.zeros_like(ids, dtype=torch.bool) if dial is None else torch.isin(ids, dial.ids).cumsum(-1) > 0
-    )
-
-
-def biased(model: PreTrainedModel, logits: Tensor, begun: Tensor) -> Tensor:
-    """Return logits (..., V) with the dial's bias where a search has not begun (...); without a dial the same ones."""
-    dial = dial_of(model)
-    if dial is None:
-        return logits
-    bias = logits.new_zeros(logits.shape[-1]).index_fill(0, dial.ids, dial.bias)  # (V,)
-    return logits + bias * ~begun[..., None]

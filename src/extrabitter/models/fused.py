@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from extrabitter.models.dial import biased, has_begun
+from extrabitter.models.dial import dial_of
 
 OUTGROWN = 32 * 2**20  # bytes of weights
 TABLE_ROWS = 512  # words of a vocabulary up to which the first layer's qkv is looked up
@@ -117,7 +117,7 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0, real: Tensor | N
     true on tokens and false on what pads them, nothing but attention is computed on padding: the logits are then
     (N, V), of the N real tokens row by row, and `first` is 0.
     """
-    weights, begun = Weights(model), has_begun(model, ids)[:, first:]
+    weights = Weights(model)
     rotation = weights.rotations(ids.shape[1])[:, None]  # (T, 1, D / 2)
     places = None if real is None else real.flatten().nonzero()[:, 0]  # (N,)
     tokens = ids.flatten() if places is None else ids.flatten()[places]
@@ -138,9 +138,12 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0, real: Tensor | N
         gated = _Gated.apply(torch.mm(weights.normed(hidden), layer.gate_up))
         hidden = torch.addmm(hidden, gated, layer.down)
     scores = affine(weights.normed(hidden), weights.head, weights.head_bias)  # (B * (T - first), V)
-    if real is not None:
-        return biased(model, scores, begun[real])
-    return biased(model, scores.view(len(ids), -1, scores.shape[1]), begun)
+    if real is None:
+        scores = scores.view(len(ids), -1, scores.shape[1])
+    if dial := dial_of(model):
+        begun = dial.has_begun(ids)[:, first:]
+        return dial.biased(scores, begun if real is None else begun[real])
+    return scores
 
 
 def completion_logprobs(

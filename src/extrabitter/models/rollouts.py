@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from extrabitter.models.decoder import WIDTH, Decoder
-from extrabitter.models.dial import biased, dial_of, has_begun
+from extrabitter.models.dial import dial_of
 from extrabitter.models.fused import is_small, is_supported
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
@@ -170,15 +170,17 @@ class _Sampler:
         """Put prompts and forced tokens into the decoder's cache, draw the first free token; return the state.
 
         The state (4, N) of rows that go on: their rows of the output; last tokens, not yet in the cache; columns of
-        left padding; whether a search has begun.
+        left padding; whether a search has begun before that token.
         """
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in jobs))}
         ids, mask = self._padded(list(places))
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         options = {"position_ids": positions, "logits_to_keep": len(self.forced_ids) + 1, "use_cache": True}
         output = self.model(ids, attention_mask=mask, **options)
-        begun = has_begun(self.model, ids)[:, -len(self.forced_ids) - 1 :]
-        logits = biased(self.model, output.logits, begun)
+        logits, begun = output.logits, torch.zeros_like(ids)[:, -len(self.forced_ids) - 1 :]
+        if dial := dial_of(self.model):
+            begun = dial.has_begun(ids)[:, -len(self.forced_ids) - 1 :]
+            logits = dial.biased(logits, begun)
         sources = torch.tensor([(places[prompt], row) for prompt, row in jobs], device=ids.device)
         source, rows = sources.unbind(dim=1)
         self._record_forced(rows, logits[source])
@@ -187,18 +189,20 @@ class _Sampler:
         alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
         cache = Decoder.cached(output.past_key_values).index_select(2, source[alive])
         decoder.cache[:, :, : cache.shape[2], :, : ids.shape[1]] = cache
-        begun = begun[source, -1] | has_begun(self.model, last[:, None])[:, 0]
-        return torch.stack((rows, last, padding, begun.long()))[:, alive]
+        return torch.stack((rows, last, padding, begun[source, -1].long()))[:, alive]
 
     def _advance(self, decoder: Decoder, state: Tensor) -> None:
         """Generate until every row of the decoder's cache has ended."""
         alive, age = torch.ones_like(state[0], dtype=torch.bool), len(self.forced_ids) + 1  # in tokens
+        dial = dial_of(self.model)
         while age < self.sampling.max_completion_length and state.shape[1]:
             rows, last, padding, begun = state
             columns = self.prompt_length + age  # with the one that `last` is about to fill
-            logits = biased(self.model, decoder.logits(last, padding, columns), begun.bool())
+            logits = decoder.logits(last, padding, columns)
+            if dial:
+                begun |= dial.has_begun(last[:, None])[:, 0]
+                logits = dial.biased(logits, begun.bool())
             last[:], logprobs = draw(logits, self.sampling, self.generator)
-            begun |= has_begun(self.model, last[:, None])[:, 0]
             self.tokens[rows, age], self.logprobs[rows, age] = last, logprobs
             alive &= ~self.ends[last]
             age += 1

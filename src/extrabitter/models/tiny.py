@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from transformers.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from extrabitter.models.dial import biased, has_begun
+from extrabitter.models.dial import dial_of
 from extrabitter.runs import ArtifactError, find_checkpoint, write_checksums
 from extrabitter.tasks import SPECIAL_WORDS
 
@@ -256,7 +256,8 @@ def next_token_probabilities(
         # Padded on the right: a causal model does not see what follows.
         ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids in batch]).to(model.device)
         logits = model(input_ids=ids, use_cache=False).logits  # (rows, T, V)
-        logits = biased(model, logits, has_begun(model, ids))
+        if dial := dial_of(model):
+            logits = dial.biased(logits, dial.has_begun(ids))
         last = torch.tensor([len(ids) - 1 for ids in batch])
         blocks.append(logits[torch.arange(len(batch)), last].double().softmax(dim=-1))
     probabilities = torch.cat(blocks)
