@@ -163,11 +163,12 @@ def publish(
 def ship(
     run: Annotated[Path, Argument(help="Folder of a finished base-model run that cleared every bar.")],
     folder: Annotated[Path, Argument(help="Where the model goes, e.g. models/countdown/searcher.")],
+    bare: Annotated[bool, Option("--bare", help="Only the checkpoint and its hashes, as in bank/.")] = False,
 ) -> None:
     """Copy a base model's checkpoint, with model card, record of training and hashes."""
     from extrabitter.models import export
 
-    print(f"shipped as {export.ship(run.resolve(), folder.resolve())}")
+    print(f"shipped as {export.ship(run.resolve(), folder.resolve(), bare)}")
 
 
 _SHORT = {"num_problems": "--problems", "num_samples": "--samples", "max_completion_length": "--cap"}

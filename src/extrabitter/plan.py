@@ -22,9 +22,9 @@ from extrabitter.profiles import Profile, Resources, Stage, load_profile
 from extrabitter.runs import CHECKSUMS, EXPERIMENT, read_status, status_path
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
-# What chapters read: committed results, of the edition where they are there, else those that stand in for it.
-_RESULTS = (Path("results/edition"), Path("results/interim"))
-_READ, _PREDICTIONS = ("results", "profiles", "benchmarks"), "book/predictions.yaml"
+# What chapters read: committed results, of what stands in for the edition as long as that is kept, else the edition's.
+_RESULTS = (Path("results/interim"), Path("results/edition"))
+_READ = ("results", "profiles", "benchmarks", "book/predictions")
 _CHAPTER_RUNS = Path("_build/chapters")
 _HTML = Path("_build/html")
 _SETTINGS = ("_toc.yml", "_config.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")
@@ -195,7 +195,7 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
 
 def make_book(name: str, root: Path = REPOSITORY) -> Book:
     """Describe the book of a profile, or for "" the published one, for which nothing is run."""
-    results = next((path for path in _RESULTS if (root / path).is_dir()), _RESULTS[0])
+    results = next((path for path in _RESULTS if (root / path).is_dir()), _RESULTS[-1])
     if name:
         return Book(make_plan(name, root), results)
     # Not validated: a profile without tasks is no file that anyone could write.
@@ -239,11 +239,12 @@ def _jobs_of(
         inputs = []
         for name in ("init_from", "checkpoint"):
             path, key = _resolve(values.get(name), runs_dir, task, seed)
+            if path is not None:
+                given[name] = path
             if key is not None:
                 if revision := values.get("revision"):
                     wrong = f"only of a hub id; {values[name]} is another arm"
                     raise ParameterError(f"{where}: revision = {revision!r}: {wrong}")
-                given[name] = path
                 inputs.append(key)
         parameters = validate(STAGES[stage], given, where)
         cost = (section.estimate_s, section.resources)
@@ -251,10 +252,10 @@ def _jobs_of(
 
 
 def _resolve(reference: Any, runs_dir: Path, task: str, seed: int) -> tuple[Any, str | None]:
-    """Turn "<stage>/<arm>[/checkpoint-<step>]" into a path and the job behind it; leave all else alone."""
+    """Turn "<stage>/<arm>[/checkpoint-<step>]" into a path and the job behind it; in all else {seed} is the seed."""
     stage, _, rest = str(reference).partition("/")
     if stage not in STAGES:
-        return reference, None
+        return reference.replace("{seed}", str(seed)) if isinstance(reference, str) else reference, None
     arm, _, checkpoint = rest.partition("/")
     key = f"{task}/{stage}/{arm}/seed={seed}"
     return str(runs_dir / key / (checkpoint or "checkpoint")), key
@@ -303,7 +304,7 @@ _code_once = functools.cache(digests.code_digest)
 
 @functools.cache
 def _read_by_chapters(root: Path) -> str:
-    return _sha256([*(files_sha256(root / name) for name in _READ), sha256_if_there(root / _PREDICTIONS)])
+    return _sha256([files_sha256(root / name) for name in _READ])
 
 
 def _sha256(value: Any) -> str:

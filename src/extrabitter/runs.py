@@ -339,7 +339,7 @@ def _provenance(stage: str, parameters: StageParameters) -> dict[str, Any]:
         **digests.git_state(),
         "code_sha256": digests.code_digest(notebook, parameters.task) if notebook.is_file() else "",
         "input_sha256": digests.sha256_if_there(weights) if weights else "",
-        "predictions_sha256": digests.sha256_if_there(root / "book" / "predictions.md"),
+        "predictions_sha256": digests.sha256_if_there(root / "book" / "predictions" / "edition.yaml"),
         "packages": digests.package_versions(),
         "machine": digests.machine(),
         "threads": parameters.threads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from extrabitter.experiments.choke import BANDS, RIVALS, best_and_last, findings, solved_table
+from extrabitter.experiments.choke import BANDS, RIVALS, best_and_last, findings, least_lead, solved_table
 from extrabitter.experiments.equal_cost import CHECKED, ENUMERATOR
 
 
@@ -62,3 +62,15 @@ def test_the_best_in_training_is_the_highest_mean_of_a_stretch_and_the_last_is_t
         pd.concat([steps("mute", curve), steps("other", [1.0] * 10)]), "mute", part=0.2
     )
     assert (best.value, last.value) == pytest.approx((0.6, 0.2))
+
+
+def test_the_least_lead_is_over_the_best_checked_rival_of_each_seed() -> None:
+    rows = [
+        (0, "a", CHECKED, 0.5),
+        (0, "b", CHECKED, 0.3),
+        (0, "a", "majority", 0.1),
+        (1, "a", CHECKED, 0.2),
+        (1, "b", CHECKED, 0.6),
+    ]
+    found = least_lead(pd.DataFrame(rows, columns=["seed", "arm", "method", "gap"]))
+    assert (found.value, found.num_seeds) == (pytest.approx(0.25), 2)

@@ -11,7 +11,7 @@ from extrabitter.experiments.extrapolation import (
     fit_power_law,
     fit_sigmoid,
     foretell,
-    share_foretold,
+    of_arms,
 )
 
 TRUE = Sigmoid(start=0.2, end=0.9, middle=200_000, steepness=2.0)
@@ -54,12 +54,12 @@ def test_the_end_is_foretold_from_a_quarter_by_the_sigmoid_and_not_by_the_last_v
     assert foretold["scored"].all()
     assert (foretold["sigmoid"] - foretold["end"]).abs().max() < 0.1
     assert (foretold["last"] - foretold["end"]).abs().min() > 0.1
-    assert share_foretold(foretold) >= share_foretold(foretold, "last") == 0.0
+    assert of_arms(foretold).value >= of_arms(foretold, "last").value == 0.0
 
 
 def test_where_nothing_happens_after_the_cut_nothing_is_scored() -> None:
     flat = runs(Sigmoid(0.2, 0.21, 1e5, 2.0), "guesser", range(2))
     foretold = foretell(pd.concat([flat, runs(TRUE, "searcher", range(2))]))
     assert not foretold.loc[foretold["arm"] == "guesser", "scored"].any()
-    assert share_foretold(foretold) in (0.0, 1.0)
-    assert np.isnan(share_foretold(foretold[foretold["arm"] == "guesser"]))
+    assert of_arms(foretold).value in (0.0, 1.0)
+    assert not of_arms(foretold[foretold["arm"] == "guesser"]).measured

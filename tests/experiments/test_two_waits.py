@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extrabitter.experiments.two_waits import LAWS, WaitLaw, expected, fit, scores, take_off
+from extrabitter.experiments.two_waits import LAWS, WaitLaw, advantage, expected, fit, scores, take_off
 
 TRUE = WaitLaw(base=8.0, decade=12.0, draws=4.0, spread=4.0)
 SHARES = [0.1, 0.01, 1e-3, 3e-4, 1e-4, 3e-5]
@@ -71,3 +71,12 @@ def test_what_is_expected_grows_with_rarity_and_holds_eight_tenths_of_waits() ->
     waits = drawn(TRUE, range(400), last=1e9).merge(line, on="share")
     inside = (waits["steps"] >= waits["lower"]) & (waits["steps"] <= waits["upper"])
     assert inside.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_advantage_is_over_the_better_rival_of_each_seed() -> None:
+    seen, new = drawn(TRUE, range(12)), drawn(TRUE, range(100, 104))
+    laws = {name: fit(seen, name) for name in LAWS}
+    found, by_seed = advantage(new, laws), scores(new, laws)
+    assert found.value == pytest.approx((by_seed["two waits"] - by_seed.iloc[:, 1:].max(axis=1)).mean())
+    alone = {**laws, "two waits": laws["luck alone"], "luck alone": laws["two waits"]}
+    assert found.value > 0 > advantage(new, alone).value

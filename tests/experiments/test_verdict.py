@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -38,30 +40,31 @@ FIRST_SERIES = "291c11069984d26cfb4fff44abc3640bc7444651a77f0f6d5e541f6a3d47110d
 
 
 def written(folder: Path, text: str) -> Path:
-    file = folder / "predictions.yaml"
-    file.write_text(text, encoding="utf-8")
-    return file
+    (folder / "first.yaml").write_text(text, encoding="utf-8")
+    return folder
 
 
 def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> None:
-    entries = yaml.safe_load((REPOSITORY / judging.FILE).read_text(encoding="utf-8"))
+    entries = yaml.safe_load((REPOSITORY / judging.FOLDER / "first.yaml").read_text(encoding="utf-8"))
     regions = []
     for entry in entries:
-        if entry["series"] == "first":
-            held, *failed = (sorted(region.items()) for region in (entry["predicted"], *entry["falsifier"]))
-            regions.append((entry["key"], entry["primary"], held, failed, entry["seeds"]))
+        held, *failed = (sorted(region.items()) for region in (entry["predicted"], *entry["falsifier"]))
+        regions.append((entry["key"], entry["primary"], held, failed, entry["seeds"]))
     regions.sort()
     assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
 
 
-def test_no_value_is_both_predicted_and_overturned() -> None:
-    for entry in read_predictions().values():
+@pytest.mark.parametrize("series", ["first", "edition"])
+def test_no_value_is_both_predicted_and_overturned(series: str) -> None:
+    for entry in read_predictions(series).values():
         for region in entry.falsifier:
             for value in (entry.predicted.low, entry.predicted.high):
                 inside = np.isfinite(value) and region.holds(Estimate(value, value, value, 5))
                 assert not inside or value in (region.low, region.high), entry.key  # a bound may be shared
-    # Primaries are few, and all that is computed names its arms.
-    first = read_predictions(series="first")
+
+
+def test_primaries_are_few_and_what_is_computed_names_its_arms() -> None:
+    first = read_predictions("first")
     assert 1 <= sum(entry.primary for entry in first.values()) <= MAX_PRIMARY
     computed = [entry for entry in first.values() if entry.measure]
     assert len(computed) >= 10
@@ -77,23 +80,25 @@ def test_no_value_is_both_predicted_and_overturned() -> None:
         ("  seeds: 5\n", "", "seeds: missing"),
         ("  measure: pass@1\n", "", "measure and arm must be given together"),
         ("  claim: X beats y.\n", "  claim: ''\n", "claim"),
+        ("series: first", "series: second", "series = 'second': must be 'first', as the file is called"),
+        ("minus: after_y", "computed: a:b", "computed = 'a:b': not where there is a measure"),
     ],
 )
 def test_a_wrong_entry_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        read_predictions(written(tmp_path, ENTRY.replace(old, new)))
+        read_predictions("first", written(tmp_path, ENTRY.replace(old, new)))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_key_given_twice_and_a_primary_too_many_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="key = 'a': must be given once"):
-        read_predictions(written(tmp_path, ENTRY + ENTRY))
+        read_predictions("first", written(tmp_path, ENTRY + ENTRY))
     many = "".join(ENTRY.replace("key: a", f"key: a{number}") for number in range(MAX_PRIMARY + 1))
     with pytest.raises(ParameterError, match="9 primaries; at most 8"):
-        read_predictions(written(tmp_path, many))
+        read_predictions("first", written(tmp_path, many))
     explored = many.replace("primary: true", "primary: false")
-    assert len(read_predictions(written(tmp_path, explored))) == MAX_PRIMARY + 1
+    assert len(read_predictions("first", written(tmp_path, explored))) == MAX_PRIMARY + 1
 
 
 def prediction(**changes: object) -> Prediction:
@@ -170,6 +175,80 @@ def test_a_primary_that_would_decide_alone_is_withdrawn_where_many_are_asked() -
     assert judge(table, others)["verdict"].item() == "held", "exploratory predictions are not corrected"
 
 
+def test_what_is_marked_apart_is_neither_corrected_nor_counted() -> None:
+    apart = {key: prediction(key=key, apart=True) for key in "bcdefgh"}
+    judged = judge(summary(x=0.672, y=0.5), {"a": prediction(), **apart})
+    assert set(judged["verdict"]) == {"held"}
+
+
+def test_what_is_computed_elsewhere_is_judged_by_the_same_rule_and_each_task_has_its_own_table() -> None:
+    own = {"measure": "", "arm": "", "minus": "", "computed": "somewhere:else"}
+    entries = {"a": prediction(task="t", experiment="e"), "b": prediction(key="b", **own)}
+    tables = {"t": summary(x=0.8, y=0.5).assign(experiment="e"), "u": summary(x=0.0, y=0.5)}
+    judged = judge(tables, entries, {"b": Estimate(0.0, -0.1, 0.04, 10)})
+    assert judged.set_index("key")["verdict"].to_dict() == {"a": "held", "b": "failed"}
+    other = {"t": tables["t"].assign(experiment="f")}
+    assert judge(other, {"a": entries["a"]})["verdict"].item() == "not measured"
+
+
+def test_the_edition_has_eight_primaries_of_ten_seeds_whose_code_is_there() -> None:
+    entries = read_predictions("edition")
+    assert sum(entry.primary for entry in entries.values()) == MAX_PRIMARY
+    for entry in entries.values():
+        assert entry.seeds == 10 and entry.seen and bool(entry.measure) != bool(entry.computed), entry.key
+        if entry.computed:
+            module, _, name = entry.computed.partition(":")
+            assert callable(getattr(importlib.import_module(module), name)), entry.key
+        ends = np.isfinite([entry.predicted.low, entry.predicted.high]).sum()
+        is_count = entry.key in ("no_way_out", "foretold")
+        assert entry.apart == ((ends == 2 or is_count) and entry.primary), entry.key
+
+
+def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
+
+
+def came_first(folder: Path, file: str, commit: str) -> bool:
+    """Tell whether a commit descends from the one that gave `file` its present content."""
+    given = git(folder, "log", "-1", "--format=%H", "--", file).stdout.strip()
+    return bool(given) and git(folder, "merge-base", "--is-ancestor", given, commit).returncode == 0
+
+
+def test_a_prediction_that_was_changed_after_a_run_does_not_come_first(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    commits = []
+    for content in ("bets", "bets", "other bets"):
+        (tmp_path / "bets.yaml").write_text(content)
+        (tmp_path / "run").write_text(str(len(commits)))
+        git(tmp_path, "add", ".")
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        git(tmp_path, *who, "commit", "-q", "-m", "x")
+        commits.append(git(tmp_path, "rev-parse", "HEAD").stdout.strip())
+        if len(commits) == 2:
+            assert came_first(tmp_path, "bets.yaml", commits[1]) and came_first(
+                tmp_path, "bets.yaml", commits[0]
+            )
+    assert [came_first(tmp_path, "bets.yaml", commit) for commit in commits] == [False, False, True]
+    assert not came_first(tmp_path, "none.yaml", commits[2])
+
+
+def test_every_run_of_the_edition_was_made_after_its_predictions() -> None:
+    file = judging.FOLDER / "edition.yaml"
+    if git(REPOSITORY, "rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("needs the history of the repository")
+    sha = hashlib.sha256((REPOSITORY / file).read_bytes()).hexdigest()
+    made = [
+        pd.read_parquet(path) for path in (REPOSITORY / "results/edition").glob("*/seed=*/*/runs.parquet")
+    ]
+    for commit, predictions, dirty in {
+        each
+        for runs in made
+        for each in zip(runs["commit"], runs["predictions_sha256"], runs["dirty"], strict=True)
+    }:
+        assert not dirty and predictions == sha, commit
+        assert came_first(REPOSITORY, str(file), commit), commit
+
+
 def test_the_forest_says_each_claim_with_its_verdict() -> None:
     entries = {"a": prediction(), "b": prediction(key="b", claim="b pays.", minus="after_z")}
     judged = judge(summary(x=0.8, y=0.5, z=0.79), entries)
@@ -179,7 +258,7 @@ def test_the_forest_says_each_claim_with_its_verdict() -> None:
 
 def test_the_published_series_agrees_with_what_the_first_edition_wrote_down() -> None:
     table = read(REPOSITORY / "results" / "interim", "countdown", "summary")
-    judged = judge(table, read_predictions(series="first"))
+    judged = judge(table, read_predictions("first"))
     first = pd.read_csv(REPOSITORY / "results" / "first_edition.csv")
     then = first[first["series"] == "replication"].set_index("key")
     for row in judged.to_dict("records"):

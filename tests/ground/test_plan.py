@@ -105,6 +105,15 @@ def test_the_shipped_checkpoint_counts_and_one_that_a_job_makes_is_held_to_its_w
     assert plan.weights(plan.jobs[BASE]) == {} and plan.weights(plan.jobs[GRPO]) == {BASE: ""}
 
 
+def test_each_seed_starts_from_the_base_of_its_own_trunk(tree: Path) -> None:
+    stages = json.loads(json.dumps(miniature.STAGE_RUNS))
+    stages["base_model"]["arms"]["late"] = {"init_from": "bank/guesser/seed={seed}", "seeds": [3, 4]}
+    plan = set_profile(tree, tasks={"countdown": {"stages": stages}})
+    late = [job for job in plan.jobs.values() if job.arm == "late"]
+    assert [job.parameters.init_from for job in late] == ["bank/guesser/seed=3", "bank/guesser/seed=4"]
+    assert all(job.inputs == () for job in late)
+
+
 # --- Books -------------------------------------------------------------------------------------------------------
 
 
@@ -116,8 +125,9 @@ def test_the_published_book_has_no_runs_and_no_two_books_share_a_folder(tree: Pa
     assert set(schedule.pending(published)) == {f"chapter {miniature.CHAPTER}", "book"}
 
 
-def test_the_edition_is_read_where_it_is_and_else_what_stands_in_for_it(tree: Path) -> None:
-    for name in ("interim", "edition"):
+def test_what_stands_in_for_the_edition_is_read_as_long_as_it_is_kept(tree: Path) -> None:
+    assert pipeline.make_book("", tree).results_dir == Path("results/edition")
+    for name in ("edition", "interim"):
         (tree / "results" / name).mkdir(parents=True)
         assert pipeline.make_book("", tree).results_dir == Path("results") / name
 
@@ -125,7 +135,12 @@ def test_the_edition_is_read_where_it_is_and_else_what_stands_in_for_it(tree: Pa
 def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: Path) -> None:
     chapter = tree / "notebooks" / "chapters" / f"{miniature.CHAPTER}.ipynb"
     states = []
-    read = ("results/interim/a.parquet", "benchmarks/a.csv", "book/predictions.yaml", "profiles/other.yaml")
+    read = (
+        "results/interim/a.parquet",
+        "benchmarks/a.csv",
+        "book/predictions/first.yaml",
+        "profiles/other.yaml",
+    )
     for path in (None, *(tree / name for name in read), chapter):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,15 @@ def test_a_base_is_shipped_with_its_origin_its_bars_and_the_results_of_its_very_
     assert tables.read_table(folder / "losses.parquet", "losses")["step"].tolist() == [1]
 
 
+def test_a_bare_base_is_its_checkpoint_and_its_hashes(make_run, tmp_path: Path) -> None:
+    base = make_run("base_model", "guesser")
+    folder = export.ship(base, tmp_path / "bank" / "seed=0", bare=True)
+    names = {path.name for path in (base / "checkpoint").iterdir()}
+    assert {path.name for path in folder.iterdir()} == names | {"SHA256SUMS"}
+    assert_hashes_hold(folder)
+    assert export.ship(base, folder, bare=True) == folder  # again
+
+
 def test_a_base_replaces_one_shipped_earlier_and_nothing_else(make_run, tmp_path: Path, monkeypatch) -> None:
     base = make_run("base_model", "guesser")
     folder = export.ship(base, tmp_path / "out")

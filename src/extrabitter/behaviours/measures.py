@@ -89,6 +89,9 @@ MEASURES: dict[str, Measure] = {
     "miss_verdict_accuracy": Measure(column("num_true_miss_verdicts"), column("num_miss_verdicts")),
     "frac_right_steps": Measure(column("num_right_steps"), column("num_steps")),
     "frac_searches": Measure(_searches, constant),
+    "frac_working_search": Measure(
+        positive("backtracking_functional_count", "verification_functional_count"), constant
+    ),
     # Which completions search is the model's own choice, so their difference is no effect of searching.
     "success_given_search": Measure(lambda df: df["correct"] * _searches(df), _searches),
     "success_given_direct": Measure(

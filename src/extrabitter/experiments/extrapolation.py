@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
+from extrabitter.statistics import Estimate
+
 Array = NDArray[np.float64]
 CUT = 0.25  # share of a run's tokens that a forecast may see
 LEAST_GAIN = 0.10  # from the cut to the end: where nothing happens any forecast is right
@@ -103,11 +105,12 @@ def foretell(steps: pd.DataFrame, column: str = "correct_reward") -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def share_foretold(foretold: pd.DataFrame, by: str = "sigmoid") -> float:
-    """Return the share of arms whose mean forecast over seeds lies within CLOSE of their mean end; NaN without any.
+def of_arms(foretold: pd.DataFrame, by: str = "sigmoid") -> Estimate:
+    """Return the share of arms whose mean forecast over seeds lies within CLOSE of their mean end, a count of arms.
 
-    An arm counts where all of its runs are scored.
+    An arm counts where all of its runs are scored. There is no interval: the unit is the arm, and these are all.
     """
     arms = foretold.groupby("arm").agg({by: "mean", "end": "mean", "scored": "all"})
     arms = arms[arms["scored"]]
-    return float((arms[by].sub(arms["end"]).abs() <= CLOSE).mean()) if len(arms) else float("nan")
+    share = float((arms[by].sub(arms["end"]).abs() <= CLOSE).mean()) if len(arms) else float("nan")
+    return Estimate(share, share, share, foretold["seed"].nunique() if len(arms) else 0)

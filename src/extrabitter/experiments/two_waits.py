@@ -20,6 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from extrabitter.statistics import Estimate, over_seed_values
+
 Array = NDArray[np.float64]
 RUNNING = 5  # steps of the mean that has to reach HALF
 HALF = 0.5
@@ -100,6 +102,16 @@ def scores(waits: pd.DataFrame, laws: dict[str, WaitLaw]) -> pd.DataFrame:
     """Return the mean log-likelihood of a run, a row a seed, a column a law; the laws are fixed before."""
     by_law = {name: law.log_likelihood(waits) for name, law in laws.items()}
     return pd.DataFrame(by_law).groupby(waits["seed"].to_numpy()).mean()
+
+
+def advantage(waits: pd.DataFrame, laws: dict[str, WaitLaw]) -> Estimate:
+    """Estimate by how much the law of two waits predicts a run's wait better than the better of its rivals, by seed.
+
+    In units of log-likelihood; each seed's better rival is picked with hindsight, which favours the rivals.
+    """
+    scored = scores(waits, laws)
+    ours, *rivals = LAWS
+    return over_seed_values(scored[ours] - scored[rivals].max(axis=1))
 
 
 def expected(law: WaitLaw, shares: Sequence[float], completions: int) -> pd.DataFrame:

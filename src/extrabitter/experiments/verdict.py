@@ -1,16 +1,16 @@
 """The predictions as data, and what came of them: each effect, its interval, its regions, and one word.
 
-`book/predictions.yaml` is the only place where a region is written down. The rule is the same for all: an effect has
-*held* where its whole interval lies in the predicted region, has *failed* where it lies in a falsifier's, and is
-*undecided* otherwise, so that every possible interval has a verdict.
+`book/predictions/<series>.yaml` is the only place where a region is written down. The rule is the same for all: an
+effect has *held* where its whole interval lies in the predicted region, has *failed* where it lies in a falsifier's,
+and is *undecided* otherwise, so that every possible interval has a verdict.
 
 Primary predictions of a series are judged together by Holm's method, over all of them, run or not: an interval that
-would decide alone may be too wide for that, and the verdict is then undecided. Others are not corrected, and explore.
+would decide alone may be too wide for that, and the verdict is then undecided. Those that are marked `apart` have no
+null to be corrected for: they bet on a region with two ends, or on a count. Others are not corrected, and explore.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +18,16 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from extrabitter.digests import REPOSITORY
 from extrabitter.pages import plots
 from extrabitter.params import ParameterError, StrictModel, validate
+from extrabitter.profiles import read_yaml
 from extrabitter.statistics import Estimate, holm_adjusted, of_difference, of_measure
 
-FILE = Path("book/predictions.yaml")
+FOLDER = Path("book/predictions")
 MAX_PRIMARY = 8  # of a series; more would dilute what Holm's correction leaves
 Verdict = Literal["held", "failed", "undecided", "not measured"]
 COLOURS = {"held": plots.GREEN, "failed": plots.RED, "undecided": plots.GREY}
@@ -61,16 +61,26 @@ class Prediction(StrictModel):
 
     key: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the prediction")
     series: str = Field(pattern=r"^[a-z]+$", description="runs that it was made for")
+    task: str = Field("countdown", description="game that it is about")
+    experiment: str = Field("", description="experiment of the store that holds its runs; empty: any")
     primary: bool = Field(description="counts towards Holm's correction in its series")
+    apart: bool = Field(False, description="has no null, and is not corrected")
     claim: str = Field(min_length=1, description="the claim, in one plain sentence")
     effect: str = Field(min_length=1, description="what is measured")
     measure: str = Field("", description="measure of table `summary`; empty: not computed from it")
     arm: str = Field("", description="evaluation arm that it is measured on")
     minus: str = Field("", description="evaluation arm that is taken off; empty: none")
+    computed: str = Field("", description="function, module:name, that computes it where no measure does")
     unit: Literal["points", "number"] = Field("points", description="points of a share, or a plain number")
     predicted: Region
     falsifier: list[Region] = Field(min_length=1, description="regions of which each overturns the claim")
     seeds: int = Field(ge=1, description="seeds planned")
+    seen: str = Field("", description="what had been seen beforehand")
+
+    @property
+    def corrected(self) -> bool:
+        """Whether Holm's correction counts it."""
+        return self.primary and not self.apart
 
     def verdict(self, estimate: Estimate) -> Verdict:
         """Return what an estimate says of the claim, taken alone."""
@@ -85,46 +95,60 @@ class Prediction(StrictModel):
         return min(region.p_value(estimate) for region in (self.predicted, *self.falsifier))
 
 
-def read_predictions(file: Path = REPOSITORY / FILE, series: str = "") -> dict[str, Prediction]:
-    """Read the predictions by key, of one series if given; ParameterError with one line for an entry that is wrong."""
+def read_predictions(series: str, folder: Path = REPOSITORY / FOLDER) -> dict[str, Prediction]:
+    """Read the predictions of a series by key; ParameterError with one line for an entry that is wrong."""
     found: dict[str, Prediction] = {}
-    for values in yaml.safe_load(file.read_text(encoding="utf-8")):
+    for values in read_yaml(folder / f"{series}.yaml", "predictions"):
         entry = validate(Prediction, values, "predictions")
+        where = f"predictions: {entry.key}"
         if entry.key in found:
             raise ParameterError(f"predictions: key = {entry.key!r}: must be given once")
-        if bool(entry.measure) != bool(entry.arm):
+        if entry.series != series:
             raise ParameterError(
-                f"predictions: {entry.key}: measure and arm must be given together, or neither"
+                f"{where}: series = {entry.series!r}: must be {series!r}, as the file is called"
             )
+        if bool(entry.measure) != bool(entry.arm):
+            raise ParameterError(f"{where}: measure and arm must be given together, or neither")
+        if entry.measure and entry.computed:
+            raise ParameterError(f"{where}: computed = {entry.computed!r}: not where there is a measure")
         found[entry.key] = entry
-    for name, count in Counter(entry.series for entry in found.values() if entry.primary).items():
-        if count > MAX_PRIMARY:
-            raise ParameterError(f"predictions: series {name} has {count} primaries; at most {MAX_PRIMARY}")
-    return {key: entry for key, entry in found.items() if series in ("", entry.series)}
+    if (count := sum(entry.primary for entry in found.values())) > MAX_PRIMARY:
+        raise ParameterError(f"predictions: series {series} has {count} primaries; at most {MAX_PRIMARY}")
+    return found
 
 
 def measure(summary: pd.DataFrame, prediction: Prediction) -> Estimate:
     """Estimate a prediction's effect from table `summary` of the store, paired by seed where two arms differ."""
+    if prediction.experiment:
+        summary = summary[summary["experiment"] == prediction.experiment]
     if prediction.minus:
         return of_difference(summary, prediction.arm, prediction.minus, prediction.measure)
     return of_measure(summary, prediction.arm, prediction.measure)
 
 
-def judge(summary: pd.DataFrame, predictions: Mapping[str, Prediction]) -> pd.DataFrame:
+def judge(
+    summary: pd.DataFrame | Mapping[str, pd.DataFrame],
+    predictions: Mapping[str, Prediction],
+    computed: Mapping[str, Estimate] = {},
+) -> pd.DataFrame:
     """Judge the predictions of one series that can be computed, a row each in their order.
 
+    `summary` is the store's table, or that of each task; `computed` holds estimates of entries without a measure.
     Columns: key, claim, effect, unit, primary, value, lower, upper, num_seeds, held_in and failed_in (lists of regions
     as pairs, infinite where open), alone (the verdict of the interval alone), verdict. The correction counts every
-    primary of `predictions`.
+    primary of `predictions` that has a null.
     """
-    computed = {key: entry for key, entry in predictions.items() if entry.measure}
-    estimates = {key: measure(summary, entry) for key, entry in computed.items()}
-    primary = {key: entry.p_value(estimates[key]) for key, entry in computed.items() if entry.primary}
-    tested = {key: p for key, p in primary.items() if np.isfinite(p)}
-    num_primary = sum(entry.primary for entry in predictions.values())
+    estimates = dict(computed)
+    for key, entry in predictions.items():
+        if entry.measure:
+            estimates[key] = measure(summary[entry.task] if isinstance(summary, Mapping) else summary, entry)
+    shown = {key: entry for key, entry in predictions.items() if key in estimates}
+    tested = {key: entry.p_value(estimates[key]) for key, entry in shown.items() if entry.corrected}
+    tested = {key: p for key, p in tested.items() if np.isfinite(p)}
+    num_primary = sum(entry.corrected for entry in predictions.values())
     adjusted = dict(zip(tested, holm_adjusted(list(tested.values()), num_primary), strict=True))
     rows = []
-    for key, entry in computed.items():
+    for key, entry in shown.items():
         found = estimates[key]
         alone = entry.verdict(found)
         withdrawn = alone in ("held", "failed") and adjusted.get(key, 0.0) > LEVEL

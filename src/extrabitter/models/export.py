@@ -1,6 +1,6 @@
-"""The bank, `models/<task>/<arm>`: bases that cleared every bar, each a folder with a card that says what it is.
+"""Bases that cleared every bar, as folders: in `models/<task>/<arm>` those that the book shows, each with a card.
 
-The card holds recipe, origin, bars, results with intervals, data and limits, and is made of the folder alone, so that
+All trunks of the series lie in `bank/<task>/<arm>/seed=<k>`, bare: a checkpoint and its hashes. The card holds recipe, origin, bars, results with intervals, data and limits, and is made of the folder alone, so that
 it can be made again. Results are those of evaluations that read the very weights shipped: they are found by hash,
 not by name. Nothing is uploaded here.
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
 from extrabitter.models.tiny import read_json
-from extrabitter.runs import MANIFEST, ArtifactError, altered, read_manifest, write_checksums, write_json
+from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, altered, read_manifest, write_checksums, write_json
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"  # the run's manifest: parameters, input, commit, machine, versions
@@ -33,8 +33,8 @@ MEASURES = ["pass@1", "search_probability", "frac_searches", "mean_attempts", "h
 MEASURES += ["verdict_accuracy", "mean_completion_tokens", "frac_truncated"]
 
 
-def ship(run_dir: Path, folder: Path) -> Path:
-    """Copy the base of a finished run to `folder`, in the bank `models/<task>/<arm>`, with card, tables and hashes.
+def ship(run_dir: Path, folder: Path, bare: bool = False) -> Path:
+    """Copy the base of a finished run to `folder`, with card, tables and hashes, or with hashes alone if `bare`.
 
     The hashes leave out the card, which may be made again. Raises ArtifactError when the run is not complete, missed
     a bar, is not rounded to float16, or is too large, and when `folder` holds anything but a base shipped earlier or
@@ -42,22 +42,16 @@ def ship(run_dir: Path, folder: Path) -> Path:
     """
     manifest = _check_run(run_dir)
     is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not (is_new or (folder / PROVENANCE).is_file()):
+    if not (is_new or (folder / CHECKSUMS).is_file()):
         raise ArtifactError(f"folder {folder}: holds something that is no model; give a new or empty folder")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         shutil.copytree(run_dir / "checkpoint", partial)
-        for table in sorted(run_dir.glob("*.parquet")):
-            shutil.copy(table, partial / table.name)
-        for run in _evaluations(run_dir, file_sha256(partial / WEIGHTS)):
-            target = partial / "evaluations" / run.parent.name / run.name
-            target.mkdir(parents=True)
-            for file in (MANIFEST, "summary.parquet", "pass_at_k.parquet"):
-                shutil.copy(run / file, target / file)
-        write_json(partial / PROVENANCE, {key: value for key, value in manifest.items() if key != "files"})
-        write_checksums(partial)
-        (partial / CARD).write_text(card(partial, folder.name), encoding="utf-8")
+        if bare:
+            write_checksums(partial)
+        else:
+            _describe(run_dir, partial, manifest, folder.name)
         size = sum(file.stat().st_size for file in partial.rglob("*"))
         if size > MAX_BYTES:
             raise ArtifactError(f"run {run_dir}: has {size} bytes to ship; must be at most {MAX_BYTES}")
@@ -68,6 +62,20 @@ def ship(run_dir: Path, folder: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _describe(run_dir: Path, folder: Path, manifest: dict[str, Any], arm: str) -> None:
+    """Put tables, evaluations, origin, hashes and card beside a checkpoint that was copied to `folder`."""
+    for table in sorted(run_dir.glob("*.parquet")):
+        shutil.copy(table, folder / table.name)
+    for run in _evaluations(run_dir, file_sha256(folder / WEIGHTS)):
+        target = folder / "evaluations" / run.parent.name / run.name
+        target.mkdir(parents=True)
+        for file in (MANIFEST, "summary.parquet", "pass_at_k.parquet"):
+            shutil.copy(run / file, target / file)
+    write_json(folder / PROVENANCE, {key: value for key, value in manifest.items() if key != "files"})
+    write_checksums(folder)
+    (folder / CARD).write_text(card(folder, arm), encoding="utf-8")
 
 
 def card(folder: Path, arm: str) -> str:
