@@ -1,8 +1,9 @@
 """Bases that cleared every bar, as folders: in `models/<task>/<arm>` those that the book shows, each with a card.
 
-All trunks of the series lie in `bank/<task>/<arm>/seed=<k>`, bare: a checkpoint and its hashes. The card holds recipe, origin, bars, results with intervals, data and limits, and is made of the folder alone, so that
-it can be made again. Results are those of evaluations that read the very weights shipped: they are found by hash,
-not by name. Nothing is uploaded here.
+All trunks of the series lie in `bank/<task>/<arm>/seed=<k>`, bare: a checkpoint and its hashes. A card holds recipe,
+origin, bars, results with intervals, data and limits, and is made of the folder alone, so that it can be made again.
+Results are those of evaluations that read the very weights shipped: they are found by hash, not by name. Nothing is
+uploaded here.
 
 A base *is* its float16-rounded checkpoint, rounded before it was measured: what is trained from a clone is bit for
 bit what was measured.
@@ -21,7 +22,15 @@ from safetensors.torch import load_file
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
 from extrabitter.models.tiny import read_json
-from extrabitter.runs import CHECKSUMS, MANIFEST, ArtifactError, altered, read_manifest, write_checksums, write_json
+from extrabitter.runs import (
+    CHECKSUMS,
+    MANIFEST,
+    ArtifactError,
+    altered,
+    read_manifest,
+    write_checksums,
+    write_json,
+)
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"  # the run's manifest: parameters, input, commit, machine, versions
