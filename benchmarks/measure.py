@@ -24,8 +24,8 @@ from typing import Any
 
 KNOBS = ("num_hidden_layers", "num_key_value_heads")
 SHAPES = {
-    "countdown": (2, 1),
-    "knights": (4, 1),
+    "countdown": (1, 1),
+    "knights": (3, 1),
     "first": (4, 4),  # the bases of the first edition
 }
 WORKLOADS = {  # mean length that eos is as likely as at each token, cap
@@ -161,19 +161,23 @@ def step(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
 def pretraining(job: dict[str, Any]) -> tuple[Round, Callable[[], dict[str, Any]]]:
     """Train a base model of the job's shape from scratch on about `count` tokens of Countdown's documents."""
     used = engine(job)
-    layers, kv_heads = SHAPES[job["shape"]]
+    shape = job.get("sizes") or dict(zip(KNOBS, SHAPES[job["shape"]], strict=True))
+    width, heads, inner = map(
+        shape.get, ("hidden_size", "num_attention_heads", "intermediate_size"), (128, 4, 384)
+    )
     values = {"run_dir": "unused", "arm": "bench", "seed": 0, "num_tokens": job["count"]}
     parameters = used.params.BaseModelParameters(**values)
     from extrabitter.tasks import load_task
 
     sizes: dict[str, Any] = {"seed": 0} | (
-        {} if job["engine"] == "first" else {"num_key_value_heads": kv_heads}
+        {} if job["engine"] == "first" else {"num_key_value_heads": shape["num_key_value_heads"]}
     )
 
     words = load_task("countdown").vocabulary
 
     def take_round() -> dict[str, Any]:
-        model = used.tiny.build_model("llama", len(words), 128, layers, 4, 384, **sizes)
+        layers = shape["num_hidden_layers"]
+        model = used.tiny.build_model("llama", len(words), width, layers, heads, inner, **sizes)
         losses = used.pretraining.pretrain(parameters, model, used.tiny.build_tokenizer(words))
         return {"tokens": int(losses["num_tokens"].iloc[-1])}
 

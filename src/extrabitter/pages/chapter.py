@@ -2,7 +2,7 @@
 
 A chapter notebook has a parameters cell and is opened in two lines:
 
-    results_dir: str = ""  # the store of results; empty: results/edition, or results/interim until it is there
+    results_dir: str = ""  # the store of results; empty: results/interim as long as it is kept, else results/edition
     runs_dir: str = ""  # your own runs, e.g. runs/laptop; empty: none
     output_dir: str = "_build/chapters/published"  # where figures and tables go
     profile: str = ""  # name of the profile of your own runs
@@ -46,7 +46,7 @@ from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-EDITIONS = ("edition", "interim")  # folders of results, the first that is there
+EDITIONS = ("interim", "edition")  # folders of results; what stands in comes first, as long as it is kept
 # What the seeds of a folder and task are, where they are not the edition's own.
 SEEDS_OF = {("interim", "countdown"): " of the first edition", ("interim", "knights"): " of a rehearsal"}
 Write = Callable[[Estimate], str]  # an estimate as a ready-made string
