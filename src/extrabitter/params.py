@@ -203,7 +203,29 @@ class GrpoParameters(LanguageParameters):
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
     learning_rate: Rate = Field(1.5e-4, description="rate of AdamW")
     scale_rewards: Literal["group", "batch", "none"] = Field("none", description="what divides advantages")
+    loss_type: Literal["dr_grpo", "grpo", "dapo"] = Field(
+        "dr_grpo", description="what a token's loss is divided by"
+    )
     beta: float = Field(0.0, ge=0, le=10, description="weight of the KL term to the starting checkpoint")
+    num_iterations: Few = Field(1, description="updates on each batch of completions")
+    epsilon_high: Rate = Field(
+        0.2, description="upper end of clipping; only from the second update on anything is clipped"
+    )
+    entropy_coef: float = Field(0.0, ge=0, le=10, description="weight of an entropy bonus in the loss")
+    pass_at: Few = Field(
+        1, description="pay completions by what k of their group reach together; 1: each by itself"
+    )
+    bonus: Literal["none", "verdicts", "novelty"] = Field(
+        "none",
+        description="paid besides, once a completion: for true verdicts only | for words put together as rarely",
+    )
+    bonus_weight: Share = Field(0.5, description="weight of the bonus")
+    hint: Literal["none", "opening", "prefix", "trace"] = Field(
+        "none",
+        description="put in: a search's first word | a written search's beginning, less each step | one in a group",
+    )
+    easy_share: Share = Field(0.0, description="share of problems of easy_band, the others are of band")
+    easy_band: str = Field("", description="band of the easier problems; empty: the task's first")
     format_weight: Share = Field(0.0, description="weight of the format reward; 0: not used")
     masked_words: Masked = ""
     search_bias: Bias = 0.0
@@ -230,6 +252,14 @@ class GrpoParameters(LanguageParameters):
         yield unseen, "masked_words", "vLLM does not see the mask of the forward pass; use rollouts 'batched'"
         for name in ("vllm_gpu_memory_utilization", "vllm_server"):
             yield self.rollouts != "vllm" and self._is_set(name), name, "only with rollouts 'vllm'"
+        for name in ("hint", "bonus"):
+            yield self._is_set(name) and self.prompt != "grammar", name, "only with prompt 'grammar'"
+        yield self._is_set("hint") and self.rollouts != "batched", "hint", "needs rollouts 'batched'"
+        yield (
+            self.pass_at > self.num_generations,
+            "pass_at",
+            f"must be at most num_generations ({self.num_generations})",
+        )
         biased = self.search_bias and self.rollouts != "batched"
         yield biased, "search_bias", f"needs rollouts 'batched', not {self.rollouts!r}"
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]

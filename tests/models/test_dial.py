@@ -62,7 +62,7 @@ def test_sampler_trainer_and_softmax_know_the_same_policy(model: PreTrainedModel
     assert 0 < sum(begins) < len(begins)
     for row, (ids, logs) in enumerate(zip(drawn.completion_ids, drawn.logprobs, strict=True)):
         whole = torch.tensor([prompts[row // 2] + ids])
-        own = fused.completion_logprobs(model, whole, torch.ones_like(whole), len(ids), 1.0)[0]
+        own = fused.completion_logprobs(model, whole, torch.ones_like(whole), len(ids), 1.0)[0][0]
         assert torch.allclose(own, torch.tensor(logs), atol=1e-4)
     contexts = [prompts[0], prompts[1] + [WORDS[0], 33]]
     with torch.no_grad():

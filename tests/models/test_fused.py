@@ -101,11 +101,13 @@ def test_log_probabilities_of_completions_do_not_see_what_pads_their_prompts(bui
     prompts, completions = [[5, 6, 7, 8], [9, 10]], [[11, 12, 13], [14, 15, 2]]
     ids = torch.tensor([prompts[0] + completions[0], [0, 0, *prompts[1], *completions[1]]])
     mask = (ids > 0).long()
-    found = fused.completion_logprobs(model, ids, mask, 3, temperature=0.7)
+    found, entropies = fused.completion_logprobs(model, ids, mask, 3, temperature=0.7, entropy=True)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         scores = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / 0.7
         expected = scores.log_softmax(dim=-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
         assert torch.allclose(found[row], expected, atol=1e-5)
+        each = torch.distributions.Categorical(logits=scores).entropy()
+        assert torch.allclose(entropies[row], each, atol=1e-5)
 
 
 def test_only_a_model_that_stays_in_the_cache_is_small(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from extrabitter.tasks import load_task
 from extrabitter.tasks.wording import choose_wording
 from extrabitter.training import grpo
 from extrabitter.training import loss as grpo_loss
+from extrabitter.training import rewards as paying
 from extrabitter.training.loss import idle_rows, micro_batches, without_idle_rows
 
 TASK = load_task("countdown")
@@ -38,6 +39,13 @@ PINNED_SOURCES = {
     "_get_per_token_logps_and_entropies": "ea73c3909275851d0cd664b1e7694905fdcd9c285e848ae923d7402234f2edce",
     "_generate_and_score_completions": "1fa48922792dcd5c72da155cfe99db477771a7c61cde15519fe8c86d0cdc0b65",
     "_calculate_rewards": "736ae29b083840b5da2638b55ad1258659c644589991fe6a494131354952efef",
+}
+
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "grpo": {"loss_type": "grpo"},
+    "dapo": {"loss_type": "dapo"},
+    "entropy": {"entropy_coef": 0.05},
 }
 
 
@@ -111,7 +119,10 @@ def _gradient(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any]:
 
 @pytest.mark.parametrize(
     ("architecture", "variant"),
-    [*(("llama", variant) for variant in ("plain", "older_policy", "kl", "masked")), ("qwen2", "plain")],
+    [
+        *(("llama", variant) for variant in ("plain", "older_policy", "kl", "masked", *LOSSES)),
+        ("qwen2", "plain"),
+    ],
 )
 def test_gradients_and_losses_are_those_of_stock_trl(
     architecture: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Setting
@@ -123,7 +134,8 @@ def test_gradients_and_losses_are_those_of_stock_trl(
         model = tiny.model(architecture)
         if variant == "masked":
             tiny_models.mask_tokens(model, [3])
-        trainer = tiny.trainer(tmp_path, model, rollouts=rollouts, max_completion_length=40)
+        changes = LOSSES.get(variant, {})
+        trainer = tiny.trainer(tmp_path, model, rollouts=rollouts, max_completion_length=40, **changes)
         # As if made with it: TRL would look for the reference's folder, which is not read here.
         trainer.beta = 0.1 if variant == "kl" else trainer.beta
         results.append(_gradient(trainer, batch))
@@ -176,7 +188,24 @@ def correct_reward(completions: list[str], **columns: Any) -> list[float]:
 @pytest.fixture
 def easy_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pay what a random model sometimes does."""
-    monkeypatch.setattr(grpo, "correct_reward", correct_reward)
+    monkeypatch.setattr(paying, "correct_reward", correct_reward)
+
+
+def test_a_second_update_has_a_row_and_draws_nothing(easy_reward: None, tiny: Setting) -> None:
+    once, twice = (tiny.train(num_steps=4, num_iterations=each, epsilon_high=0.28) for each in (1, 2))
+    assert twice["step"].tolist() == [1, 2, 3, 4]
+    drawn = twice["num_tokens"].diff().fillna(1).gt(0)
+    assert drawn.tolist() == [True, False, True, False] and once["num_tokens"].is_monotonic_increasing
+    assert (twice["rollout_s"].gt(0) == drawn).all() and twice["train_s"].gt(0).all()
+
+
+def test_a_share_of_problems_is_easier_and_the_others_stay(tiny: Setting) -> None:
+    parameters = tiny.parameters(easy_share=0.25, easy_band="two", band="rare")
+    drawn = grpo.drawn_problems(parameters, TASK, 40, seed=1)
+    plain = TASK.problems("train", 40, 1, "rare")
+    sizes = [len(problem.numbers) for problem in drawn]
+    assert sizes == [2 if number % 4 == 3 else 3 for number in range(40)]
+    assert [p for p in drawn if len(p.numbers) == 3] == [p for n, p in enumerate(plain) if n % 4 != 3]
 
 
 UNTIMED = slice(None, -3)  # all columns but rollout_s, train_s and step_s
@@ -233,7 +262,7 @@ def test_reward_parts_are_logged_apart_and_weighed(
     def format_reward(completions: list[str], **columns: Any) -> list[float]:
         return [float(len(text) % 2) for text in completions]
 
-    monkeypatch.setattr(grpo, "format_reward", format_reward)
+    monkeypatch.setattr(paying, "format_reward", format_reward)
     steps = tiny.train(format_weight=0.25)
     expected = steps["correct_reward"] + 0.25 * steps["format_reward"]
     assert steps["reward"].tolist() == pytest.approx(expected.tolist())
@@ -246,7 +275,7 @@ def test_permuted_rewards_keep_what_a_group_earns_and_move_together(tiny: Settin
         return [float(text) for text in completions]
 
     def shuffled(texts: list[str], seed: int = 0, step: int = 5) -> list[float]:
-        control = grpo.permuted(reward, tiny.parameters(num_generations=8, seed=seed))
+        control = paying.permuted(reward, tiny.parameters(num_generations=8, seed=seed))
         assert control.__name__ == reward.__name__
         return control(completions=texts, trainer_state=SimpleNamespace(global_step=step))
 
@@ -296,7 +325,7 @@ def test_masked_words_are_neither_sampled_nor_trained_towards_and_the_reference_
         return correct_reward(completions)
 
     spying_reward.__name__ = "correct_reward"
-    monkeypatch.setattr(grpo, "correct_reward", spying_reward)
+    monkeypatch.setattr(paying, "correct_reward", spying_reward)
     built: list[Any] = []
     build = grpo.build_trainer
     monkeypatch.setattr(grpo, "build_trainer", lambda *args: built.append(build(*args)) or built[0])
@@ -331,7 +360,7 @@ def test_a_group_of_equal_rewards_moves_no_weight(
     def format_reward(completions: list[str], **columns: Any) -> list[float]:
         return [1.0] * len(completions)
 
-    monkeypatch.setattr(grpo, "format_reward", format_reward)
+    monkeypatch.setattr(paying, "format_reward", format_reward)
     changes = {"scale_rewards": scale_rewards, "rollouts": rollouts, "num_generations": num_generations}
     changes |= {"per_device_train_batch_size": 2 * num_generations, "max_completion_length": 8}
     model = tiny.model()
@@ -361,7 +390,7 @@ def test_completions_are_read_up_to_any_end_and_with_special_tokens(tiny: Settin
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     prompt = [{"role": "user", "content": "so"}]
     traces = table.read([prompt] * 3, ids, ["3-8-9:33"] * 3)
-    assert grpo.correct_reward([], traces=traces) == [1.0, 1.0, 0.0]
+    assert paying.correct_reward([], traces=traces) == [1.0, 1.0, 0.0]
     assert table.row["frac_truncated"] == pytest.approx(1 / 3)
     assert table.row["num_tokens"] == sum(map(len, ids)) == table.num_tokens
     table.read([prompt], ids[:1], ["3-8-9:33"])
@@ -403,7 +432,9 @@ def rewarded(texts: list[str], names: list[str]) -> tuple[list[float], list[floa
     table = grpo.StepTable(parameters, TASK, TASK, tokenizer, {tokenizer.eos_token_id})
     ids = [tokenizer(f"{text} <eos>", add_special_tokens=False)["input_ids"] for text in texts]
     columns = {"traces": table.read(["?"] * len(texts), ids, names), "problem": names, "trainer_state": None}
-    return grpo.correct_reward(completions=texts, **columns), grpo.format_reward(completions=texts, **columns)
+    return paying.correct_reward(completions=texts, **columns), paying.format_reward(
+        completions=texts, **columns
+    )
 
 
 def test_rewards_are_one_float_a_completion_and_ignore_other_columns() -> None:

@@ -147,11 +147,12 @@ def logits(model: PreTrainedModel, ids: Tensor, first: int = 0, real: Tensor | N
 
 
 def completion_logprobs(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, count: int, temperature: float
-) -> Tensor:
-    """Return log-probabilities (B, count) of the last `count` of `ids` (B, T), with their gradient.
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, count: int, temperature: float, entropy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities (B, count) of the last `count` of `ids` (B, T), and entropies, with their gradient.
 
-    `mask` (B, T) is 0 on what pads the prompts, in front of them.
+    `mask` (B, T) is 0 on what pads the prompts, in front of them. Without `entropy` an estimate without a gradient,
+    the drawn tokens' own surprise, stands for it.
     """
     padding = (mask[:, :-count] == 0).sum(dim=1, keepdim=True)  # (B, 1)
     places = torch.arange(ids.shape[1], device=ids.device)
@@ -159,7 +160,12 @@ def completion_logprobs(
     first = len(places) - count - int(padding.max())  # column of the first token that any row completes with
     scores = logits(model, ids[:, :-1], first - 1) / temperature  # (B, T - first, V)
     losses = F.cross_entropy(scores.flatten(0, 1), ids[:, first:].flatten(), reduction="none")
-    return -losses.view(len(ids), -1).gather(1, places[:count] + padding.max() - padding)
+    columns = places[:count] + padding.max() - padding
+    logprobs = -losses.view(len(ids), -1).gather(1, columns)
+    if not entropy:
+        return logprobs, -logprobs.detach()
+    each = scores.log_softmax(dim=-1)
+    return logprobs, -(each.exp() * each).sum(dim=-1).gather(1, columns)
 
 
 class _Norm(torch.autograd.Function):

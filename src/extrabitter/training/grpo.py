@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -27,18 +26,18 @@ from trl import GRPOConfig, GRPOTrainer
 
 from extrabitter.behaviours.measures import measure_trace, summarise
 from extrabitter.models.hub import as_read, check_lengths, decode, encode_prompts, end_ids
-from extrabitter.models.rollouts import generate
+from extrabitter.models.rollouts import Rollouts, generate
 from extrabitter.models.sampling import SamplingParameters
-from extrabitter.models.tiny import mask_tokens, masked_token_ids
+from extrabitter.models.tiny import mask_tokens, masked_token_ids, word_ids
 from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import SCHEMAS, validate_table
 from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of, load_task
 from extrabitter.tasks.wording import choose_wording, read_completion
+from extrabitter.training.exploration import beginnings, with_hints
 from extrabitter.training.loss import TrimmedGRPOTrainer
+from extrabitter.training.rewards import rewards_of
 from extrabitter.training.trainers import check_finite, common_arguments, lent_to_trl
-
-RewardFunction = Callable[..., list[float]]
 
 
 def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
@@ -46,21 +45,21 @@ def build_config(parameters: GrpoParameters, output_dir: str) -> GRPOConfig:
     return GRPOConfig(
         output_dir=output_dir,
         # The objective.
-        loss_type="dr_grpo",  # Source: Dr. GRPO, arXiv 2503.20783, section 3 (constant normaliser)
+        loss_type=parameters.loss_type,  # Source: Dr. GRPO, arXiv 2503.20783, section 3 (constant normaliser)
         scale_rewards=parameters.scale_rewards,  # Source: the same; "group" is DeepSeekMath, 2402.03300, eq. 3
         beta=parameters.beta,  # Source: DAPO, arXiv 2503.14476, section 2.3, has no KL term; DeepSeekMath .04
         epsilon=0.2,  # Source: PPO, arXiv 1707.06347, section 6.1 (.2)
-        epsilon_high=None,  # ours: symmetric clipping; one update a batch keeps the ratio at 1, nothing is clipped
+        epsilon_high=parameters.epsilon_high,  # Source: DAPO, section 3.1, has .28; one update a batch clips nothing
         delta=None,
-        num_iterations=1,  # Source: DeepSeekMath, 2402.03300, section 4.2: a single update a batch
+        num_iterations=parameters.num_iterations,  # Source: DeepSeekMath, 2402.03300, section 4.2: a single update
         importance_sampling_level="token",  # Source: DeepSeekMath, eq. 3
         multi_objective_aggregation="sum_then_normalize",  # ours: the sum of the parts is the reward
         mask_truncated_completions=False,  # ours: a completion cut at the cap is wrong, and counts as wrong
         top_entropy_quantile=1.0,  # ours: all tokens
-        entropy_coef=0.0,  # ours: what search survives must survive without a bonus
+        entropy_coef=parameters.entropy_coef,  # ours: what search survives must survive without a bonus
         use_adaptive_entropy=False,
         off_policy_mask_threshold=None,
-        reward_weights=[1.0, parameters.format_weight] if parameters.format_weight else [1.0],
+        reward_weights=[weight for _, weight in rewards_of(parameters)],
         # The data: G completions of each prompt, one optimiser step on each batch of them.
         num_generations=parameters.num_generations,  # Source: DeepSeekMath 64; ours 8, because of the CPU
         per_device_train_batch_size=parameters.per_device_train_batch_size,
@@ -123,33 +122,46 @@ def build_trainer(
     wording = choose_wording(task, parameters)
     count = parameters.num_steps * parameters.completions_per_step // parameters.num_generations
     seed = derive_seed(parameters.seed, "grpo", "problems")
-    problems = task.problems("train", count, seed, band_of(task, parameters.band))
+    problems = drawn_problems(parameters, task, count, seed)
     prompts = [wording.prompt(problem) for problem in problems]
     longest = max(map(len, encode_prompts(tokenizer, prompts)))
     check_lengths(model, longest + parameters.max_completion_length)
     table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
-    rewards = [correct_reward, format_reward] if parameters.format_weight else [correct_reward]
-    rewards = [permuted(reward, parameters) for reward in rewards] if parameters.permute_rewards else rewards
     trainer = TrimmedGRPOTrainer(
         model=model,
-        reward_funcs=rewards,
+        reward_funcs=[reward for reward, _ in rewards_of(parameters)],
         args=build_config(parameters, output_dir),
         train_dataset=Dataset.from_dict({"prompt": prompts, "problem": [p.identifier for p in problems]}),
         processing_class=tokenizer,
         callbacks=[table],
-        rollout_func=batched_rollouts(parameters, ends) if parameters.rollouts == "batched" else None,
+        rollout_func=batched_rollouts(
+            parameters, ends, task, dict(zip(map(str, prompts), problems, strict=True))
+        )
+        if parameters.rollouts == "batched"
+        else None,
     )
     trainer.table, trainer.trimmed = table, parameters.rollouts != "generate"
     trainer.remove_callback(PrinterCallback)
     return trainer, table
 
 
-def batched_rollouts(
-    parameters: GrpoParameters, ends: Collection[int]
-) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
-    """Return a `rollout_func` for TRL that samples with `extrabitter.models.rollouts`.
+def drawn_problems(parameters: GrpoParameters, task: Task, count: int, seed: int) -> list[Any]:
+    """Return a run's problems in their order; a share of them, spread evenly, is of the easier band."""
+    problems = task.problems("train", count, seed, band_of(task, parameters.band))
+    places = np.flatnonzero(np.diff(np.floor(np.arange(count + 1) * parameters.easy_share)))
+    easy = task.problems("train", len(places), derive_seed(seed, "easy"), band_of(task, parameters.easy_band))
+    for place, problem in zip(places, easy, strict=True):
+        problems[place] = problem
+    return problems
 
-    TRL passes each prompt once per generation, repeated (its docstring says without duplicates).
+
+def batched_rollouts(
+    parameters: GrpoParameters, ends: Collection[int], task: Task, problems: dict[str, Any]
+) -> Callable[[list[Prompt], GRPOTrainer], dict[str, Any]]:
+    """Return a `rollout_func` for TRL that samples with `extrabitter.models.rollouts`, hints in front if there are any.
+
+    TRL passes each prompt once per generation, repeated (its docstring says without duplicates). `problems` are by
+    prompt.
     """
     seed = derive_seed(parameters.seed, "grpo", "rollouts")
     sampling = SamplingParameters(parameters.max_completion_length, temperature=parameters.temperature)
@@ -160,38 +172,24 @@ def batched_rollouts(
         model, tokenizer = trainer.model, trainer.processing_class
         generator = generator or torch.Generator(model.device).manual_seed(seed)
         prompt_ids = encode_prompts(tokenizer, prompts)
-        rollouts = generate(model, prompt_ids, 1, sampling, end_ids=ends, generator=generator)
-        sampled = {"completion_ids": rollouts.completion_ids, "logprobs": rollouts.logprobs}
-        return {"prompt_ids": prompt_ids, **sampled}
+
+        def draw(begun: Sequence[Sequence[int]]) -> Rollouts:
+            return generate(model, begun, 1, sampling, end_ids=ends, generator=generator)
+
+        def written(begun: list[str]) -> list[str]:
+            drawn = draw(encode_prompts(tokenizer, begun))
+            return [decode(tokenizer, ids, ends) for ids in drawn.completion_ids]
+
+        hints: list[list[int]] = [[] for _ in prompts]
+        if parameters.hint != "none":
+            step, names = trainer.state.global_step, [str(prompt) for prompt in prompts]
+            texts = beginnings(parameters, task, problems, names, step, written)
+            hints = [word_ids(tokenizer, text.split()) for text in texts]
+        drawn = draw([[*prompt, *hint] for prompt, hint in zip(prompt_ids, hints, strict=True)])
+        cap = sampling.max_completion_length
+        return {"prompt_ids": prompt_ids, **with_hints(hints, drawn, ends, cap)}
 
     return rollout
-
-
-def correct_reward(completions: Sequence[Prompt], *, traces: Sequence[Trace], **columns: Any) -> list[float]:
-    """Return 1.0 for each completion that hands in a solution, else 0.0, by how the step's table has read it."""
-    return [float(trace.verdict.correct) for trace in traces]
-
-
-def format_reward(completions: Sequence[Prompt], *, traces: Sequence[Trace], **columns: Any) -> list[float]:
-    """Return 1.0 for each completion that keeps the form that is asked for and hands something in, else 0.0."""
-    return [float(trace.well_formed and trace.answered) for trace in traces]
-
-
-def permuted(reward: RewardFunction, parameters: GrpoParameters) -> RewardFunction:
-    """Return `reward` with its values permuted inside each group, alike for all components: a control.
-
-    What a group is paid stays, which completion is paid for becomes chance.
-    """
-    size = parameters.num_generations
-
-    @wraps(reward)
-    def permuted_reward(*args: Any, trainer_state: Any, **columns: Any) -> list[float]:
-        values = np.reshape(reward(*args, **columns), (-1, size))  # (B, G)
-        seed = derive_seed(parameters.seed, "permute_rewards", trainer_state.global_step)
-        order = np.random.default_rng(seed).permuted(np.tile(np.arange(size), (len(values), 1)), axis=1)
-        return np.take_along_axis(values, order, axis=1).ravel().tolist()
-
-    return permuted_reward
 
 
 @dataclass
@@ -234,15 +232,14 @@ class StepTable(TrainerCallback):
         self.row = {**summarise(completions), "num_tokens": self.num_tokens}
         return traces
 
-    def take_rewards(self, rewards: dict[str, np.ndarray]) -> None:
-        """Take over a step's reward parts, (B * G,) each."""
-        correct, formatted = rewards["correct_reward"], rewards.get("format_reward")
-        total = correct if formatted is None else correct + self.parameters.format_weight * formatted
+    def take_rewards(self, rewards: dict[str, np.ndarray], total: np.ndarray) -> None:
+        """Take over a step's reward parts and their weighted sum, (B * G,) each."""
+        correct, formatted = rewards.get("correct_reward", self.row["pass@1"]), rewards.get("format_reward")
         groups = total.reshape(-1, self.parameters.num_generations)  # (B, G)
         self.row |= {
             "reward": total.mean(),
             "reward_std": groups.std(axis=1, ddof=1).mean(),
-            "correct_reward": correct.mean(),
+            "correct_reward": float(np.mean(correct)),
             "format_reward": np.nan if formatted is None else formatted.mean(),
             "frac_informative_groups": (np.ptp(groups, axis=1) > 0).mean(),
         }
@@ -251,8 +248,10 @@ class StepTable(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock of a step."""
         now = clock()
-        self.row |= {"step": state.global_step, "rollout_s": self.sampled - self.begun}
-        self.row |= {"train_s": now - self.rewarded, "step_s": now - self.begun}
+        # A second update on the same completions draws none, and has a row of its own.
+        drawn = max(self.sampled, self.begun)
+        self.row = {**self.row, "step": state.global_step, "rollout_s": drawn - self.begun}
+        self.row |= {"train_s": now - max(self.rewarded, self.begun), "step_s": now - self.begun}
         budget = self.parameters.num_tokens
         control.should_training_stop |= bool(budget) and self.num_tokens >= budget
 

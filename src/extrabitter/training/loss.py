@@ -4,7 +4,7 @@ The batch is cut into micro-batches of similar length, each trimmed to its longe
 whose gradients add up to those of the whole batch. Left out are rows that add nothing (their group's rewards are
 all equal, so their advantage is 0) and repetitions of a row (their advantages are summed). Only where that is exact:
 with a KL term, or log-probabilities of an older policy, every row stays. Activations of one micro-batch at a time
-are in memory, instead of those of the padded batch.
+are in memory, instead of those of the padded batch. A bonus for entropy is a mean over all tokens, and keeps them all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         told = [{**row, "traces": trace} for row, trace in zip(inputs, traces, strict=True)]
         rewards: Tensor = super()._calculate_rewards(told, prompts, completions, ids)
         parts = rewards.double().T.cpu().numpy()  # (components, B * G)
-        self.table.take_rewards(dict(zip(self.reward_func_names, parts, strict=True)))
+        total = self.reward_weights.double().cpu().numpy() @ parts
+        self.table.take_rewards(dict(zip(self.reward_func_names, parts, strict=True)), total)
         self._idle = idle_rows(rewards, self.reward_weights, self.num_generations)
         return rewards
 
@@ -71,15 +72,23 @@ class TrimmedGRPOTrainer(GRPOTrainer):
             return super()._compute_loss(model, inputs)
         size, tokens = len(inputs["advantages"]), inputs["completion_mask"].sum()
         logps, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
-        if self.beta == 0 and "old_per_token_logps" not in inputs:
+        if self.beta == 0 and "old_per_token_logps" not in inputs and not self._entropy_bonus_enabled:
             inputs = without_idle_rows(inputs)
         entropies, num_logged = self._metrics["train"]["entropy"], len(self._metrics["train"]["entropy"])
         loss_of = super()._compute_loss
 
         def part_loss(part: dict[str, Any]) -> Tensor:
-            return loss_of(model, part) * (len(part["advantages"]) / size)  # TRL takes a mean over the rows
+            # TRL takes a mean over the rows, but for DAPO's loss, which it divides by the tokens of the whole batch.
+            share = 1.0 if self.loss_type == "dapo" else len(part["advantages"]) / size
+            return loss_of(model, part) * share
 
-        loss = in_parts(self.accelerator, micro_batches(inputs, TOKENS_PER_MICRO_BATCH), part_loss)
+        # The bonus is a mean over tokens, which only the whole batch has.
+        most = (
+            mask.numel() + inputs["prompt_mask"].numel()
+            if self._entropy_bonus_enabled
+            else TOKENS_PER_MICRO_BATCH
+        )
+        loss = in_parts(self.accelerator, micro_batches(inputs, most), part_loss)
         if logps is not None:
             # TRL's entropy would be that of the rows left in a micro-batch, a biased sample; the mean of -log p over
             # the sampled tokens of all rows estimates it.
@@ -92,8 +101,9 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         """Return TRL's log-probabilities (B, count) and, of small models, an estimate of its entropies."""
         if not (self.trimmed and is_small(model)):
             return super()._get_per_token_logps_and_entropies(model, ids, mask, count, *more, **named)
-        logps = completion_logprobs(model, ids, mask, count, self.temperature)
-        return logps, -logps.detach(), None
+        return *completion_logprobs(
+            model, ids, mask, count, self.temperature, self._entropy_bonus_enabled
+        ), None
 
 
 def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
