@@ -237,7 +237,7 @@ def test_keys_suffice_and_what_is_typed_stays_text(page: Page) -> None:
     for _ in range(4):
         page.press("Tab", 9)
         names.append(page.evaluate("document.activeElement.textContent || document.activeElement.type"))
-    assert names == ["Submit", "checkbox", "Watch the models (2 MB)", "Another problem"]
+    assert names == ["Submit", "checkbox", "Watch the models (1 MB)", "Another problem"]
     page.press("Tab", 9, shift=True)
     page.press(" ", 32)
     until(page, f"{STATUS}.includes('wrote')")

@@ -528,7 +528,7 @@ window.ebPlay ??= (() => {
       const judge = (text) => judgeCountdown(text, problem);
       return race(panes, status, ["guesser", "searcher"], { task: "countdown", prompt: promptOf(problem), judge, target: problem.target, forced });
     };
-    const buttons = make("p", { class: "eb-row" }, button("Watch the models (2 MB)", watch), button("Another problem", next));
+    const buttons = make("p", { class: "eb-row" }, button("Watch the models (1 MB)", watch), button("Another problem", next));
     root.replaceChildren(asked, clock, form, said, tick, buttons, panes, status);
     next();
   };
@@ -559,7 +559,7 @@ window.ebPlay ??= (() => {
       asked.replaceChildren(...told(split(problems[index][0])).map((line) => make("li", {}, line)));
       clear(panes, status);
     };
-    const first = button("Watch the models (6 MB)", watch);
+    const first = button("Watch the models (5 MB)", watch);
     root.replaceChildren(make("p", {}, "Who is a knight, who is a knave?"), asked, tick, make("p", { class: "eb-row" }, first, button("Another puzzle", next)), panes, status);
     next();
     first.focus();
@@ -632,7 +632,7 @@ window.ebPlay ??= (() => {
     return turn();
   };
 
-  const KINDS = { countdown: ["Play a fresh problem", playCountdown], knights: ["Other puzzles", playKnights], dial: ["Turn the dial (1 MB)", playDial] };
+  const KINDS = { countdown: ["Play a fresh problem", playCountdown], knights: ["Other puzzles", playKnights], dial: ["Turn the dial (½ MB)", playDial] };
 
   // Put a button below the example that stands in each place; the rest begins when it is pressed.
   const mount = () => {
