@@ -21,7 +21,7 @@ from extrabitter.models.dial import turn
 from extrabitter.models.hub import decode, encode_prompts, end_ids
 from extrabitter.models.rollouts import SamplingParameters, generate
 from extrabitter.models.tiny import load_checkpoint, set_up_process, word_ids
-from extrabitter.pages.play import BANDS, MODELS, NUM_PROBLEMS, problems, stage_play
+from extrabitter.pages.build import BANDS, MODELS, NUM_PROBLEMS, problems, stage_play
 from extrabitter.plan import CHAPTER_NOTEBOOKS
 from extrabitter.tasks import load_task
 

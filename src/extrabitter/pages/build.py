@@ -3,10 +3,15 @@
 Nothing is executed here. Chapters are the notebooks that papermill ran; one that is missing or damaged is refused.
 Below every page stands where it comes from. Launch links appear only where the checkout comes from GitHub: no other
 address of it is known here.
+
+Models that run in a page lie beside it as scripts: a page read from a disk may fetch nothing, but it may add a script
+to itself, as `play.js` does when a reader asks for a model. Which problems there are is decided by a seed, never by
+what anybody makes of them.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -21,12 +26,18 @@ import yaml
 from nbformat.v4 import new_markdown_cell
 
 from extrabitter.digests import STAGE_NOTEBOOKS, git
-from extrabitter.pages import play, plots
-from extrabitter.pages.text import render
+from extrabitter.pages import plots
+from extrabitter.pages.text import as_script, render
 from extrabitter.params import STAGES
 from extrabitter.plan import CHAPTER_NOTEBOOKS, Book
 from extrabitter.runs import find_runs
 from extrabitter.store import WORKED
+from extrabitter.tasks import load_task
+
+# The models that run in a page, by task, and the test problems that they are given there.
+MODELS = {"countdown": ("guesser", "searcher"), "knights": ("guesser", "deriver", "searcher")}
+NUM_PROBLEMS = {"countdown": 40, "knights": 20}
+BANDS = {"countdown": "common", "knights": "people5"}
 
 _SOURCE = Path("_build/source")
 _RENDERED = Path("_build/jupyter_book")
@@ -59,7 +70,7 @@ def stage_source(book: Book) -> Path:
     for name in _ROOT_PAGES.values():
         if (root / name).is_file():
             shutil.copy(root / name, source / name)
-    play.stage_play(root, source / "_extra" / play.FOLDER)
+    stage_play(root, source / "_extra" / "play")
     (source / "_static" / "plots.css").write_text(plots.theme_css(), encoding="utf-8")
     shutil.copy(root / "_config.yml", source / "_config.yml")
     (source / WORKED).mkdir()
@@ -71,6 +82,37 @@ def stage_source(book: Book) -> Path:
     _write_toc(root, source, stages)
     _append_footers(book, source, stages)
     return source
+
+
+def stage_play(root: Path, target: Path) -> None:
+    """Write a script of problems, and one of weights for each model that a checkout holds, to a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "problems.js").write_text(as_script("window.ebProblems", problems()), encoding="ascii")
+    for path in (Path(task, name) for task, names in MODELS.items() for name in names):
+        folder = root / "models" / path
+        if (folder / "model.safetensors").is_file():
+            text = as_script(f'(window.ebModels ??= {{}})["{path}"]', _weights(folder))
+            (target / f"{'-'.join(path.parts)}.js").write_text(text, encoding="ascii")
+
+
+def problems() -> dict[str, list[Any]]:
+    """Return test problems by task, each as the task puts it to the page's own judge."""
+    found = {}
+    for name, band in BANDS.items():
+        task = load_task(name)
+        drawn = task.problems("test", NUM_PROBLEMS[name], 0, band, distinct=True)
+        found[name] = [task.for_page(problem) for problem in drawn]
+    return found
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """Return what the page's own forward pass reads of a checkpoint: configuration, words by id, weights in base64."""
+    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return {
+        "config": json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        "words": sorted(vocabulary, key=vocabulary.get),
+        "weights": base64.b64encode((folder / "model.safetensors").read_bytes()).decode("ascii"),
+    }
 
 
 def build_html(book: Book) -> Path:
