@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from test_fused import rarer_model
 from transformers import PreTrainedModel
 
 from extrabitter.models import decoder, fused, rollouts
-from extrabitter.models.rollouts import SamplingParameters, generate, side_by_side
+from extrabitter.models.rollouts import SamplingParameters, generate
 from extrabitter.models.tiny import mask_tokens
 
 EOS = 2
@@ -181,7 +180,7 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     assert first == same and all(completion[0] == 7 for completion in first.completion_ids)
 
 
-# Chunks, seeds, threads.
+# Chunks, seeds, ends.
 
 
 @pytest.mark.parametrize("width", [1, 3, 200])
@@ -229,73 +228,13 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(build_tiny_mod
             generate(model, _prompts(1), 1, SamplingParameters(2), end_ids=[7, EOS], forced_ids=forced)
 
 
-def test_a_completion_ends_at_the_first_of_several_ends(build: Build) -> None:
-    model, ends = build(), {EOS, 7, 11}
-    ours = generate(model, _prompts(100), 2, SamplingParameters(40), end_ids=ends, generator=_seeded(0))
+def test_a_completion_ends_at_the_first_of_several_ends_and_a_seed_decides(build: Build) -> None:
+    model, prompts, ends = build(), _prompts(100), {EOS, 7, 11}
+    ours, same, other = (
+        generate(model, prompts, 2, SamplingParameters(40), end_ids=ends, generator=_seeded(seed))
+        for seed in (0, 0, 1)
+    )
+    assert ours == same and ours != other
     last = [ids[-1] for ids in ours.completion_ids]
     assert {7, EOS} < set(last) and ours.truncated == [token not in ends for token in last]
     assert not any(ends & set(ids[:-1]) for ids in ours.completion_ids)
-
-
-def test_two_threads_draw_a_share_each_and_the_same_greedy_completions_and_a_seed_decides(
-    build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, prompts = build(), _prompts(60)
-    greedy, sampled = SamplingParameters(20, temperature=0), SamplingParameters(20)
-    shares: list[int] = []
-    found: list[list[list[int]]] = []
-
-    def seen(work: Any, items: Any, number: int, generator: Any) -> Any:
-        shares.append(number)
-        return side_by_side(work, items, number, generator)
-
-    def draw(sampling: SamplingParameters, seed: int) -> rollouts.Rollouts:
-        return generate(model, prompts, 2, sampling, end_ids=[EOS], generator=_seeded(seed))
-
-    monkeypatch.setattr(rollouts, "side_by_side", seen)
-    threads = torch.get_num_threads()
-    try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
-            found.append(draw(greedy, 0).completion_ids)
-            first, same, other = (draw(sampled, seed) for seed in (0, 0, 1))
-            assert first == same and first != other
-            assert torch.get_num_threads() == number
-    finally:
-        torch.set_num_threads(threads)
-    assert shares == [1] * 4 + [2] * 4 and found[0] == found[1]
-
-
-def test_a_model_too_large_for_the_cache_and_few_rows_are_not_shared(
-    build_tiny_model: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, least = build_tiny_model(), rollouts.LEAST_SHARE
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert [rollouts._shares(model, rows) for rows in (2 * least - 1, 2 * least, 100 * least)] == [1, 2, 4]
-    monkeypatch.setattr(fused, "OUTGROWN", 0)
-    assert rollouts._shares(model, 100 * least) == 1
-
-
-def _numbers(items: Sequence[int], generator: torch.Generator | None) -> tuple[list[int], float, int]:
-    if items[0] == 0:
-        time.sleep(0.05)  # the first share ends last
-    return list(items), torch.rand((), generator=generator).item(), torch.get_num_threads()
-
-
-def test_shares_are_in_order_follow_the_seed_alone_and_have_a_core_each() -> None:
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        first, same, other = (side_by_side(_numbers, range(10), 3, _seeded(seed)) for seed in (0, 0, 1))
-        assert torch.get_num_threads() == 2
-        with pytest.raises(ZeroDivisionError):
-            side_by_side(lambda items, generator: 1 / 0, range(4), 2, None)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
-    assert [items for items, _, _ in first] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert first == same and first != other
-    assert len({drawn for _, drawn, _ in first}) == 3 and {cores for _, _, cores in first} == {1}
-    generator = _seeded(5)
-    ((items, drawn, _),) = side_by_side(_numbers, [1, 2], 1, generator)
-    assert items == [1, 2] and drawn == torch.rand((), generator=_seeded(5)).item()

@@ -9,10 +9,9 @@ Left out: beam search, repetition penalties. Models that `decoder` does not know
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +19,10 @@ from transformers import PreTrainedModel
 
 from extrabitter.models.decoder import WIDTH, Decoder
 from extrabitter.models.dial import dial_of
-from extrabitter.models.fused import is_small, is_supported
+from extrabitter.models.fused import is_supported
 from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-LEAST_SHARE = 32  # rows; fewer are not worth a thread of their own
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Jobs = list[tuple[tuple[int, ...], int]]  # a prompt's token ids, and a row of the output
 __all__ = ["Rollouts", "SamplingParameters", "generate"]
@@ -71,19 +67,13 @@ def generate(
     if dial_of(model) and not is_fast:
         raise ValueError("search_bias: only with models that are sampled here, not by model.generate")
 
-    def sample(part: Sequence[Sequence[int]], own: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():  # it holds for the thread that says so
-            sampler = _Sampler(model, sampling, sorted(end_ids), own, [*forced_ids], with_logprobs)
-            return sampler.run(part, num_generations, is_fast)
-
     was_training = model.training
-    model.eval()
+    sampler = _Sampler(model.eval(), sampling, sorted(end_ids), generator, [*forced_ids], with_logprobs)
     try:
-        shares = min(_shares(model, len(prompts) * num_generations), len(prompts))
-        parts = side_by_side(sample, prompts, shares, generator)
+        with torch.inference_mode():
+            tokens, logprobs = sampler.run(prompts, num_generations, is_fast)  # both (B * G, T)
     finally:
         model.train(was_training)
-    tokens, logprobs = (torch.cat(share) for share in zip(*parts, strict=True))  # both (B * G, T)
     ended = torch.isin(tokens, torch.tensor(sorted(end_ids), dtype=torch.long))  # (B * G, T)
     truncated = ~ended.any(dim=1)
     lengths = torch.where(truncated, tokens.shape[1], ended.int().argmax(dim=1) + 1)  # (B * G,)
@@ -97,44 +87,9 @@ def generate(
     return Rollouts(cut(tokens), cut(logprobs), truncated.tolist())
 
 
-def side_by_side(
-    work: Callable[[Sequence[Item], torch.Generator | None], Result],
-    items: Sequence[Item],
-    shares: int,
-    generator: torch.Generator | None,
-) -> list[Result]:
-    """Do `work` on up to `shares` runs of consecutive items, each on one core with a generator of its own.
-
-    Two cores that share every product of a few dozen rows wait for each other more than they multiply; given a share
-    of the rows each, they do not: PyTorch lets go of Python's lock inside its operations. Results are in order; the
-    same `generator` state and number of shares give the same ones. With one share `generator` itself is used.
-    """
-    if shares <= 1:
-        return [work(items, generator)]
-    size = -(-len(items) // shares)
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
-    seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
-    threads = torch.get_num_threads()
-
-    def on_one_core(part: Sequence[Item], seed: int) -> Result:
-        torch.set_num_threads(1)  # for operations begun by this thread
-        return work(part, torch.Generator().manual_seed(seed))
-
-    try:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            return list(pool.map(on_one_core, parts, seeds))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _shares(model: PreTrainedModel, rows: int) -> int:
-    """Return in how many shares rows are best sampled: one a thread, where model and chunks are small."""
-    return min(torch.get_num_threads(), rows // LEAST_SHARE) if is_small(model) else 1
-
-
 @dataclass
 class _Sampler:
-    """One call of `generate`, or a thread's share of it."""
+    """One call of `generate`."""
 
     model: PreTrainedModel
     sampling: SamplingParameters
