@@ -18,11 +18,10 @@ import typer
 from typer import Argument, Option
 
 from extrabitter.digests import REPOSITORY
-from extrabitter.params import ENGLISH_SIZES, ParameterError, WillItChokeParameters, validate
+from extrabitter.params import ENGLISH_SIZES, ParameterError, StageParameters, WillItChokeParameters, validate
 
 if TYPE_CHECKING:
     from extrabitter.plan import Book, Plan
-    from extrabitter.tasks import Task
 
 app = typer.Typer(
     add_completion=False,
@@ -39,16 +38,17 @@ Cores = Annotated[int, Option(help="CPU cores to use.", min=1)]
 _CORES = len(os.sched_getaffinity(0))
 
 
-def _find_task(name: str, band: str, where: str) -> Task:
-    """Return a task that has this band; ParameterError where there is no such task or band."""
-    from extrabitter.tasks import band_of, load_task
+def _check_task(parameters: StageParameters, where: str) -> None:
+    """Refuse what no run could do: raise ParameterError where there is no such task, or band or condition of it."""
+    from extrabitter.tasks import band_of, load_task, one_of
 
     try:
-        task = load_task(name)
-        band_of(task, band)
+        task = load_task(parameters.task)
+        band_of(task, getattr(parameters, "band", ""))
+        for name in ("condition", "habit"):
+            one_of(name, getattr(parameters, name, "direct"), task.conditions)
     except ValueError as error:
         raise ParameterError(f"{where}: {error}") from None
-    return task
 
 
 def _make_plan(profile: str, root: Path) -> Plan:
@@ -57,13 +57,7 @@ def _make_plan(profile: str, root: Path) -> Plan:
 
     made = make_plan(profile, root.resolve())
     for job in made.jobs.values():
-        where = f"profile {profile}: {job.task}.{job.stage}.{job.arm}"
-        task = _find_task(job.task, getattr(job.parameters, "band", ""), where)
-        for name in ("condition", "habit"):
-            value = getattr(job.parameters, name, "direct")
-            if value not in task.conditions:
-                lacks = f"{job.task} has no such condition; it has {', '.join(task.conditions)}"
-                raise ParameterError(f"{where}: {name} = {value!r}: {lacks}")
+        _check_task(job.parameters, f"profile {profile}: {job.task}.{job.stage}.{job.arm}")
     return made
 
 
@@ -222,7 +216,7 @@ def probe(
     given = {name: value for name, value in parameters.items() if value is not None}
     asked = {"run_dir": "unused", "arm": "probed", "checkpoint": model, **sizes, **given}
     checked = validate(WillItChokeParameters, asked, "probe")
-    _find_task(checked.task, checked.band, "probe")
+    _check_task(checked, "probe")
 
     from extrabitter.evaluation import probe as probing
     from extrabitter.evaluation import report

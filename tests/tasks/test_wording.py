@@ -56,7 +56,7 @@ def test_examples_are_solved_training_problems_of_their_band(name: str) -> None:
 
 
 def test_an_unknown_band_is_refused_in_one_line() -> None:
-    with pytest.raises(ParameterError, match=r"^grpo: band = 'five': unknown; must be one of common"):
+    with pytest.raises(ParameterError, match=r"^band = 'five': unknown; must be one of common"):
         choose_wording(load_task("countdown"), asked(prompt="plain", band="five"))
 
 

@@ -102,7 +102,7 @@ def test_documents_use_training_problems_only() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"habit": "serch"}, "habit = 'serch': unknown to countdown; must be one of direct, search"),
+        ({"habit": "serch"}, "habit = 'serch': unknown; must be one of direct, search"),
         ({"bands": "common=0.5"}, "bands = 'common=0.5': must name each band once, with shares that sum to"),
         ({"bands": "common=0.5 common=0.5"}, "must name each band once"),
         ({"bands": "common=nan"}, "must name each band once"),

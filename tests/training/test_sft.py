@@ -78,7 +78,7 @@ def test_demonstrations_show_the_condition_on_the_same_problems_for_every_condit
     problems = task.problems("train", 60, sft.derive_seed(0, "priming"))
     pairs = zip(found["wrong"], problems, strict=True)
     assert not any(task.verify(text, problem).correct for (_, text), problem in pairs)
-    said = "condition = 'aha': unknown to countdown; must be one of direct"
+    said = "condition = 'aha': unknown; must be one of direct"
     with pytest.raises(ParameterError, match=said):
         sft.demonstrations(sft_parameters(condition="aha"))
 

@@ -24,11 +24,7 @@ def choose_wording(task: Task, parameters: LanguageParameters) -> Wording:
     """Return the wording that a stage's parameters ask for; ParameterError where the task has none of it."""
     if parameters.prompt == "grammar":
         return task
-    try:
-        band = band_of(task, parameters.band)
-    except ValueError as error:
-        raise ParameterError(f"{parameters.stage}: {error}") from None
-    shots = worked_examples(task, parameters.few_shot, parameters.seed, band)
+    shots = worked_examples(task, parameters.few_shot, parameters.seed, band_of(task, parameters.band))
     wording = task.english(parameters.prompt, shots)
     if wording is None:
         raise ParameterError(

@@ -32,8 +32,8 @@ from extrabitter.models.tiny import build_model, build_tokenizer, load_checkpoin
 from extrabitter.params import BaseModelParameters, ParameterError
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import empty_table, read_table
-from extrabitter.tasks import Task, band_of, load_task
-from extrabitter.training.trainers import IGNORED_LABEL, batches_by_length, check_condition, check_finite
+from extrabitter.tasks import Task, band_of, load_task, one_of
+from extrabitter.training.trainers import IGNORED_LABEL, batches_by_length, check_finite
 
 SHAPE = {"architecture", "hidden_size", "intermediate_size", "num_hidden_layers"}
 SHAPE |= {"num_attention_heads", "num_key_value_heads"}
@@ -74,7 +74,7 @@ class Mixture:
     """
 
     def __init__(self, parameters: BaseModelParameters, task: Task) -> None:
-        check_condition(task, "habit", parameters.habit)
+        one_of("habit", parameters.habit, task.conditions)
         bands = band_shares(parameters.bands, task)
         cue, drill = parameters.cued_share, parameters.drill_share
         habit = (1 - cue) * parameters.habit_share

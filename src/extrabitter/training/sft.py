@@ -23,7 +23,7 @@ from extrabitter.models.hub import check_lengths, encode_prompts, end_ids
 from extrabitter.params import SftPrimingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import validate_table
-from extrabitter.tasks import Prompt, band_of, load_task
+from extrabitter.tasks import Prompt, band_of, load_task, one_of
 from extrabitter.tasks.wording import choose_wording
 from extrabitter.training import trainers
 
@@ -45,7 +45,7 @@ def demonstrations(parameters: SftPrimingParameters) -> list[Demonstration]:
     """
     task = load_task(parameters.task)
     wording = choose_wording(task, parameters)
-    trainers.check_condition(task, "condition", parameters.condition)
+    one_of("condition", parameters.condition, task.conditions)
     seed, band = derive_seed(parameters.seed, "priming"), band_of(task, parameters.band)
     shown = []
     for index, problem in enumerate(task.problems("train", parameters.num_documents, seed, band)):

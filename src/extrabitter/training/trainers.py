@@ -13,9 +13,8 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from extrabitter.models.hub import trainer_arguments
-from extrabitter.params import LanguageParameters, ParameterError
+from extrabitter.params import LanguageParameters
 from extrabitter.seeding import derive_seed
-from extrabitter.tasks import Task
 
 IGNORED_LABEL = -100  # of a token that bears no loss
 
@@ -35,13 +34,6 @@ def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[
             continue
         yield order[start:stop]
         start = stop
-
-
-def check_condition(task: Task, name: str, condition: str) -> None:
-    """Raise ParameterError with one line where parameter `name` is no condition of the task."""
-    if condition not in task.conditions:
-        allowed = ", ".join(task.conditions)
-        raise ParameterError(f"{name} = {condition!r}: unknown to {task.name}; must be one of {allowed}")
 
 
 def check_finite(stage: str, step: int, **values: float) -> None:
