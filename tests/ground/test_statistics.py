@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from math import comb, inf, isnan, nan
 
 import numpy as np
@@ -26,15 +25,6 @@ from extrabitter.statistics import (
     t_interval,
     wilson_interval,
 )
-
-
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample() -> None:
-    for n in range(1, 8):
-        for c in range(n + 1):
-            for k in range(1, n + 1):
-                subsets = list(combinations(range(n), k))
-                share = sum(min(subset) < c for subset in subsets) / len(subsets)
-                assert pass_at_k(n, c, k) == pytest.approx(share)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

@@ -234,16 +234,6 @@ def test_weights_that_do_not_fit_the_configuration_are_one_line(
     assert "\n" not in str(raised.value) and not caplog.records, "the library has nothing to add"
 
 
-def test_an_untied_model_without_a_head_is_one_line(tmp_path: Path) -> None:
-    saved(tmp_path, tie_word_embeddings=False)
-    edit_weights(tmp_path, lambda w: {k: v for k, v in w.items() if k != "lm_head.weight"})
-    with pytest.raises(CheckpointError, match=r"lacks the weights lm_head\.weight"):
-        hub.load_pretrained(str(tmp_path))
-    build(tie_word_embeddings=False).model.save_pretrained(tmp_path)  # the headless model
-    with pytest.raises(CheckpointError, match=r"lacks the weights lm_head\.weight"):
-        hub.load_pretrained(str(tmp_path))
-
-
 def test_a_tokenizer_beyond_the_embedding_is_one_line_and_a_wider_head_is_none(tmp_path: Path) -> None:
     hub.load_pretrained(str(saved(tmp_path / "wide", vocab_size=len(WORDS) + 40)))
     folder = saved(tmp_path / "narrow")

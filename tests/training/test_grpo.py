@@ -437,12 +437,6 @@ def rewarded(texts: list[str], names: list[str]) -> tuple[list[float], list[floa
     )
 
 
-def test_rewards_are_one_float_a_completion_and_ignore_other_columns() -> None:
-    completions = [f"{GOOD} answer", "9 + 7 = 16 , 16 - 6 = 10 answer", GOOD, "", f"{GOOD} answer answer"]
-    correct, formatted = rewarded(completions, ["6-7-9:8"] * 5)
-    assert correct == [1.0, 0.0, 0.0, 0.0, 0.0] and formatted == [1.0, 1.0, 0.0, 0.0, 0.0]
-
-
 @pytest.mark.parametrize("other", ["6-7-9:9", "5-7-9:8"])
 def test_each_completion_is_judged_by_its_own_problem(other: str) -> None:
     assert rewarded([f"{GOOD} answer"] * 2, ["6-7-9:8", other])[0] == [1.0, 0.0]
