@@ -36,11 +36,6 @@ def fixed_sources(stage: str) -> dict[str, str]:
     return found
 
 
-def plumbing() -> frozenset[str]:
-    """Return the parameters that bear on no result."""
-    return frozenset(_read()["plumbing"])
-
-
 def parameter_table(stage: str, arms: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row a parameter of a stage: parameter, meaning, default, used (by these arms), source.
 

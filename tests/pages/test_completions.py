@@ -164,7 +164,7 @@ def test_what_is_drawn_is_counted_bounded_and_the_same_each_time(
     assert (data.num_problems_shown, data.num_problems) == (problems, 100)
     assert data.num_shown == problems * published["arm"].nunique() * kit.MAX_SAMPLES
     assert data.num_completions == len(published)
-    assert kit.script(collect(published.sample(frac=1, random_state=1)).content) == kit.script(data.content)
+    assert collect(published.sample(frac=1, random_state=1)).content == data.content
     seeds = [seed for seed, _, _ in data.content["problems"]]
     assert seeds.count(min(seeds)) == problems / 2, "seeds come in turn"
 

@@ -188,16 +188,11 @@ def _sample(row: Mapping[Any, Any], task: Task) -> list[Any]:
     return [int(bool(row["correct"])), verdict_note(row), plain_text(row["prompt"]), marked, num_left_out]
 
 
-def script(content: Mapping[str, Any]) -> str:
-    """Write the data as a script."""
-    return as_script("window.completionsBrowser", content)
-
-
 def save_script(data: BrowserData, output_dir: str | Path) -> Path:
-    """Write the data script where the book's build finds it."""
+    """Write the data as a script where the book's build finds it."""
     path = Path(output_dir) / "_extra" / _DATA
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(script(data.content), encoding="ascii")
+    path.write_text(as_script("window.completionsBrowser", data.content), encoding="ascii")
     return path
 
 
