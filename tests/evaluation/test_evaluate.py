@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,13 +204,3 @@ def test_english_and_grammar_fill_the_same_tables(reciter: Reciter) -> None:
     for name, table in tables.items():
         validate_table(name, table)
     assert tables["summary"]["measure"].tolist() == list(MEASURES)
-
-
-def test_settings_that_a_checkpoint_brings_along_change_nothing(reciter: Reciter) -> None:
-    folder, texts = reciter("good", "good bye", end="good"), []
-    brought = {"repetition_penalty": 9.0, "min_new_tokens": 8, "suppress_tokens": [6], "num_beams": 2}
-    for settings in ({}, brought):
-        path = folder / "generation_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-        texts.append(evaluated(folder, num_problems=2)["completions"]["completion"].tolist())
-    assert texts[0] == texts[1]

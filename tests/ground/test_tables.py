@@ -65,14 +65,6 @@ def test_absent_and_damaged_files_are_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_table_on_disk_without_a_column_names_file_and_column(tmp_path: Path) -> None:
-    path = tmp_path / "pass_at_k.parquet"
-    pass_at_k().drop(columns="upper").to_parquet(path)
-    with pytest.raises(TableError, match="column 'upper' is missing") as caught:
-        read_table(path, "pass_at_k")
-    assert str(path) in str(caught.value)
-
-
 def test_empty_table_with_all_columns_is_a_table(tmp_path: Path) -> None:
     empty = pd.DataFrame(columns=["k", "value", "lower", "upper"])
     assert len(read_table(write_table(tmp_path / "e.parquet", "pass_at_k", empty), "pass_at_k")) == 0
