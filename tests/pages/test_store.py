@@ -16,7 +16,7 @@ from extrabitter.params import STAGES
 from extrabitter.plan import make_book
 from extrabitter.runs import SCHEMA_VERSION, Status, write_json, write_status
 from extrabitter.store import StoreError, publish, read
-from extrabitter.tables import SCHEMAS, TableError, count, write_table
+from extrabitter.tables import SCHEMAS, count, write_table
 
 STORE = REPOSITORY / make_book("").results_dir
 
@@ -149,13 +149,6 @@ def test_a_run_that_was_altered_is_no_run(runs: Path) -> None:
     path = runs / "countdown/behaviour_evaluation/after_searcher/seed=20/summary.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     assert set(read(runs, "countdown", "summary", "taste_test").query("seed == 20")["arm"]) == {"before_mine"}
-
-
-def test_a_damaged_file_of_a_store_is_one_line(results: Path) -> None:
-    path = results / "countdown/seed=20/taste_test/summary.parquet"
-    path.write_bytes(b"PAR1")
-    with pytest.raises(TableError, match=r"summary\.parquet is not readable"):
-        read(results, "countdown", "summary")
 
 
 # --- The published store ---------------------------------------------------------------------------------------
