@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from extrabitter.tasks import Task
 
 Method = Literal["majority", "self-check", "outside checker"]
 METHODS: tuple[Method, ...] = get_args(Method)
-NUM_ORDERS = 256  # in which a problem's completions are drawn
+NUM_ORDERS = 128  # in which a problem's completions are drawn; over 200 problems chance leaves .003
 COLUMNS = ["problem", "success", "num_tokens", "is_short"]
 
 
@@ -39,42 +39,59 @@ def rival_successes(completions: pd.DataFrame, budgets: pd.Series, method: Metho
     success. `is_short` tells where completions ran out before tokens, so that more samples might do better.
     """
     places = {str(problem): rows for problem, rows in completions.groupby("problem").indices.items()}
-    columns = ("num_completion_tokens", "correct", "num_yes_verdicts", "value")
-    each_tokens, each_right, each_yes, answers = (completions[name].to_numpy() for name in columns)
-    rows = []
-    for problem, budget in budgets.items():
-        own = places[str(problem)]
-        rng = np.random.default_rng(derive_seed(seed, "rival", method, str(problem)))
-        tokens, right = each_tokens[own].astype(float), each_right[own].astype(bool)
-        orders = rng.random((NUM_ORDERS, len(own))).argsort(axis=1)
-        cost = tokens[orders]  # (orders, draws)
-        before = cost.cumsum(axis=1) - cost
-        made = before + cost * rng.random((NUM_ORDERS, 1)) <= float(budget)  # the last one perhaps in part
-        stops = np.zeros_like(made)
-        if method == "majority":
-            codes = pd.factorize(pd.Series(answers[own]).replace("", None))[0]  # -1: hands in nothing
-            success = _vote(codes[orders], right[orders], made, rng)
-        else:
-            says = right if method == "outside checker" else each_yes[own] > 0
-            stops = says[orders]
-            last = made.sum(axis=1) - 1
-            chosen = np.where((stops & made).any(axis=1), stops.argmax(axis=1), last)
-            success = right[orders][np.arange(NUM_ORDERS), chosen] * (last >= 0)
-        # Nothing is drawn behind the first that stops.
-        paid = np.clip(float(budget) - before, 0, cost) * (stops.cumsum(axis=1) - stops == 0)
-        rows.append((problem, success.mean(), paid.sum(axis=1).mean(), tokens.sum() < budget))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    counts = budgets.index.map(lambda problem: len(places[str(problem)]))
+    parts = []
+    for count, those in budgets.groupby(counts.to_numpy(), sort=False):
+        own = completions.iloc[np.concatenate([places[str(problem)] for problem in those.index])]
+        rng = np.random.default_rng(derive_seed(seed, "rival", method, str(count)))
+        parts.append(_drawn(own, those.to_numpy(float), method, rng).assign(problem=those.index))
+    return pd.concat(parts).set_index("problem").loc[budgets.index].reset_index()[COLUMNS]
+
+
+def _drawn(
+    completions: pd.DataFrame, budgets: NDArray[np.float64], method: Method, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return what a method makes of P problems with n completions each, problem by problem, at their budgets (P,)."""
+    shape = len(budgets), -1
+    tokens, right, yes = (
+        completions[name].to_numpy().reshape(shape)
+        for name in ("num_completion_tokens", "correct", "num_yes_verdicts")
+    )
+    orders = rng.random((len(budgets), NUM_ORDERS, tokens.shape[1]), dtype=np.float32).argsort(axis=2)
+
+    def ordered(values: NDArray[Any]) -> NDArray[Any]:
+        """Return values (P, n) in each order, (P, orders, n)."""
+        return np.take_along_axis(values[:, None], orders, axis=2)
+
+    cost, hits, limit = ordered(tokens.astype(float)), ordered(right.astype(bool)), budgets[:, None, None]
+    before = cost.cumsum(axis=2) - cost
+    made = before + cost * rng.random((*cost.shape[:2], 1)) <= limit  # the last one perhaps in part
+    stops = np.zeros_like(made)
+    if method == "majority":
+        answers = completions["value"].replace("", None).to_numpy().reshape(shape)
+        codes = np.stack([pd.factorize(each)[0] for each in answers])  # -1: hands in nothing
+        success = _vote(ordered(codes), hits, made, rng)
+    else:
+        stops = hits if method == "outside checker" else ordered(yes > 0)
+        last = made.sum(axis=2) - 1
+        chosen = np.where((stops & made).any(axis=2), stops.argmax(axis=2), last)
+        success = np.take_along_axis(hits, chosen[:, :, None], axis=2)[:, :, 0] * (last >= 0)
+    # Nothing is drawn behind the first that stops.
+    paid = np.clip(limit - before, 0, cost) * (stops.cumsum(axis=2) - stops == 0)
+    spent, is_short = paid.sum(axis=2).mean(axis=1), tokens.sum(axis=1) < budgets
+    return pd.DataFrame({"success": success.mean(axis=1), "num_tokens": spent, "is_short": is_short})
 
 
 def _vote(
     codes: NDArray[np.int64], right: NDArray[np.bool_], made: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return by order whether the answer with most votes is right, a tie broken by chance; (orders,)."""
-    names = np.arange(max(int(codes.max()), 0) + 1)
-    votes = np.stack([((codes == name) & made).sum(axis=1) for name in names], axis=1).astype(float)
-    good = np.stack([((codes == name) & made & right).sum(axis=1) for name in names], axis=1)
-    rows, winner = np.arange(len(codes)), (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)
-    return good[rows, winner] / np.maximum(votes[rows, winner], 1)
+    """Return whether the answer with most votes is right, a tie broken by chance, of (P, orders, n) to (P, orders)."""
+    named = [(codes == name) & made for name in range(max(int(codes.max()), 0) + 1)]
+    votes = np.stack([own.sum(axis=2) for own in named], axis=2).astype(float)  # (P, orders, names)
+    good = np.stack([(own & right).sum(axis=2) for own in named], axis=2)
+    winner = (votes + 0.5 * rng.random(votes.shape)).argmax(axis=2)[:, :, None]
+    won, right_ones = (np.take_along_axis(each, winner, axis=2)[:, :, 0] for each in (votes, good))
+    return right_ones / np.maximum(won, 1)
 
 
 def legal_answers(task: Task, identifiers: Sequence[str], seed: int = 0) -> pd.DataFrame:
