@@ -65,8 +65,7 @@ def stage_source(book: Book) -> Path:
         _copy_chapter(output / f"{chapter}.ipynb", source / f"{chapter}.ipynb")
     # What chapters save lies beside the pages in the HTML, where their own markup links to it.
     for folder in (path for path in output.glob("[!.]*") if path.is_dir()):
-        target = source / "_extra" if folder.name == "_extra" else source / "_extra" / folder.name
-        shutil.copytree(folder, target, dirs_exist_ok=True)
+        shutil.copytree(folder, source / "_extra" / folder.name, dirs_exist_ok=True)
     for name in _ROOT_PAGES.values():
         if (root / name).is_file():
             shutil.copy(root / name, source / name)
