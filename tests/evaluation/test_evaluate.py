@@ -15,7 +15,7 @@ from extrabitter.behaviours.measures import MEASURES, measure_trace
 from extrabitter.evaluation import evaluate
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.models import hub, tiny
-from extrabitter.models.sampling import SamplingParameters
+from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.params import BehaviourEvaluationParameters
 from extrabitter.statistics import clustered_share
 from extrabitter.tables import count, validate_table

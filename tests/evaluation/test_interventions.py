@@ -12,7 +12,7 @@ from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.evaluate import Subject
 from extrabitter.evaluation.interventions import first_attempts, intervene, summarise_intervention
 from extrabitter.models import tiny
-from extrabitter.models.sampling import SamplingParameters
+from extrabitter.models.rollouts import SamplingParameters
 from extrabitter.statistics import wilson_interval
 from extrabitter.tasks import SEARCH, Task, load_task
 

@@ -47,17 +47,8 @@ def test_only_what_stands_before_the_first_word_of_a_search_is_biased(model: Pre
 
 def test_sampler_trainer_and_softmax_know_the_same_policy(model: PreTrainedModel) -> None:
     prompts = [[1, 20 + row, 30, 31] for row in range(40)]
-    forced = [41, 42]
-    sampling = SamplingParameters(24)
-    drawn = generate(
-        model,
-        prompts,
-        2,
-        sampling,
-        end_ids=[2],
-        generator=torch.Generator().manual_seed(1),
-        forced_ids=forced,
-    )
+    seeded = torch.Generator().manual_seed(1)
+    drawn = generate(model, prompts, 2, SamplingParameters(24), end_ids=[2], generator=seeded)
     begins = [any(word in ids for word in WORDS) for ids in drawn.completion_ids]
     assert 0 < sum(begins) < len(begins)
     for row, (ids, logs) in enumerate(zip(drawn.completion_ids, drawn.logprobs, strict=True)):

@@ -78,7 +78,7 @@ def test_grpo_and_evaluation_of_a_model_of_others_run_in_half_the_digits(
     tmp_path: Path, grpo_parameters: Callable[..., GrpoParameters]
 ) -> None:
     from extrabitter.evaluation.evaluate import Subject, sample_completions
-    from extrabitter.tasks.wording import choose_wording
+    from extrabitter.tasks.free_text import choose_wording
     from extrabitter.training import grpo
 
     folder = str(save_model(tmp_path / "m", build_tokenizer()))

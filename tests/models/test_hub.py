@@ -17,8 +17,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from extrabitter.models import hub
 from extrabitter.models.fused import is_supported
-from extrabitter.models.rollouts import Rollouts, generate
-from extrabitter.models.sampling import SamplingParameters
+from extrabitter.models.rollouts import Rollouts, SamplingParameters, generate
 from extrabitter.models.tiny import CheckpointError, load_checkpoint
 
 WORDS = ["<pad>", "<s>", "</s>", "<turn_end>", "user", "model", "good", "bye", "more", "rubbish"]

@@ -83,12 +83,12 @@ def test_greedy_completions_are_those_of_generate(
 def test_log_probabilities_are_those_of_the_models_own_forward_pass(
     architecture: str, kv_heads: int, temperature: float, build: Build
 ) -> None:
-    model, prompts, forced = build(architecture, kv_heads), _prompts(40), [5, 6]
+    model, prompts = build(architecture, kv_heads), _prompts(40)
     sampling = SamplingParameters(60, temperature=temperature)
-    ours = generate(model, prompts, 3, sampling, end_ids=[EOS], generator=_seeded(0), forced_ids=forced)
+    ours = generate(model, prompts, 3, sampling, end_ids=[EOS], generator=_seeded(0))
     for row, (completion, logprobs) in enumerate(zip(ours.completion_ids, ours.logprobs, strict=True)):
         prompt = prompts[row // 3]
-        assert completion[:2] == forced and len(completion) == len(logprobs) <= 60
+        assert len(completion) == len(logprobs) <= 60
         with torch.no_grad():
             logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
         scores = (logits / (temperature or 1.0)).log_softmax(dim=-1)
@@ -174,10 +174,9 @@ def test_models_unknown_to_the_decoder_go_to_generate_and_say_so(
     assert np.isnan(np.concatenate(without.logprobs)).all()
     sampling = SamplingParameters(12)
     first, same = (
-        generate(model, prompts, 2, sampling, end_ids=[EOS], forced_ids=[7], generator=_seeded(4))
-        for _ in range(2)
+        generate(model, prompts, 2, sampling, end_ids=[EOS], generator=_seeded(4)) for _ in range(2)
     )
-    assert first == same and all(completion[0] == 7 for completion in first.completion_ids)
+    assert first == same
 
 
 # Chunks, seeds, ends.
@@ -223,9 +222,6 @@ def test_nothing_to_do_is_done_and_impossible_arguments_are_named(build_tiny_mod
     assert len(generate(model, _prompts(2), 3, SamplingParameters(1), end_ids=[EOS]).completion_ids) == 6
     with pytest.raises(ValueError, match="prompts of at least one token"):
         generate(model, [[]], 1, SamplingParameters(5), end_ids=[EOS])
-    for forced in ([4, 5], [EOS]):
-        with pytest.raises(ValueError, match="forced_ids"):
-            generate(model, _prompts(1), 1, SamplingParameters(2), end_ids=[7, EOS], forced_ids=forced)
 
 
 def test_a_completion_ends_at_the_first_of_several_ends_and_a_seed_decides(build: Build) -> None:

@@ -147,7 +147,6 @@ def test_a_model_has_one_look_before_and_after_and_others_keep_their_name() -> N
     arms = ("before_searcher", "after_searcher_rare", "searcher")
     assert len(set(map(plots.describe, arms))) == 1
     assert plots.words("after_taught_search") == "taught to search after RL"
-    assert plots.in_order(["zebra", "guesser", "after_searcher"]) == ["after_searcher", "guesser", "zebra"]
     assert len({arm.marker for arm in list(plots.known_arms().values())[:9]}) == 9
 
 

@@ -50,15 +50,16 @@ def written(
 ) -> list[str]:
     """Completions of problems by our rollouts, greedy ones unless told, the dial on the words of search at `bias`."""
     (model, tokenizer), task = checkpoint(name), load_task(name.split("/")[0])
-    ends, sampling = end_ids(model, tokenizer), SamplingParameters(cap, **{"temperature": 0.0, **own})
-    prompts = encode_prompts(tokenizer, [task.prompt(problem) for problem in drawn])
-    more = {"generator": torch.Generator().manual_seed(0), "forced_ids": word_ids(tokenizer, opening.split())}
+    ends, begun = end_ids(model, tokenizer), word_ids(tokenizer, opening.split())
+    sampling = SamplingParameters(cap - len(begun), **{"temperature": 0.0, **own})
+    asked = encode_prompts(tokenizer, [task.prompt(problem) for problem in drawn])
+    prompts, seeded = [[*prompt, *begun] for prompt in asked], torch.Generator().manual_seed(0)
     turn(model, word_ids(tokenizer, task.openings["search"].words), bias)
     try:
-        found = generate(model, prompts, 1, sampling, end_ids=ends, **more)
+        found = generate(model, prompts, 1, sampling, end_ids=ends, generator=seeded)
     finally:
         turn(model, [], 0)
-    return [decode(tokenizer, ids, ends) for ids in found.completion_ids]
+    return [decode(tokenizer, [*begun, *ids], ends) for ids in found.completion_ids]
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from extrabitter.tasks import Verdict, load_task
 from extrabitter.tasks.countdown.arithmetic import evaluate_expression, read_answer
 from extrabitter.tasks.countdown.problems import Problem
-from extrabitter.tasks.free_text import MAX_CHARACTERS, hand_in
-from extrabitter.tasks.wording import behind_prompt
+from extrabitter.tasks.free_text import MAX_CHARACTERS, behind_prompt, hand_in
 
 TASK = load_task("countdown")
 CHAT, PLAIN = TASK.english("chat"), TASK.english("plain")

@@ -12,7 +12,7 @@ import pytest
 from extrabitter.params import GrpoParameters, ParameterError
 from extrabitter.tasks import REGISTRY, Task, load_task
 from extrabitter.tasks.countdown.problems import Problem, multisets
-from extrabitter.tasks.wording import choose_wording, read_completion, spoken, worked_examples
+from extrabitter.tasks.free_text import choose_wording, read_completion, spoken, worked_examples
 
 PROBLEM = Problem((3, 8, 9), 33)
 RIGHT = "8 * 3 = 24, then 24 + 9 = 33. <answer> 8 * 3 + 9 </answer>"

@@ -24,7 +24,7 @@ from extrabitter.models.hub import end_ids, load_for_stage
 from extrabitter.models.tiny import CheckpointError
 from extrabitter.params import BehaviourEvaluationParameters, GrpoParameters
 from extrabitter.tasks import load_task
-from extrabitter.tasks.wording import choose_wording
+from extrabitter.tasks.free_text import choose_wording
 from extrabitter.training import grpo
 from extrabitter.training import loss as grpo_loss
 from extrabitter.training import rewards as paying

@@ -24,7 +24,7 @@ from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, bootstrap_interval, clustered_share, pass_at_k
 from extrabitter.tables import count, empty_table
 from extrabitter.tasks import SEARCH, Task, Wording, band_of, load_task
-from extrabitter.tasks.wording import choose_wording, read_completion
+from extrabitter.tasks.free_text import choose_wording, read_completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

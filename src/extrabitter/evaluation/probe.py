@@ -28,7 +28,7 @@ from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Interval, pass_at_k
 from extrabitter.tables import count
 from extrabitter.tasks import BEHAVIOURS, SEARCH, Task, band_of, load_task
-from extrabitter.tasks.wording import choose_wording, spoken
+from extrabitter.tasks.free_text import choose_wording, spoken
 
 if TYPE_CHECKING:
     from extrabitter.models.hub import Pretrained

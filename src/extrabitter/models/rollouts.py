@@ -3,7 +3,11 @@
 One prefill per distinct prompt, shared by its group; a preallocated key-value cache; no work on finished rows;
 few, fused operations a token. Rows advance in lock step, a chunk at a time, so that a token writes one cache
 column and attends to no column of a longer neighbour; memory does not grow with the number of completions.
-Left out: beam search, repetition penalties. Models that `decoder` does not know go to `model.generate`.
+
+A next token is drawn by temperature, top-k, top-p and min-p, in the order of `model.generate`, and by nothing else. A
+checkpoint may bring settings of its own (a repetition penalty, tokens to suppress, beams). They are no part of the
+policy that is trained and measured: models that `decoder` does not know go to `by_generate`, which keeps
+`model.generate` from reading them.
 """
 
 from __future__ import annotations
@@ -15,25 +19,33 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from extrabitter.models.decoder import WIDTH, Decoder
 from extrabitter.models.dial import dial_of
 from extrabitter.models.fused import is_supported
-from extrabitter.models.sampling import SamplingParameters, by_generate, draw
 from extrabitter.models.tiny import NOT_FINITE, CheckpointError
 
 SCORE_BYTES = 4 * 2**30  # for the scores that `model.generate` keeps
 Jobs = list[tuple[tuple[int, ...], int]]  # a prompt's token ids, and a row of the output
-__all__ = ["Rollouts", "SamplingParameters", "generate"]
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """Temperature (0 = greedy), top-k (0 = off), top-p, min-p, and the number of tokens to stop at."""
+
+    max_completion_length: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
 
 
 @dataclass(frozen=True)
 class Rollouts:
     """B * G completions, all generations of the first prompt first; each ends in an end unless truncated.
 
-    `logprobs` are those of the distribution a token was drawn from; of a forced token, and under greedy
-    decoding, those of the model at the temperature (greedy: 1) without top-k, top-p and min-p.
+    `logprobs` are those of the distribution a token was drawn from; under greedy decoding those of the model.
     """
 
     completion_ids: list[list[int]]
@@ -49,26 +61,23 @@ def generate(
     *,
     end_ids: Collection[int],
     generator: torch.Generator | None = None,
-    forced_ids: Sequence[int] = (),
     with_logprobs: bool = True,
 ) -> Rollouts:
     """Draw `num_generations` completions of each prompt, given as token ids, of any lengths.
 
-    A completion ends with the first of `end_ids` (`hub.end_ids`) that it draws. `forced_ids` open every completion
-    and count towards `max_completion_length`. Tokens masked with `tiny.mask_tokens` are never drawn. Without
-    `with_logprobs` these may be NaN, which spares `model.generate` a vocabulary's scores for each token. Raises with
-    one line: ValueError on impossible arguments, CheckpointError where the model's logits are not finite.
+    A completion ends with the first of `end_ids` (`hub.end_ids`) that it draws. Tokens masked with `tiny.mask_tokens`
+    are never drawn. Without `with_logprobs` these may be NaN, which spares `model.generate` a vocabulary's scores for
+    each token. Raises with one line: ValueError on impossible arguments, CheckpointError where the model's logits are
+    not finite.
     """
     if num_generations < 1 or not all(len(prompt) for prompt in prompts):
         raise ValueError("rollouts: need num_generations >= 1 and prompts of at least one token")
-    if len(forced_ids) >= sampling.max_completion_length or set(end_ids) & set(forced_ids):
-        raise ValueError("forced_ids: must be shorter than max_completion_length, and must end no completion")
     is_fast = is_supported(model)
     if dial_of(model) and not is_fast:
         raise ValueError("search_bias: only with models that are sampled here, not by model.generate")
 
     was_training = model.training
-    sampler = _Sampler(model.eval(), sampling, sorted(end_ids), generator, [*forced_ids], with_logprobs)
+    sampler = _Sampler(model.eval(), sampling, sorted(end_ids), generator, with_logprobs)
     try:
         with torch.inference_mode():
             tokens, logprobs = sampler.run(prompts, num_generations, is_fast)  # both (B * G, T)
@@ -95,7 +104,6 @@ class _Sampler:
     sampling: SamplingParameters
     end_ids: list[int]
     generator: torch.Generator | None
-    forced_ids: list[int]
     with_logprobs: bool
 
     def run(
@@ -122,7 +130,7 @@ class _Sampler:
         return self.tokens.cpu(), self.logprobs.cpu()
 
     def _prefilled(self, decoder: Decoder, jobs: Jobs) -> Tensor:
-        """Put prompts and forced tokens into the decoder's cache, draw the first free token; return the state.
+        """Put prompts into the decoder's cache, draw the first token; return the state.
 
         The state (4, N) of rows that go on: their rows of the output; last tokens, not yet in the cache; columns of
         left padding; whether a search has begun before that token.
@@ -130,25 +138,24 @@ class _Sampler:
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in jobs))}
         ids, mask = self._padded(list(places))
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        options = {"position_ids": positions, "logits_to_keep": len(self.forced_ids) + 1, "use_cache": True}
+        options = {"position_ids": positions, "logits_to_keep": 1, "use_cache": True}
         output = self.model(ids, attention_mask=mask, **options)
-        logits, begun = output.logits, torch.zeros_like(ids)[:, -len(self.forced_ids) - 1 :]
+        logits, begun = output.logits[:, -1], torch.zeros_like(ids[:, -1])
         if dial := dial_of(self.model):
-            begun = dial.has_begun(ids)[:, -len(self.forced_ids) - 1 :]
+            begun = dial.has_begun(ids)[:, -1]
             logits = dial.biased(logits, begun)
         sources = torch.tensor([(places[prompt], row) for prompt, row in jobs], device=ids.device)
         source, rows = sources.unbind(dim=1)
-        self._record_forced(rows, logits[source])
-        last, logprobs = draw(logits[source, -1], self.sampling, self.generator)
-        self.tokens[rows, len(self.forced_ids)], self.logprobs[rows, len(self.forced_ids)] = last, logprobs
+        last, logprobs = draw(logits[source], self.sampling, self.generator)
+        self.tokens[rows, 0], self.logprobs[rows, 0] = last, logprobs
         alive, padding = ~self.ends[last], (mask[source] == 0).sum(dim=1)
         cache = Decoder.cached(output.past_key_values).index_select(2, source[alive])
         decoder.cache[:, :, : cache.shape[2], :, : ids.shape[1]] = cache
-        return torch.stack((rows, last, padding, begun[source, -1].long()))[:, alive]
+        return torch.stack((rows, last, padding, begun[source].long()))[:, alive]
 
     def _advance(self, decoder: Decoder, state: Tensor) -> None:
         """Generate until every row of the decoder's cache has ended."""
-        alive, age = torch.ones_like(state[0], dtype=torch.bool), len(self.forced_ids) + 1  # in tokens
+        alive, age = torch.ones_like(state[0], dtype=torch.bool), 1  # in tokens
         dial = dial_of(self.model)
         while age < self.sampling.max_completion_length and state.shape[1]:
             rows, last, padding, begun = state
@@ -173,37 +180,92 @@ class _Sampler:
 
     def _run_by_generate(self, jobs: Jobs) -> None:
         """Fill tokens and log-probabilities by `model.generate`, a block of rows at a time."""
-        first, own = len(self.forced_ids), self.generator
-        asked = {"max_new_tokens": self.tokens.shape[1] - first, "output_scores": self.with_logprobs}
+        own = self.generator
+        asked = {"max_new_tokens": self.tokens.shape[1], "output_scores": self.with_logprobs}
         row_bytes = 3 * 4 * len(self.ends) * self.sampling.max_completion_length  # scores, 2 copies
         width = max(1, min(WIDTH, SCORE_BYTES // row_bytes)) if self.with_logprobs else WIDTH
         for block in (jobs[start : start + width] for start in range(0, len(jobs), width)):
             ids, mask = self._padded([prompt for prompt, _ in block])
             rows = torch.tensor([row for _, row in block], device=ids.device)
-            if first:
-                self._record_forced(rows, self.model(ids, attention_mask=mask).logits[:, -first - 1 :])
             seed = torch.randint(2**31, (1,), generator=own, device=own.device if own else None)
             with torch.random.fork_rng():  # `generate` draws from the global generator only
                 torch.manual_seed(int(seed))
                 inputs = {"inputs": ids, "attention_mask": mask}
                 output = by_generate(self.model, inputs, self.sampling, self.end_ids, **asked)
             tokens = output.sequences[:, ids.shape[1] :]
-            end = first + tokens.shape[1]
-            self.tokens[rows, first:end], self.logprobs[rows, first:end] = tokens, torch.nan
+            end = tokens.shape[1]
+            self.tokens[rows, :end], self.logprobs[rows, :end] = tokens, torch.nan
             if self.with_logprobs:
-                scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T - F, V)
-                self.logprobs[rows, first:end] = scores.gather(2, tokens[..., None])[..., 0]
+                scores = torch.stack(output.scores, dim=1).log_softmax(dim=-1)  # (N, T, V)
+                self.logprobs[rows, :end] = scores.gather(2, tokens[..., None])[..., 0]
 
     def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Return token ids and attention mask (N, P + F) of prompts and forced tokens, padded on the left."""
+        """Return token ids and attention mask (N, P) of prompts, padded on the left."""
         padding = torch.tensor([self.prompt_length - len(prompt) for prompt in prompts])
-        rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt, *self.forced_ids] for prompt in prompts]
+        rows = [[0] * (self.prompt_length - len(prompt)) + [*prompt] for prompt in prompts]
         ids = torch.tensor(rows, device=self.model.device)
         return ids, (torch.arange(ids.shape[1]) >= padding[:, None]).long().to(ids.device)
 
-    def _record_forced(self, rows: Tensor, logits: Tensor) -> None:
-        """Write the forced tokens and their log-probabilities, from logits (N, F + 1, V), to the output."""
-        forced = torch.tensor(self.forced_ids, dtype=torch.long, device=rows.device).expand(len(rows), -1)
-        scores = (logits[:, :-1] / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)
-        self.tokens[rows, : forced.shape[1]] = forced
-        self.logprobs[rows, : forced.shape[1]] = scores.gather(2, forced[..., None])[..., 0]
+
+def by_generate(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    sampling: SamplingParameters,
+    end_ids: Collection[int],
+    **more: Any,
+) -> Any:
+    """Return the output of `model.generate`, told to draw as `draw` does and to stop at `end_ids`.
+
+    Transformers would fill what it is not told with the settings that the model brings along: they are set aside.
+    Raises CheckpointError where logits are not finite.
+    """
+
+    def refuse(ids: Tensor, logits: Tensor) -> Tensor:
+        if not logits.amax(dim=-1).isfinite().all():
+            raise CheckpointError(NOT_FINITE)
+        return logits
+
+    drawn = {key: getattr(sampling, key) for key in ("temperature", "top_k", "top_p", "min_p")}
+    drawn = {"do_sample": True, **drawn} if sampling.temperature else {"do_sample": False}
+    # What follows the first end is not read, so any id may pad it.
+    ends = {"eos_token_id": sorted(end_ids) or None, "pad_token_id": max(end_ids, default=0)}
+    config = GenerationConfig(return_dict_in_generate=True, **drawn, **ends, **more)
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        return model.generate(**inputs, generation_config=config, logits_processor=[refuse])
+    finally:
+        model.generation_config = kept
+
+
+def draw(
+    logits: Tensor, sampling: SamplingParameters, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Draw one token per row of `logits` (N, V); return ids (N,) and their log-probabilities (N,)."""
+    if sampling.temperature == 0:
+        ids = logits.argmax(dim=-1)
+        return ids, logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0]
+    probabilities = distribution(logits, sampling)
+    # Inverse transform: one uniform a row instead of V exponentials. In float64, u * total stays below total.
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    uniform = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=generator)
+    ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
+    ids.clamp_(max=logits.shape[1] - 1)  # where logits are not finite, which `generate` then says
+    return ids, probabilities.gather(1, ids[:, None])[:, 0].log()
+
+
+def distribution(logits: Tensor, sampling: SamplingParameters) -> Tensor:
+    """Return the probabilities that tokens are drawn with, rows of `logits` (N, V); temperature must be above 0."""
+    scores = logits if sampling.temperature == 1 else logits / sampling.temperature
+    if 0 < sampling.top_k < scores.shape[-1]:
+        smallest = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < smallest, -torch.inf)
+    if sampling.top_p < 1:
+        ascending, order = scores.sort(dim=-1)
+        removed = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - sampling.top_p
+        removed[:, -1] = False
+        scores = scores.masked_fill(removed.scatter(1, order, removed), -torch.inf)
+    if sampling.min_p > 0:
+        probabilities = scores.softmax(dim=-1)
+        floor = sampling.min_p * probabilities.amax(dim=-1, keepdim=True)
+        scores = scores.masked_fill(probabilities < floor, -torch.inf)
+    return scores.softmax(dim=-1)

@@ -13,7 +13,7 @@ import html
 import io
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -104,12 +104,6 @@ def words(arm: str) -> str:
     """
     when = re.match(r"(before|after)_", arm)
     return describe(arm).words + (f" {when[1]} RL" if when else "")
-
-
-def in_order(arms: Iterable[str]) -> list[str]:
-    """Sort arms as arms.yaml lists their models; unknown ones come last, by name."""
-    order = {model: place for place, model in enumerate(known_arms())}
-    return sorted(arms, key=lambda arm: (order.get(model_of(arm), len(order)), arm))
 
 
 class Row(NamedTuple):

@@ -26,14 +26,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from extrabitter.behaviours.measures import measure_trace, summarise
 from extrabitter.models.hub import as_read, check_lengths, decode, encode_prompts, end_ids
-from extrabitter.models.rollouts import Rollouts, generate
-from extrabitter.models.sampling import SamplingParameters
+from extrabitter.models.rollouts import Rollouts, SamplingParameters, generate
 from extrabitter.models.tiny import mask_tokens, masked_token_ids, word_ids
 from extrabitter.params import GrpoParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import SCHEMAS, validate_table
 from extrabitter.tasks import Prompt, Task, Trace, Wording, band_of, load_task
-from extrabitter.tasks.wording import choose_wording, read_completion
+from extrabitter.tasks.free_text import choose_wording, read_completion
 from extrabitter.training.exploration import beginnings, with_hints
 from extrabitter.training.loss import TrimmedGRPOTrainer
 from extrabitter.training.rewards import rewards_of

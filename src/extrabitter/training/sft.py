@@ -24,7 +24,7 @@ from extrabitter.params import SftPrimingParameters
 from extrabitter.seeding import derive_seed
 from extrabitter.tables import validate_table
 from extrabitter.tasks import Prompt, band_of, load_task, one_of
-from extrabitter.tasks.wording import choose_wording
+from extrabitter.tasks.free_text import choose_wording
 from extrabitter.training import trainers
 
 TOKENS_PER_MICRO_BATCH = 2048  # small enough that few rows are padded, large enough to pay for a pass
