@@ -8,8 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extrabitter.behaviours import rivals
-from extrabitter.behaviours.rivals import enumerator_successes, legal_answers, rival_successes, rivals_table
+from extrabitter.experiments.equal_cost import (
+    METHODS,
+    NUM_ORDERS,
+    enumerator_successes,
+    legal_answers,
+    rival_successes,
+    rivals_table,
+)
 from extrabitter.tasks import REGISTRY, load_task
 
 
@@ -41,13 +47,13 @@ def by_hand(values: str, draws: int, pick: str, yes: str = "") -> float:
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize("method", rivals.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("values", ["raabbr", "rra.b.", "rabcde", "...a.r"])
 @pytest.mark.parametrize("draws", [1, 2, 3, 5])
 def test_a_rival_does_as_well_as_all_its_orders_on_average(method: str, values: str, draws: int) -> None:
     found = rival_successes(samples(values, yes="rb"), budget(10 * draws), method, seed=0).iloc[0]
     expected = by_hand(values, draws, method, yes="rb")
-    assert found["success"] == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(rivals.NUM_ORDERS))
+    assert found["success"] == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(NUM_ORDERS))
     assert not found["is_short"]
     assert found["num_tokens"] <= 10 * draws + 1e-9
     if method == "majority":
@@ -103,19 +109,18 @@ def test_what_an_enumerator_goes_through_comes_from_the_task(name: str) -> None:
     assert table["num_right"].iloc[0] == len(task.solve(problem)) and (table["num_tokens"] > 1).all()
 
 
-def arms(problems: int = 40) -> dict[str, pd.DataFrame]:
+def arms(problems: int = 40) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
+    """A searcher, its rival, and what an enumerator has to know."""
     names = [str(number) for number in range(problems)]
     searcher = [samples("rrra", tokens=60, problem=name) for name in names]
     guesser = [samples("rabcabcabcabcabc", tokens=10, problem=name) for name in names]
-    return {"searcher": pd.concat(searcher), "guesser": pd.concat(guesser)}
+    answers = pd.DataFrame({"problem": names, "num_answers": 12, "num_right": 1, "num_tokens": 10})
+    return pd.concat(searcher), {"guesser": pd.concat(guesser)}, answers
 
 
 def test_the_table_sets_each_rival_beside_the_searcher_problem_by_problem() -> None:
-    made = arms()
-    names = made["searcher"]["problem"].unique()
-    answers = pd.DataFrame({"problem": names, "num_answers": 12, "num_right": 1, "num_tokens": 10})
-    table = rivals_table(made["searcher"], {"guesser": made["guesser"]}, answers).set_index(["arm", "method"])
-    assert len(table) == 1 + len(rivals.METHODS) + 1
+    table = rivals_table(*arms()).set_index(["arm", "method"])
+    assert len(table) == 1 + len(METHODS) + 1
     assert table.loc[("searcher", "one completion"), "value"] == 0.75
     checked, listed = table.loc[("guesser", "outside checker")], table.loc[("enumerator", "outside checker")]
     assert checked["value"] == pytest.approx(6 / 16, abs=0.03), "six draws of sixteen, one of which is right"
@@ -129,9 +134,10 @@ def test_the_table_sets_each_rival_beside_the_searcher_problem_by_problem() -> N
 
 
 def test_the_table_is_fixed_by_its_seed_and_refuses_other_problems() -> None:
-    made = arms(6)
-    tables = [rivals_table(made["searcher"], {"guesser": made["guesser"]}, seed=seed) for seed in (1, 1, 2)]
+    searcher, rivals, answers = arms(6)
+    tables = [rivals_table(searcher, rivals, answers, seed=seed) for seed in (1, 1, 2)]
     pd.testing.assert_frame_equal(tables[0], tables[1])
     assert not tables[0].equals(tables[2])
+    others = {arm: rows[rows["problem"] != "3"] for arm, rows in rivals.items()}
     with pytest.raises(ValueError, match="guesser: answers other problems"):
-        rivals_table(made["searcher"], {"guesser": made["guesser"][made["guesser"]["problem"] != "3"]})
+        rivals_table(searcher, others, answers)
