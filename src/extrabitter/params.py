@@ -255,11 +255,7 @@ class GrpoParameters(LanguageParameters):
         for name in ("hint", "bonus"):
             yield self._is_set(name) and self.prompt != "grammar", name, "only with prompt 'grammar'"
         yield self._is_set("hint") and self.rollouts != "batched", "hint", "needs rollouts 'batched'"
-        yield (
-            self.pass_at > self.num_generations,
-            "pass_at",
-            f"must be at most num_generations ({self.num_generations})",
-        )
+        yield self.pass_at > size, "pass_at", f"must be at most num_generations ({size})"
         biased = self.search_bias and self.rollouts != "batched"
         yield biased, "search_bias", f"needs rollouts 'batched', not {self.rollouts!r}"
         late = [step for step in self.save_steps.split() if not 1 <= int(step) <= self.num_steps]

@@ -137,9 +137,7 @@ def clustered_share(tops: Values, bottoms: Values) -> Interval:
     return wilson_interval(share * trials, trials)
 
 
-def bootstrap_interval(
-    values: Values, rng: np.random.Generator, statistic: Statistic = np.mean, num_draws: int = NUM_RESAMPLES
-) -> Interval:
+def bootstrap_interval(values: Values, rng: np.random.Generator, statistic: Statistic = np.mean) -> Interval:
     """Return a statistic (default: the mean) and its percentile interval, problems resampled.
 
     `values` has shape (B,) or (B, ...): whatever belongs to one problem stays together, as its samples are
@@ -148,7 +146,7 @@ def bootstrap_interval(
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
         return _UNKNOWN
-    draws = [statistic(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(num_draws)]
+    draws = [statistic(sample[rng.integers(len(sample), size=len(sample))]) for _ in range(NUM_RESAMPLES)]
     lower, upper = np.quantile(draws, [1 - _TAIL, _TAIL])
     return Interval(float(statistic(sample)), float(lower), float(upper))
 

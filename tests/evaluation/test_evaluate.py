@@ -82,14 +82,6 @@ def test_prefixes_and_the_cue_are_where_they_belong(subject: Subject) -> None:
 # Measures and intervals.
 
 
-def test_a_measure_without_denominator_is_missing_and_not_zero() -> None:
-    summary = evaluate.summary_table(completions_of([RIGHT, WRONG]))
-    validate_table("summary", summary)
-    found = summary.set_index("measure")
-    assert np.isnan(found.loc["verdict_accuracy", "value"]) and found.loc["verdict_accuracy", "count"] == 0
-    assert found.loc["pass@1", "value"] == 0.5 and found.loc["mean_completion_tokens", "value"] == 13
-
-
 @pytest.mark.parametrize("mean", [0.5, 0.02, 0.97])
 def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_says(mean: float) -> None:
     rng, covered, trials, num_samples = np.random.default_rng(0), 0, 400, 8

@@ -58,19 +58,13 @@ def test_findings_are_paired_by_seed_and_named_by_model_and_band() -> None:
 
 def test_the_best_in_training_is_the_highest_mean_of_a_stretch_and_the_last_is_the_end() -> None:
     curve = [0.0, 0.4, 0.8, 0.4, 0.2, 0.0, 0.0, 0.0, 0.1, 0.3]
-    best, last = best_and_last(
-        pd.concat([steps("mute", curve), steps("other", [1.0] * 10)]), "mute", part=0.2
-    )
+    curves = pd.concat([steps("mute", curve), steps("other", [1.0] * 10)])
+    best, last = best_and_last(curves, "mute", part=0.2)
     assert (best.value, last.value) == pytest.approx((0.6, 0.2))
 
 
 def test_the_least_lead_is_over_the_best_checked_rival_of_each_seed() -> None:
-    rows = [
-        (0, "a", CHECKED, 0.5),
-        (0, "b", CHECKED, 0.3),
-        (0, "a", "majority", 0.1),
-        (1, "a", CHECKED, 0.2),
-        (1, "b", CHECKED, 0.6),
-    ]
+    rows = [(0, "a", CHECKED, 0.5), (0, "b", CHECKED, 0.3), (0, "a", "majority", 0.1)]
+    rows += [(1, "a", CHECKED, 0.2), (1, "b", CHECKED, 0.6)]
     found = least_lead(pd.DataFrame(rows, columns=["seed", "arm", "method", "gap"]))
     assert (found.value, found.num_seeds) == (pytest.approx(0.25), 2)

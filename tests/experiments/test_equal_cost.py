@@ -29,33 +29,16 @@ ANSWERS = ("9 - 7 = 2 , 6 + 2 = 8 answer", "9 + 7 = 16 , 16 - 6 = 10 answer")
 
 def samples(arm: str, right: str, tokens: int, seed: int = 0) -> pd.DataFrame:
     """Completions of one problem, right where `right` has a one."""
-    return pd.DataFrame(
-        {
-            "seed": seed,
-            "arm": arm,
-            "problem": PROBLEM,
-            "sample": range(len(right)),
-            "completion": [ANSWERS[0] if mark == "1" else ANSWERS[1] for mark in right],
-            "value": ["8" if mark == "1" else "10" for mark in right],
-            "answered": True,
-            "correct": [mark == "1" for mark in right],
-            "num_completion_tokens": tokens,
-            "num_yes_verdicts": 0,
-            "backtracking_count": 1 if arm == "after_searcher" else 0,
-        }
-    )
+    rows = [(ANSWERS[0], "8", True) if mark == "1" else (ANSWERS[1], "10", False) for mark in right]
+    table = pd.DataFrame(rows, columns=["completion", "value", "correct"])
+    counts = {"num_yes_verdicts": 0, "backtracking_count": int(arm == "after_searcher")}
+    table = table.assign(seed=seed, arm=arm, problem=PROBLEM, sample=range(len(right)), **counts)
+    return table.assign(answered=True, num_completion_tokens=tokens)
 
 
 def both(searcher: str, guesser: str, tokens: int) -> pd.DataFrame:
-    rows = [
-        table
-        for seed in range(3)
-        for table in (
-            samples("after_searcher", searcher, tokens, seed),
-            samples("after_guesser", guesser, 10, seed),
-        )
-    ]
-    return pd.concat(rows, ignore_index=True)
+    arms = (("after_searcher", searcher, tokens), ("after_guesser", guesser, 10))
+    return pd.concat([samples(*own, seed) for seed in range(3) for own in arms], ignore_index=True)
 
 
 def test_rivals_get_the_searchers_tokens() -> None:
@@ -80,12 +63,8 @@ def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
     fig = same_tokens_figure(costs, {"after_guesser": one}, "Equal tokens")
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher"
-    assert set(labels[1:]) == {
-        "guesser, a checker picks",
-        "guesser, they vote",
-        "guesser, one answer",
-        "a list, a checker picks",
-    }
+    of_guesser = {f"guesser, {how}" for how in ("a checker picks", "they vote", "one answer")}
+    assert set(labels[1:]) == {*of_guesser, "a list, a checker picks"}
     assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
     fig = same_tokens_figure(costs, {"after_guesser": None}, "Equal tokens", [CHECKED])
     assert len(fig.axes[0].get_yticklabels()) == 3, "searcher, rival, list"
@@ -93,11 +72,10 @@ def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
 
 def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.DataFrame:
     count = len(reward)
-    table = pd.DataFrame(
-        {"step": range(1, count + 1), "mean_completion_tokens": tokens, "correct_reward": reward}
-    )
+    table = pd.DataFrame({"step": range(1, count + 1), "correct_reward": reward})
     signal = {"frac_informative_groups": table["correct_reward"] / 2}
-    return table.assign(num_tokens=128 * tokens * table["step"], seed=seed, arm=arm, **signal)
+    own = {"num_tokens": 128 * tokens * table["step"], "mean_completion_tokens": tokens}
+    return table.assign(seed=seed, arm=arm, **signal, **own)
 
 
 def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
@@ -144,14 +122,8 @@ def test_findings_are_paired_by_seed_and_named() -> None:
     curve = training_curves(pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]))
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     found = findings(table, curve, costs)
-    expected = {
-        "gap": 0.3,
-        "knock_out": 0.4,
-        "gain_guesser": 0.3,
-        "habit": 0.5,
-        "in_training": 0.4,
-        "climb": 0.0,
-    }
+    expected = {"gap": 0.3, "knock_out": 0.4, "gain_guesser": 0.3}
+    expected |= {"habit": 0.5, "in_training": 0.4, "climb": 0.0}
     assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
 
 

@@ -6,13 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extrabitter.experiments.extrapolation import (
-    Sigmoid,
-    fit_power_law,
-    fit_sigmoid,
-    foretell,
-    of_arms,
-)
+from extrabitter.experiments.extrapolation import Sigmoid, fit_power_law, fit_sigmoid, foretell, of_arms
 
 TRUE = Sigmoid(start=0.2, end=0.9, middle=200_000, steepness=2.0)
 TOKENS = np.arange(1, 101) * 10_000.0
@@ -23,14 +17,8 @@ def runs(curve: Sigmoid, arm: str, seeds: range, noise: float = 0.01) -> pd.Data
     parts = []
     for seed in seeds:
         values = curve.at(TOKENS) + np.random.default_rng(seed).normal(0, noise, len(TOKENS))
-        steps = {
-            "arm": arm,
-            "seed": seed,
-            "step": range(1, 101),
-            "num_tokens": TOKENS,
-            "correct_reward": values,
-        }
-        parts.append(pd.DataFrame(steps))
+        steps = pd.DataFrame({"step": range(1, 101), "num_tokens": TOKENS, "correct_reward": values})
+        parts.append(steps.assign(arm=arm, seed=seed))
     return pd.concat(parts)
 
 

@@ -225,9 +225,7 @@ def test_a_prediction_that_was_changed_after_a_run_does_not_come_first(tmp_path:
         git(tmp_path, *who, "commit", "-q", "-m", "x")
         commits.append(git(tmp_path, "rev-parse", "HEAD").stdout.strip())
         if len(commits) == 2:
-            assert came_first(tmp_path, "bets.yaml", commits[1]) and came_first(
-                tmp_path, "bets.yaml", commits[0]
-            )
+            assert all(came_first(tmp_path, "bets.yaml", commit) for commit in commits)
     assert [came_first(tmp_path, "bets.yaml", commit) for commit in commits] == [False, False, True]
     assert not came_first(tmp_path, "none.yaml", commits[2])
 
@@ -238,12 +236,11 @@ def test_every_run_of_the_edition_was_made_after_its_predictions() -> None:
         pytest.skip("needs the history of the repository")
     sha = hashlib.sha256((REPOSITORY / file).read_bytes()).hexdigest()
     stored = (REPOSITORY / "results/edition").glob("*/seed=*/*/runs.parquet")
-    made = [pd.read_parquet(path) for path in stored if path.parent.name != "bank"]  # bases are no effects
-    for commit, predictions, dirty in {
-        each
-        for runs in made
-        for each in zip(runs["commit"], runs["predictions_sha256"], runs["dirty"], strict=True)
-    }:
+    made, columns = set[tuple[str, str, bool]](), ["commit", "predictions_sha256", "dirty"]
+    for path in stored:
+        if path.parent.name != "bank":  # bases are no effects
+            made |= set(pd.read_parquet(path)[columns].itertuples(index=False, name=None))
+    for commit, predictions, dirty in made:
         assert not dirty and predictions == sha, commit
         assert came_first(REPOSITORY, str(file), commit), commit
 

@@ -95,8 +95,6 @@ def arm(stage: str, **values: Any) -> dict[str, Any]:
         (stages({"gpro": {}}), "stages.gpro = {}: unknown name; did you mean grpo?"),
         (stages({"grpo": {"arms": {"a": {}}, "arm": {}}}), "stages.grpo.arm = {}: unknown name; did you"),
         (arm("grpo", prompt="plain", revision="v1"), "revision = 'v1': only of a hub id"),
-        (arm("grpo", learnin_rate=1), "did you mean learning_rate? allowed: "),
-        (arm("grpo", num_steps="ten"), "num_steps = 'ten': must be a valid integer"),
         (arm("base_model", habit_share=2), "habit_share = 2: must be less than or equal"),
         (arm("grpo", run_dir="x"), "run_dir = 'x': is set by the pipeline; remove it"),
         (arm("grpo", overwrite=True), "overwrite = True: is set by the pipeline"),

@@ -70,10 +70,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "play" / "play.js").write_bytes((REPOSITORY / "book/_extra/play/play.js").read_bytes())
     style = (REPOSITORY / "book/_static/book.css").read_text(encoding="utf-8")
     head = '<!doctype html><html lang="en-GB"><head><meta charset="utf-8"><title>t</title>'
-    head += (
-        '<meta name="viewport" content="width=device-width"><style>html[data-theme=dark] { background: #111; '
-    )
-    head += f"color: #ddd; }} {style}</style></head><body><main><h1>A page</h1>"
+    head += '<meta name="viewport" content="width=device-width"><style>html[data-theme=dark] '
+    head += f"{{ background: #111; color: #ddd; }} {style}</style></head><body><main><h1>A page</h1>"
     for chapter in CHAPTERS:
         text = f"{head}{example(chapter)}</main></body></html>"
         (folder / f"{chapter}.html").write_text(text, encoding="utf-8")
@@ -106,10 +104,8 @@ def press(page: Page, words: str) -> None:
 
 def asked(page: Page, name: str, expression: str, *given: Any) -> Any:
     """Evaluate an expression of `model`, loaded by its name, and `given`."""
-    function = f"(model, ...given) => {expression}"
-    return page.evaluate(
-        f"ebPlay.load('{name}').then((model) => ({function})(model, ...{json.dumps(given)}))"
-    )
+    call = f"((model, ...given) => {expression})(model, ...{json.dumps(given)})"
+    return page.evaluate(f"ebPlay.load('{name}').then((model) => {call})")
 
 
 @pytest.mark.browser
@@ -132,10 +128,8 @@ def test_logits_are_those_of_pytorch_whatever_was_read_before(name: str, page: P
 def test_the_likeliest_completions_are_those_of_our_rollouts(name: str, bias: int, page: Page) -> None:
     task = load_task(name.split("/")[0])
     drawn = task.problems("test", 8, 6, BANDS[task.name])
-    prompts, options = (
-        [task.prompt(p).split() for p in drawn],
-        {"opens": task.openings["search"].words, "bias": bias},
-    )
+    prompts = [task.prompt(problem).split() for problem in drawn]
+    options = {"opens": task.openings["search"].words, "bias": bias}
     write = "given[0].map((prompt) => [...ebPlay.write(model, prompt, {cap: 60, ...given[1]})].map(({word}) => word))"
     found = [" ".join(words) for words in asked(page, name, write, prompts, options)]
     assert found == written(name, drawn, 60, bias)
@@ -222,11 +216,8 @@ def test_it_reads_well_before_and_after_it_is_pressed(chapter: str, page: Page, 
 def test_keys_suffice_and_what_is_typed_stays_text(page: Page) -> None:
     page.press("Tab", 9)
     page.press("Enter", 13)
-    answers = {
-        "<img src=x onerror=window.hacked=1>": "✗ “<”",
-        "(10+8": "✗ A bracket",
-        "10 + 8 + 5": "✗ That makes 23",
-    }
+    answers = {"<img src=x onerror=window.hacked=1>": "✗ “<”", "(10+8": "✗ A bracket"}
+    answers["10 + 8 + 5"] = "✗ That makes 23"
     for typed, said in answers.items():
         assert page.evaluate("document.activeElement.type") == "text", "where one types is focused"
         page.evaluate("document.activeElement.select()")
@@ -242,9 +233,8 @@ def test_keys_suffice_and_what_is_typed_stays_text(page: Page) -> None:
     page.press("Tab", 9, shift=True)
     page.press(" ", 32)
     until(page, f"{STATUS}.includes('wrote')")
-    guess, search = page.evaluate(
-        "[...document.querySelectorAll('.eb-text')].map((node) => node.textContent)"
-    )
+    texts = "[...document.querySelectorAll('.eb-text')].map((node) => node.textContent)"
+    guess, search = page.evaluate(texts)
     assert "check" not in guess and "check" in search, "the searcher is made to check"
     assert f"The searcher wrote: {search.strip()}" in page.evaluate(STATUS)
 

@@ -145,12 +145,6 @@ def test_a_planned_run_that_has_not_ended_keeps_its_experiment_out_or_all(runs: 
     assert there == {"seed=20/priming", "seed=20/taste_test", "seed=21/taste_test"}
 
 
-def test_a_run_that_was_altered_is_no_run(runs: Path) -> None:
-    path = runs / "countdown/behaviour_evaluation/after_searcher/seed=20/summary.parquet"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert set(read(runs, "countdown", "summary", "taste_test").query("seed == 20")["arm"]) == {"before_mine"}
-
-
 # --- The published store ---------------------------------------------------------------------------------------
 
 

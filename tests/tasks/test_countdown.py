@@ -495,18 +495,3 @@ def test_agrees_with_reasoning_gym_on_right_and_corrupted_answers_but_for_pinned
     for text, given, target, reason in ACCEPTED_BY_SYMPY_ONLY:
         assert dataset.score_answer(text, {"metadata": {"numbers": list(given), "target": target}}) == 1.0
         assert verify_expression(text, Problem(given, target)).reason == reason
-
-
-def test_hostile_expressions_are_judged_and_none_raises() -> None:
-    rng = Random(0)
-    characters = "0123456789+-*/() =.,\u0663\uff15\xb2\u2167\xbd\x00\x1c\u200b\ud800éx"
-    reasons: Counter[str] = Counter()
-    for text in ("9**99**99", "9" * 10**6, "(" * 10**6, "9 - " * 250_000, "-" * 200 + "9", "\ud800", "1e999"):
-        reasons.update([verify_expression(text, PROBLEM).reason])
-    for count in range(40_000):
-        pieces = characters if count % 2 else [*map(str, PROBLEM.numbers), *"+-*/()"]
-        verdict = verify_expression("".join(rng.choices(pieces, k=rng.randrange(20))), PROBLEM)
-        assert verdict.correct == (verdict.reason == "correct")
-        reasons[verdict.reason] += 1
-    assert reasons.keys() <= TASK.reasons.keys()
-    assert reasons.keys() >= {"wrong_value", "division_by_zero", "too_long", "bad_character"}

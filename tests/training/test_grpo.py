@@ -432,9 +432,8 @@ def rewarded(texts: list[str], names: list[str]) -> tuple[list[float], list[floa
     table = grpo.StepTable(parameters, TASK, TASK, tokenizer, {tokenizer.eos_token_id})
     ids = [tokenizer(f"{text} <eos>", add_special_tokens=False)["input_ids"] for text in texts]
     columns = {"traces": table.read(["?"] * len(texts), ids, names), "problem": names, "trainer_state": None}
-    return paying.correct_reward(completions=texts, **columns), paying.format_reward(
-        completions=texts, **columns
-    )
+    correct, formatted = (pay(texts, **columns) for pay in (paying.correct_reward, paying.format_reward))
+    return correct, formatted
 
 
 @pytest.mark.parametrize("other", ["6-7-9:9", "5-7-9:8"])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from extrabitter.experiments.extrapolation import fit_sigmoid
+from extrabitter.experiments.extrapolation import Sigmoid, fit_sigmoid
 from extrabitter.pages import plots
 from extrabitter.pages.plots import Look, describe
 from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values, t_interval
@@ -57,10 +57,8 @@ def ends(steps: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (arm, seed), run in steps.groupby(["arm", "seed"], sort=False):
         own = run.sort_values("step")
-        rows.append(
-            {"arm": arm, "seed": seed, **fit_sigmoid(own["num_tokens"], own["correct_reward"])._asdict()}
-        )
-    return pd.DataFrame(rows, columns=["arm", "seed", "start", "end", "middle", "steepness"])
+        rows.append((arm, seed, *fit_sigmoid(own["num_tokens"], own["correct_reward"])))
+    return pd.DataFrame(rows, columns=["arm", "seed", *Sigmoid._fields])
 
 
 def figure(
@@ -74,18 +72,13 @@ def figure(
     with plots.drawing(title, 2.5) as (fig, ax):
         parts = []
         for model in models:
-            wide = curves[curves["arm"] == model].pivot_table(
-                index="num_tokens", columns="seed", values="solved"
-            )
+            own = curves[curves["arm"] == model]
+            wide = own.pivot_table(index="num_tokens", columns="seed", values="solved")
             mean = pd.DataFrame(map(t_interval, wide.to_numpy()), columns=["value", "lower", "upper"])
             parts.append(mean.assign(words=describe(model).words, x=wide.index))
         table = pd.concat(parts)
-        ax.set(
-            xscale="log",
-            ylim=(-0.02, 1.02),
-            ylabel="training problems solved",
-            xlabel="tokens written in training",
-        )
+        ax.set(xscale="log", xlabel="tokens written in training")
+        ax.set(ylim=(-0.02, 1.02), ylabel="training problems solved")
         last = float(table["x"].max())
         for place, model in enumerate(models):
             end, colour = over_seed_values(fitted.loc[fitted["arm"] == model, "end"]), describe(model).colour

@@ -34,10 +34,8 @@ Method = Literal["majority", "self-check", "outside checker"]
 METHODS: tuple[Method, ...] = get_args(Method)
 CHECKED, VOTED, ENUMERATOR = "outside checker", "majority", "enumerator"
 PICKS = {CHECKED: "a checker picks", VOTED: "they vote"}
-RUNNING = {
-    "solved": "correct_reward",
-    "informative": "frac_informative_groups",
-}  # name -> column of table `steps`
+# Name -> column of table `steps`.
+RUNNING = {"solved": "correct_reward", "informative": "frac_informative_groups"}
 
 
 NUM_ORDERS = 128  # in which a problem's completions are drawn; over 200 problems chance leaves .003
@@ -176,9 +174,7 @@ def rivals_table(
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for arm, completions in rivals.items():
         if set(completions["problem"]) != set(budgets.index):
-            raise ValueError(
-                f"{arm}: answers other problems than the searcher; equal tokens compare the same ones"
-            )
+            raise ValueError(f"{arm}: answers other problems than the searcher; tokens compare on the same")
         for method in METHODS:
             found[arm, method] = rival_successes(completions, budgets, method, derive_seed(seed, arm))
     found[ENUMERATOR, CHECKED] = enumerator_successes(answers, budgets)

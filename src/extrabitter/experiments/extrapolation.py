@@ -85,24 +85,17 @@ def foretell(steps: pd.DataFrame, column: str = "correct_reward") -> pd.DataFram
     rows = []
     for (arm, seed), own in steps.groupby(["arm", "seed"], sort=False):
         own = own.sort_values("step")
-        tokens, means = (
-            own["num_tokens"].to_numpy(float),
-            own[column].rolling(WINDOW, min_periods=1).mean().to_numpy(),
-        )
+        tokens = own["num_tokens"].to_numpy(float)
+        means = own[column].rolling(WINDOW, min_periods=1).mean().to_numpy()
         seen = tokens <= CUT * tokens[-1]
         early = tokens[seen], own[column].to_numpy(float)[seen]
         end, distance, power = fit_power_law(*early)
         by_power = end - distance * (tokens[-1] / early[0][-1]) ** -power
-        told = {
-            "sigmoid": float(fit_sigmoid(*early).at(tokens[-1])),
-            "power_law": by_power,
-            "last": means[seen][-1],
-        }
+        told = (float(fit_sigmoid(*early).at(tokens[-1])), by_power, means[seen][-1])
         scored = means[-1] - means[seen][-1] >= LEAST_GAIN
-        rows.append(
-            {"arm": arm, "seed": seed, "cut": means[seen][-1], "end": means[-1], **told, "scored": scored}
-        )
-    return pd.DataFrame(rows)
+        rows.append((arm, seed, means[seen][-1], means[-1], *told, scored))
+    columns = ["arm", "seed", "cut", "end", "sigmoid", "power_law", "last", "scored"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def of_arms(foretold: pd.DataFrame, by: str = "sigmoid") -> Estimate:

@@ -13,7 +13,8 @@ that ended too early tells that its wait was longer. Source: ours; the constants
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,19 +38,21 @@ class WaitLaw(NamedTuple):
     draws: float
     spread: float
 
+    def wait(self, share: Array, completions: Array | int) -> Any:
+        """Return the distribution of the wait from these shares, of so many completions a step."""
+        climb, mean = self.base + self.decade * np.log10(1 / share), self.draws / (completions * share)
+        if not self.draws:
+            return stats.norm(loc=climb, scale=self.spread)
+        return stats.exponnorm(np.clip(mean / self.spread, *RATIOS), loc=climb, scale=self.spread)
+
     def log_likelihood(self, waits: pd.DataFrame) -> Array:
         """Return the log-likelihood of each row of `take_off`'s table; of a censored one that of a longer wait."""
-        share, steps = waits["share"].to_numpy(float), waits["steps"].to_numpy(float)
-        climb = self.base + self.decade * np.log10(1 / share)
-        mean = self.draws / (waits["completions"].to_numpy(float) * share)
-        shape = {"loc": climb, "scale": self.spread}
-        if self.draws:
-            wait, shape["K"] = stats.exponnorm, np.clip(mean / self.spread, *RATIOS)
-        else:
-            wait = stats.norm
+        share, completions, steps = (
+            waits[name].to_numpy(float) for name in ("share", "completions", "steps")
+        )
+        wait = self.wait(share, completions)
         # A wait that a law takes for impossible costs it much, and not everything.
-        tail, density = wait.sf(steps, **shape), wait.pdf(steps, **shape)
-        return np.log(np.maximum(np.where(waits["censored"], tail, density), 1e-30))
+        return np.log(np.maximum(np.where(waits["censored"], wait.sf(steps), wait.pdf(steps)), 1e-30))
 
 
 # Name of a law -> whether it has a climb by the logarithm, and luck.
@@ -86,15 +89,9 @@ def fit(waits: pd.DataFrame, law: str = "two waits") -> WaitLaw:
     def loss(values: Array) -> float:
         return -float(law_of(values).log_likelihood(waits).sum())
 
-    starts = [
-        np.log([base, 10.0, draws, spread])
-        for base in (2.0, 20.0)
-        for draws in (1.0, 10.0)
-        for spread in (3.0, 15.0)
-    ]
-    found = [
-        optimize.minimize(loss, start, method="Nelder-Mead", options={"maxiter": 4000}) for start in starts
-    ]
+    starts = map(np.log, product((2.0, 20.0), (10.0,), (1.0, 10.0), (3.0, 15.0)))
+    asked = {"method": "Nelder-Mead", "options": {"maxiter": 4000}}
+    found = [optimize.minimize(loss, start, **asked) for start in starts]
     return law_of(min(found, key=lambda each: each.fun).x)
 
 
@@ -117,12 +114,6 @@ def advantage(waits: pd.DataFrame, laws: dict[str, WaitLaw]) -> Estimate:
 def expected(law: WaitLaw, shares: Sequence[float], completions: int) -> pd.DataFrame:
     """Return what a law expects, for a line: columns share, value, lower and upper, the middle eight tenths."""
     at = np.asarray(shares, dtype=float)
-    mean, climb = law.draws / (completions * at), law.base + law.decade * np.log10(1 / at)
-    ends = {"lower": 0.1, "upper": 0.9}
-    if law.draws:
-        wait = stats.exponnorm(np.clip(mean / law.spread, *RATIOS), loc=climb, scale=law.spread)
-    else:
-        wait = stats.norm(loc=climb, scale=law.spread)
-    return pd.DataFrame(
-        {"share": at, "value": wait.median(), **{name: wait.ppf(q) for name, q in ends.items()}}
-    )
+    wait = law.wait(at, completions)
+    ends = {"lower": wait.ppf(0.1), "upper": wait.ppf(0.9)}
+    return pd.DataFrame({"share": at, "value": wait.median(), **ends})

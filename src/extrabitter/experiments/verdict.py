@@ -104,9 +104,8 @@ def read_predictions(series: str, folder: Path = REPOSITORY / FOLDER) -> dict[st
         if entry.key in found:
             raise ParameterError(f"predictions: key = {entry.key!r}: must be given once")
         if entry.series != series:
-            raise ParameterError(
-                f"{where}: series = {entry.series!r}: must be {series!r}, as the file is called"
-            )
+            rule = f"must be {series!r}, as the file is called"
+            raise ParameterError(f"{where}: series = {entry.series!r}: {rule}")
         if bool(entry.measure) != bool(entry.arm):
             raise ParameterError(f"{where}: measure and arm must be given together, or neither")
         if entry.measure and entry.computed:

@@ -140,9 +140,8 @@ class Chapter:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
         seeds, commits = "", list[str]()
         if self._runs and len(runs := pd.concat(self._runs.values())):
-            seeds = spell(runs["seed"].nunique(), "seed") + SEEDS_OF.get(
-                (self.results_dir.name, self.task), ""
-            )
+            whose = SEEDS_OF.get((self.results_dir.name, self.task), "")
+            seeds = spell(runs["seed"].nunique(), "seed") + whose
             commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
             table.to_csv(self._saved(f"tables/{key}.csv"), index=False)

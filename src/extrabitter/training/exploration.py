@@ -40,11 +40,9 @@ def beginnings(
         rows = range(1, len(prompts), 2)
         attempts = [""] * len(rows)
         if place != "start":
-            drawn = draw([prompts[row] for row in rows])
-            attempts = [
-                _first_attempt(task, problems[prompts[row]], text)
-                for row, text in zip(rows, drawn, strict=True)
-            ]
+            asked = [prompts[row] for row in rows]
+            pairs = zip(asked, draw(asked), strict=True)
+            attempts = [_first_attempt(task, problems[prompt], text) for prompt, text in pairs]
         for row, attempt in zip(rows, attempts, strict=True):
             if attempt or place == "start":
                 begun[row] = f"{attempt} {words[0]}".strip()

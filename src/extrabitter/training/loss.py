@@ -82,12 +82,9 @@ class TrimmedGRPOTrainer(GRPOTrainer):
             share = 1.0 if self.loss_type == "dapo" else len(part["advantages"]) / size
             return loss_of(model, part) * share
 
-        # The bonus is a mean over tokens, which only the whole batch has.
-        most = (
-            mask.numel() + inputs["prompt_mask"].numel()
-            if self._entropy_bonus_enabled
-            else TOKENS_PER_MICRO_BATCH
-        )
+        most = TOKENS_PER_MICRO_BATCH
+        if self._entropy_bonus_enabled:  # a mean over tokens, which only the whole batch has
+            most = mask.numel() + inputs["prompt_mask"].numel()
         loss = in_parts(self.accelerator, micro_batches(inputs, most), part_loss)
         if logps is not None:
             # TRL's entropy would be that of the rows left in a micro-batch, a biased sample; the mean of -log p over
@@ -101,9 +98,8 @@ class TrimmedGRPOTrainer(GRPOTrainer):
         """Return TRL's log-probabilities (B, count) and, of small models, an estimate of its entropies."""
         if not (self.trimmed and is_small(model)):
             return super()._get_per_token_logps_and_entropies(model, ids, mask, count, *more, **named)
-        return *completion_logprobs(
-            model, ids, mask, count, self.temperature, self._entropy_bonus_enabled
-        ), None
+        asked = (self.temperature, self._entropy_bonus_enabled)
+        return *completion_logprobs(model, ids, mask, count, *asked), None
 
 
 def idle_rows(rewards: Tensor, weights: Tensor, num_generations: int) -> Tensor:
