@@ -74,12 +74,6 @@ def test_the_columns_are_those_of_the_table_behind_what_the_caller_gives() -> No
     assert all(type(measured[column.name]) is kinds[column.dtype] for column in columns[len(given) :])
 
 
-def test_truncation_is_a_reason_of_its_own() -> None:
-    assert measure(MISS, True)["reason"] == "truncated"
-    assert measure(f"{HIT} answer", True)["reason"] == "correct"
-    assert measure("yes", True)["reason"] == "unexpected_word"
-
-
 def test_english_is_measured_by_the_same_columns_and_what_it_does_not_tell_is_missing() -> None:
     wording = TASK.english("plain")
     text = "6 + 7 + 9 = 22, too big. 9 - 7 = 2, 6 + 2 = 8, which is the target. <answer> 9 - 7 + 6 </answer>"

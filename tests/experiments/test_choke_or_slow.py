@@ -43,10 +43,8 @@ def test_what_more_tokens_would_bring_is_the_slope_of_the_last_quarter() -> None
     many = rising.loc[np.repeat([2, 3], 3)].assign(num_tokens=np.linspace(3.1e5, 4e5, 6))
     straight = many.assign(correct_reward=many["num_tokens"] * 5e-7)
     assert choke_or_slow.more(pd.concat([rising.iloc[:3], straight])) == pytest.approx(0.2)
-    slow, fast = (
-        choke_or_slow.findings(summary(), steps())[f"more_{arm}"].value for arm in ("guesser", "searcher")
-    )
-    assert slow > 2 * fast > 0
+    found = choke_or_slow.findings(summary(), steps())
+    assert found["more_guesser"].value > 2 * found["more_searcher"].value > 0
 
 
 def test_the_figure_names_each_model_and_ends_right_of_its_run() -> None:

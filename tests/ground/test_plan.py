@@ -135,12 +135,8 @@ def test_what_stands_in_for_the_edition_is_read_as_long_as_it_is_kept(tree: Path
 def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: Path) -> None:
     chapter = tree / "notebooks" / "chapters" / f"{miniature.CHAPTER}.ipynb"
     states = []
-    read = (
-        "results/interim/a.parquet",
-        "benchmarks/a.csv",
-        "book/predictions/first.yaml",
-        "profiles/other.yaml",
-    )
+    read = ["results/interim/a.parquet", "benchmarks/a.csv"]
+    read += ["book/predictions/first.yaml", "profiles/other.yaml"]
     for path in (None, *(tree / name for name in read), chapter):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

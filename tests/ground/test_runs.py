@@ -94,12 +94,6 @@ def test_damaged_run_is_named_and_is_none_for_readers(tmp_path: Path, damage: Da
     assert runs.damage(path, status).endswith(("is missing", "is altered"))
 
 
-def test_folder_under_another_name_is_no_run(tmp_path: Path) -> None:
-    path = finish_run(tmp_path)
-    path.rename(path.with_name("seed=7"))
-    assert whole(tmp_path) == []
-
-
 def test_a_run_folder_that_exists_is_never_replaced_in_silence(tmp_path: Path) -> None:
     first = finish_run(tmp_path, num_tokens=10)
     (first / "left_over").write_text("x")

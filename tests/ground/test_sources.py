@@ -50,10 +50,8 @@ def test_nothing_that_trl_is_told_is_left_out(stage: str, module: str) -> None:
             if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
                 told.add(f"{name}.{node.arg}")
             elif isinstance(node, ast.Dict):
-                pairs = zip(node.keys, node.values, strict=True)
-                told |= {
-                    f"{name}.{key.value}" for key, value in pairs if key and isinstance(value, ast.Constant)
-                }
+                for key, value in zip(node.keys, node.values, strict=True):
+                    told |= {f"{name}.{key.value}"} if key and isinstance(value, ast.Constant) else set()
     told = {name for name in told if name.rpartition(".")[2] not in MACHINERY}
     fixed = sources.fixed_sources(stage)
     assert {name for name in fixed if name.startswith((module, "training.trainers"))} == told

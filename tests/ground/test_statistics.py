@@ -104,13 +104,10 @@ def test_a_difference_is_paired_by_seed() -> None:
     rng, rows = np.random.default_rng(4), []
     for seed in range(6):  # b is better by about a tenth, and what seeds share is far larger
         level = rng.uniform(0.2, 0.7)
-        rows += [
-            (seed, arm, (rng.binomial(8, level + more, size=40) / 8).mean())
-            for arm, more in (("a", 0), ("b", 0.1))
-        ]
-    summary = pd.DataFrame(rows, columns=["seed", "arm", "value"]).assign(
-        measure="pass@1", lower=nan, upper=nan
-    )
+        for arm, more in (("a", 0), ("b", 0.1)):
+            rows.append((seed, arm, (rng.binomial(8, level + more, size=40) / 8).mean()))
+    summary = pd.DataFrame(rows, columns=["seed", "arm", "value"])
+    summary = summary.assign(measure="pass@1", lower=nan, upper=nan)
     apart = of_difference(summary, "b", "a")
     means = [of_measure(summary, arm, "pass@1").value for arm in ("b", "a")]
     assert apart.value == pytest.approx(means[0] - means[1])

@@ -129,9 +129,8 @@ def test_the_draw_is_one_sample_an_arm_and_does_not_look_at_completions(publishe
     shown = kit.drawn(published, ARMS, 5)
     assert [list(rows.index) for rows in shown] == [ARMS] * 5
     assert all(rows[["seed", "problem", "sample"]].drop_duplicates().shape == (1, 3) for rows in shown)
-    turned = published.assign(completion="answer", correct=~published["correct"]).sample(
-        frac=1, random_state=1
-    )
+    turned = published.assign(completion="answer", correct=~published["correct"])
+    turned = turned.sample(frac=1, random_state=1)
     drawn = [[set(rows["problem"]) for rows in found] for found in (shown, kit.drawn(turned, ARMS, 5))]
     assert drawn[0] == drawn[1]
     fewer = kit.drawn(published[published["arm"] != "after_guesser"], ARMS, 5)

@@ -226,6 +226,6 @@ def test_inline_figures_have_ids_of_their_own_and_colours_of_the_page() -> None:
 def test_the_editions_results_are_read_if_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chapter, "REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
-    for edition in ("interim", "edition"):
+    for edition in ("edition", "interim"):
         Path("results", edition).mkdir(parents=True)
         assert Chapter("a_page").results_dir == Path("results", edition)

@@ -32,11 +32,8 @@ def write_run(runs: Path, key: str, tables: dict[str, pd.DataFrame], **status: o
         manifest = {
             **{"schema_version": SCHEMA_VERSION, "stage": stage, "arm": arm, "seed": int(seed[5:])},
             **{"parameters": {"learning_rate": 0.1}, "commit": "abc1234def", "dirty": False},
-            **{
-                "code_sha256": "c" * 64,
-                "packages": {"python": "3.11"},
-                "machine": {"cpu": "a cpu", "gpu": ""},
-            },
+            **{"code_sha256": "c" * 64, "packages": {"python": "3.11"}},
+            "machine": {"cpu": "a cpu", "gpu": ""},
             **{"threads": 1, "wall_s": 2.5, "peak_rss_mb": 100.0},
             "files": {path.name: file_sha256(path) for path in run_dir.iterdir()},
         }

@@ -98,9 +98,8 @@ HARMFUL = [
         "\u00b2", ".5", "% 2", "= 12345 * 9", "minus 1", "x 2", "[0]", "(1)", "1", "\\pm 1", "\uff0b 1", "\u2795 1",
     )), "e", " e",
 ]  # fmt: skip
-trees = st.recursive(
-    st.integers(1, 99), lambda inner: st.tuples(st.sampled_from("+-*/"), inner, inner), max_leaves=6
-)
+signs, leaves = st.sampled_from("+-*/"), st.integers(1, 99)
+trees = st.recursive(leaves, lambda inner: st.tuples(signs, inner, inner), max_leaves=6)
 
 
 def spell(tree: int | tuple, rng: random.Random) -> tuple[str, str, list[int]]:
@@ -163,10 +162,10 @@ def test_no_completion_breaks_the_reader(pieces: list[str]) -> None:
         assert trace.verdict.reason in TASK.reasons and trace.form in ("ok", *TASK.reasons)
 
 
-HEAVY = (
-    "<answer>|<answer> </answer>|<answer>3|</think>|<think>|<think></think>|\\boxed{|x|answer is 3 |answer: |"
+HEAVY = "<answer>|<answer> </answer>|<answer>3|</think>|<think>|<think></think>|\\boxed{|x|"
+HEAVY += (
+    "answer is 3 |answer: |answer is\n|{|}|\n| |\\frac{|\\frac{1}|(|3(|1/|*|. |.\n|\u200b|\nProblem:|seven "
 )
-HEAVY += "answer is\n|{|}|\n| |\\frac{|\\frac{1}|(|3(|1/|*|. |.\n|\u200b|\nProblem:|seven "
 INSIDE = (" " * 1_900, "{" * 1_900, "\\frac{" * 300, "3/(" * 600, "**" * 600, "3=" * 600)
 HEAVIEST = ["answer is " + "\n" * 500, *(f"<answer>{each}</answer>" for each in INSIDE)]
 

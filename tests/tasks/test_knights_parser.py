@@ -7,8 +7,8 @@ import random
 import pytest
 
 from extrabitter.tasks.knights import Knights
-from extrabitter.tasks.knights.english import PEOPLE, REASONS, claim, read_roles
-from extrabitter.tasks.knights.problems import Statement, read_problem
+from extrabitter.tasks.knights.english import REASONS, read_roles
+from extrabitter.tasks.knights.problems import read_problem
 
 TASK = Knights()
 # A is a knave, B a knight, C a knave; D a knight, E a knave, F a knight.
@@ -216,24 +216,3 @@ def test_english_says_why(text: object, reason: str) -> None:
     assert trace.verdict.reason == reason and reason in TASK.reasons and len(trace.attempts) <= 1
     assert [attempt.outcome == "hit" for attempt in trace.attempts] in ([], [trace.verdict.correct])
     assert set(REASONS) <= set(TASK.reasons)
-
-
-def test_the_english_puzzle_and_solution_read_as_a_person_would_say_them() -> None:
-    prompt = TASK.english("plain").prompt(PROBLEM)
-    assert prompt == (
-        "Problem: Each of 3 people is either a knight, who always tells the truth, or a knave, who always lies. "
-        "Ada says: Ben is a knave. Ben says: Cleo and Ada are of the same kind. Cleo says: Ada is a knight. Who is "
-        "what? Work it out first, then give everybody's role between <answer> and </answer>, like this: "
-        '"Ada knight, Ben knave".\nSolution:'
-    )
-    scripts = [TASK.write_trace(PROBLEM, "search", random.Random(seed)) for seed in range(9)]
-    assert max((TASK.english("plain").demonstration(each, PROBLEM) for each in scripts), key=len) == (
-        " Assume that Ada is a knight. Ada says that Ben is a knave, so Ben is a knave. Ben says that Cleo and Ada are "
-        "of the same kind, so Cleo is a knave. Cleo says that Ada is a knight, which does not fit. So Ada cannot be a "
-        "knight. Assume that Ada is a knave. Ada says that Ben is a knave, so Ben is a knight. Ben says that Cleo and "
-        "Ada are of the same kind, so Cleo is a knave. Cleo says that Ada is a knight, which fits. "
-        "<answer> Ada knave, Ben knight, Cleo knave </answer>"
-    )
-    assert set(PEOPLE) == set("ABCDEFGHIJKL")
-    said = [claim(Statement("A", "B", relation, "C")) for relation in ("same", "differs", "and", "or", "if")]
-    assert len(set(said)) == 5 and all("Ben" in each and "Cleo" in each for each in said)

@@ -55,11 +55,6 @@ def test_examples_are_solved_training_problems_of_their_band(name: str) -> None:
             assert name != "countdown" or problem.numbers in multisets("train", len(problem.numbers))
 
 
-def test_an_unknown_band_is_refused_in_one_line() -> None:
-    with pytest.raises(ParameterError, match=r"^band = 'five': unknown; must be one of common"):
-        choose_wording(load_task("countdown"), asked(prompt="plain", band="five"))
-
-
 def test_a_task_without_english_and_filler_in_english_are_refused(letters: Task) -> None:
     with pytest.raises(ParameterError, match="letters has no English; must be grammar"):
         choose_wording(letters, asked(prompt="chat", task="letters"))

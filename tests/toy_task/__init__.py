@@ -18,11 +18,8 @@ from typing import Any, Literal, NamedTuple
 from extrabitter.tasks import SEARCH, SPECIAL_WORDS, Attempt, Opening, Task, Trace, Use, Verdict
 
 LETTERS = "abcdefgh"
-PLACES = {
-    "train": range(7),
-    "validation": range(7, 8),
-    "test": range(8, 10),
-}  # in the list of all sets, modulo ten
+# In the list of all sets, modulo ten.
+PLACES = {"train": range(7), "validation": range(7, 8), "test": range(8, 10)}
 MAX_CHARACTERS = 2_000
 MAX_ATTEMPTS, GIVE_UP = 6, 0.1
 
@@ -170,9 +167,8 @@ class Letters(Task):
                     uses.append(Use("verification", end, position, (said == "yes") == (outcome == "hit")))
             is_true = said != "" and (said == "yes") == (outcome == "hit")
             if letters or begun >= 0:
-                attempts.append(
-                    Attempt(start, end, outcome, finished, letters in made, said, is_true, 1, finished)
-                )
+                told = (finished, letters in made, said, is_true, 1, finished)
+                attempts.append(Attempt(start, end, outcome, *told))
                 made.append(letters)
             ahead = words[position] if position < len(words) else ""
             if finished and ahead == "back" and (said or words[position - 1] != "check"):

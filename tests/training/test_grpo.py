@@ -42,11 +42,8 @@ PINNED_SOURCES = {
 }
 
 
-LOSSES: dict[str, dict[str, Any]] = {
-    "grpo": {"loss_type": "grpo"},
-    "dapo": {"loss_type": "dapo"},
-    "entropy": {"entropy_coef": 0.05},
-}
+LOSSES: dict[str, dict[str, Any]] = {"entropy": {"entropy_coef": 0.05}}
+LOSSES |= {name: {"loss_type": name} for name in ("grpo", "dapo")}
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, variant: str) -> dict[str, Any]:

@@ -57,14 +57,6 @@ def test_a_dose_is_counted_in_each_band_and_bands_have_their_shares() -> None:
         assert abs(sum(d.kind == "search" for d in band) - 0.1 * len(band)) <= 1
 
 
-def test_a_dose_is_right_after_any_number_of_documents() -> None:
-    shares = {"a": 0.1, "b": 0.33, "c": 0.57}
-    dealt, counts = pretraining.deal(shares), Counter[str]()
-    for number in range(1, 2_000):
-        counts[next(dealt)] += 1
-        assert all(abs(counts[name] - share * number) < 2 for name, share in shares.items())
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"habit_share": 0.0}, set()), ({"habit": "cosmetic"}, {"check", "back"}), ({}, {"check", "back"})],

@@ -188,10 +188,8 @@ def test_the_loss_is_on_the_completion_only_and_no_word_is_lost_at_the_seam(
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
     shown: list[Demonstration], tiny: Any
 ) -> None:
-    first, same, other = (
-        sft.prime(sft_parameters(num_steps=4, seed=seed), tiny.model(), tiny.tokenizer, shown)
-        for seed in (0, 0, 1)
-    )
+    asked = [sft_parameters(num_steps=4, seed=seed) for seed in (0, 0, 1)]
+    first, same, other = (sft.prime(each, tiny.model(), tiny.tokenizer, shown) for each in asked)
     columns = ["step", "loss", "learning_rate", "num_tokens"]
     pd.testing.assert_frame_equal(first[columns], same[columns], check_exact=True)
     assert not first[columns].equals(other[columns])

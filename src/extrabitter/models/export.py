@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from safetensors.torch import load_file
 
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
@@ -46,8 +45,8 @@ def ship(run_dir: Path, folder: Path, bare: bool = False) -> Path:
     """Copy the base of a finished run to `folder`, with card, tables and hashes, or with hashes alone if `bare`.
 
     The hashes leave out the card, which may be made again. Raises ArtifactError when the run is not complete, missed
-    a bar, is not rounded to float16, or is too large, and when `folder` holds anything but a base shipped earlier or
-    cannot be written; then `folder` stays as it was.
+    a bar or is too large, and when `folder` holds anything but a base shipped earlier or cannot be written; then
+    `folder` stays as it was.
     """
     manifest = _check_run(run_dir)
     is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -113,9 +112,6 @@ def _check_run(run_dir: Path) -> dict[str, Any]:
     if bars.empty or not bars["passed"].all():
         missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
         raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
-    dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
-    if other := ", ".join(sorted(dtypes - {"torch.float16"})):
-        raise ArtifactError(f"run {run_dir}: has weights of {other}; a base is rounded to float16 first")
     return manifest
 
 
