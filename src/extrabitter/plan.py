@@ -97,6 +97,13 @@ class Plan:
         """Estimate the wall time of these jobs, in seconds, as if they kept `cores` cores busy to the end."""
         return sum(self.jobs[key].estimate_s for key in keys) / max(1, cores // self.profile.threads)
 
+    def last_of_longest(self) -> str:
+        """Return the job that ends the chain of jobs that takes longest: begun late, it would be waited for alone."""
+        ends: dict[str, float] = {}
+        for key, job in self.jobs.items():
+            ends[key] = job.estimate_s + max((ends[name] for name in job.inputs), default=0.0)
+        return max(ends, key=ends.__getitem__)
+
     def _state(self, job: Job) -> str:
         run_dir = self.root / job.run_dir
         status = read_status(run_dir)
