@@ -132,8 +132,7 @@ def _command(book: Book, cores: int) -> list[str]:
     if book.plan.jobs:
         # Runs with a GPU go one after another: nothing here would tell two of them to take different ones.
         command += ["--resources", f"gpu={max(job.resources.gpus for job in book.plan.jobs.values())}"]
-        last = runs.status_path(book.plan.runs_dir / book.plan.last_of_longest())
-        command += ["--prioritize", str(last)]
+        command += ["--prioritize", str(runs.status_path(book.plan.runs_dir / book.plan.last_of_longest()))]
     return [*command, "--cores", str(cores), "--config", f"root={book.root}", f"profile={name}"]
 
 

@@ -36,8 +36,6 @@ CHECKED, VOTED, ENUMERATOR = "outside checker", "majority", "enumerator"
 PICKS = {CHECKED: "a checker picks", VOTED: "they vote"}
 # Name -> column of table `steps`.
 RUNNING = {"solved": "correct_reward", "informative": "frac_informative_groups"}
-
-
 NUM_ORDERS = 128  # in which a problem's completions are drawn; over 200 problems chance leaves .003
 COLUMNS = ["problem", "success", "num_tokens", "is_short"]
 

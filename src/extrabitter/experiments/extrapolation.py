@@ -103,7 +103,6 @@ def of_arms(foretold: pd.DataFrame, by: str = "sigmoid") -> Estimate:
 
     An arm counts where all of its runs are scored. There is no interval: the unit is the arm, and these are all.
     """
-    arms = foretold.groupby("arm").agg({by: "mean", "end": "mean", "scored": "all"})
-    arms = arms[arms["scored"]]
+    arms = foretold.groupby("arm").agg({by: "mean", "end": "mean", "scored": "all"}).query("scored")
     share = float((arms[by].sub(arms["end"]).abs() <= CLOSE).mean()) if len(arms) else float("nan")
     return Estimate(share, share, share, foretold["seed"].nunique() if len(arms) else 0)

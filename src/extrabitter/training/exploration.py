@@ -37,15 +37,12 @@ def beginnings(
     begun = [""] * len(prompts)
     rng = random.Random(derive_seed(parameters.seed, "hint", step))
     if parameters.hint == "opening":
-        rows = range(1, len(prompts), 2)
-        attempts = [""] * len(rows)
-        if place != "start":
-            asked = [prompts[row] for row in rows]
-            pairs = zip(asked, draw(asked), strict=True)
-            attempts = [_first_attempt(task, problems[prompt], text) for prompt, text in pairs]
-        for row, attempt in zip(rows, attempts, strict=True):
+        asked = list(prompts[1::2])
+        drawn = [""] * len(asked) if place == "start" else draw(asked)
+        for number, (prompt, text) in enumerate(zip(asked, drawn, strict=True)):
+            attempt = _first_attempt(task, problems[prompt], text)
             if attempt or place == "start":
-                begun[row] = f"{attempt} {words[0]}".strip()
+                begun[2 * number + 1] = f"{attempt} {words[0]}".strip()
         return begun
     for row, prompt in enumerate(prompts):
         if parameters.hint == "prefix" or row % parameters.num_generations == 0:
@@ -66,9 +63,7 @@ def _written_search(task: Task, problem: Any, rng: random.Random) -> list[str]:
 def _first_attempt(task: Task, problem: Any, text: str) -> str:
     """Return a completion up to the end of its first attempt; "" where it finishes none, or searches anyway."""
     attempts = task.parse(text, problem).attempts
-    if not attempts or not attempts[0].finished:
-        return ""
-    return " ".join(text.split()[: attempts[0].end])
+    return " ".join(text.split()[: attempts[0].end]) if attempts and attempts[0].finished else ""
 
 
 def with_hints(

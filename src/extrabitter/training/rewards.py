@@ -22,14 +22,13 @@ RewardFunction = Callable[..., list[float]]
 
 def rewards_of(parameters: GrpoParameters) -> list[tuple[RewardFunction, float]]:
     """Return a run's rewards with their weights: what is right, then the format and the bonus where they are used."""
-    found: list[tuple[RewardFunction, float]] = [(correct_reward, 1.0)]
-    if parameters.pass_at > 1:
-        found = [(together(correct_reward, parameters), 1.0)]
+    right = together(correct_reward, parameters) if parameters.pass_at > 1 else correct_reward
+    found: list[tuple[RewardFunction, float]] = [(right, 1.0)]
     if parameters.format_weight:
         found.append((format_reward, parameters.format_weight))
     if parameters.bonus != "none":
-        bonus = {"verdicts": verdicts_reward, "novelty": novelty_reward()}[parameters.bonus]
-        found.append((bonus, parameters.bonus_weight))
+        bonuses = {"verdicts": verdicts_reward, "novelty": novelty_reward()}
+        found.append((bonuses[parameters.bonus], parameters.bonus_weight))
     if parameters.permute_rewards:
         found = [(permuted(reward, parameters), weight) for reward, weight in found]
     return found
