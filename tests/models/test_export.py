@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from extrabitter import tables
 from extrabitter.digests import REPOSITORY, file_sha256, files_sha256
 from extrabitter.models import export
-from extrabitter.models.tiny import load_checkpoint, save_checkpoint
+from extrabitter.models.tiny import CheckpointError, load_checkpoint, save_checkpoint
 from extrabitter.params import stage_parameters
 from extrabitter.runs import CHECKSUMS, ArtifactError, RunFolder
 from extrabitter.tasks import REGISTRY, load_task
@@ -31,7 +31,9 @@ BANK = sorted(path.parent for task in REGISTRY for path in MODELS.glob(f"{task}/
 def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
     """A builder of finished runs with a tiny model, in the layout of runs/<profile>."""
 
-    def make(stage: str, arm: str, model_seed: int = 0, passed: bool = True, **values: Any) -> Path:
+    def make(
+        stage: str, arm: str, model_seed: int = 0, passed: bool = True, float16: bool = True, **values: Any
+    ) -> Path:
         run_dir = tmp_path / "runs" / "mini" / "countdown" / stage / arm / "seed=0"
         given = {"run_dir": str(run_dir), "arm": arm, "seed": 0, **values}
         run = RunFolder.create(stage, stage_parameters(stage, given))
@@ -44,7 +46,7 @@ def make_run(tmp_path: Path, tiny_tokenizer, build_tiny_model):
             loss = {"step": 1, "loss": 2.0, "learning_rate": 0.02, "num_tokens": 10, "elapsed_s": 1.0}
             run.write_table("losses", pd.DataFrame([loss]))
             model = build_tiny_model(run.parameters.architecture, seed=model_seed)
-            save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=True)
+            save_checkpoint(model, tiny_tokenizer, run.checkpoint_dir, float16=float16)
             bar = {"bar": "well-formed", **interval, "threshold": 0.2, "direction": ">=", "passed": passed}
             run.write_table("bars", pd.DataFrame([bar]))
         return run.finish()
@@ -140,14 +142,27 @@ def test_what_is_no_whole_run_of_a_base_is_not_shipped(make_run, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_every_flipped_byte_of_a_shipped_file_is_noticed(make_run, tmp_path: Path) -> None:
+    folder = export.ship(make_run("base_model", "searcher"), tmp_path / "searcher")
+    for name in (export.WEIGHTS, "tokenizer.json", "config.json", "losses.parquet"):
+        path = folder / name
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        with pytest.raises(CheckpointError, match=f"{name} is"):
+            load_checkpoint(folder)
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("changes", "max_bytes", "message"),
     [
         ({"passed": False}, export.MAX_BYTES, "missed well-formed"),
+        ({"float16": False}, export.MAX_BYTES, "of torch.float32; a base is rounded to float16 first"),
         ({}, 1_000, "bytes to ship; must be at most 1000"),
     ],
 )
-def test_a_base_below_a_bar_or_too_large_is_not_shipped(
+def test_a_base_below_a_bar_not_rounded_or_too_large_is_not_shipped(
     make_run, tmp_path: Path, monkeypatch, changes: dict[str, bool], max_bytes: int, message: str
 ) -> None:
     monkeypatch.setattr(export, "MAX_BYTES", max_bytes)

@@ -262,8 +262,38 @@ def test_pickles_code_and_damaged_files_are_refused(tmp_path: Path) -> None:
 # Lengths.
 
 
-def test_lengths_that_a_model_has_no_positions_for_are_one_line_whatever_its_kind() -> None:
-    hub.check_lengths(build(max_position_embeddings=48), 48)
+@pytest.mark.parametrize(
+    ("options", "longest", "message"),
+    [
+        ({"max_position_embeddings": 48}, 48, ""),
+        ({"max_position_embeddings": 48}, 49, "49 tokens are more than the model's 48; lower"),
+        ({"rope_type": "dynamic"}, 12, ""),
+        ({"rope_type": "dynamic"}, 13, "13 tokens are more than the 12 up to which rope_type dynamic is"),
+        ({"rope_type": "longrope"}, 13, "more than the 12 up to which rope_type longrope is exact"),
+        ({"rope_type": "linear"}, 13, ""),
+    ],
+)
+def test_lengths_that_a_model_does_not_compute_truly_are_one_line(
+    options: dict[str, Any], longest: int, message: str
+) -> None:
+    if kind := options.get("rope_type"):
+        rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
+        if kind == "longrope":
+            rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+            rope["original_max_position_embeddings"] = 12
+        positions = 12 if kind == "dynamic" else 48
+        options = {"rope_parameters": rope, "max_position_embeddings": positions}
+    model = build(**options)
+    if message:
+        with pytest.raises(CheckpointError, match=message):
+            hub.check_lengths(model, longest)
+    else:
+        hub.check_lengths(model, longest)
+        ids = torch.arange(longest)[None] % len(WORDS)
+        assert model(ids).logits.isfinite().all()
+
+
+def test_lengths_are_checked_in_models_of_other_kinds() -> None:
     gpt2 = transformers.GPT2Config(n_positions=48, n_embd=16, n_layer=1, n_head=2)
     with pytest.raises(CheckpointError, match="49 tokens are more than the model's 48"):
         hub.check_lengths(transformers.GPT2LMHeadModel(gpt2), 49)

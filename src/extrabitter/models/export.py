@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from safetensors.torch import load_file
 
 from extrabitter import tables as records
 from extrabitter.digests import file_sha256
@@ -112,6 +113,9 @@ def _check_run(run_dir: Path) -> dict[str, Any]:
     if bars.empty or not bars["passed"].all():
         missed = ", ".join(bars.loc[~bars["passed"], "bar"]) or "all, as none was measured"
         raise ArtifactError(f"run {run_dir}: missed {missed}; a base is shipped when it cleared every bar")
+    dtypes = {str(weights.dtype) for weights in load_file(run_dir / "checkpoint" / WEIGHTS).values()}
+    if other := ", ".join(sorted(dtypes - {"torch.float16"})):
+        raise ArtifactError(f"run {run_dir}: has weights of {other}; a base is rounded to float16 first")
     return manifest
 
 

@@ -138,14 +138,23 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end_ids: Coll
 
 
 def check_lengths(model: PreTrainedModel, longest: int) -> None:
-    """Raise CheckpointError where `longest`, tokens of prompt and cap, is more than the model has positions for.
+    """Raise CheckpointError where `longest`, tokens of prompt and cap, is more than the model computes truly.
 
-    For whoever trains or samples to call, once the longest prompt is known: evaluation, probe, GRPO, SFT.
+    For whoever trains or samples to call, once the longest prompt is known: evaluation, probe, GRPO, SFT. Rotations
+    of kind dynamic and longrope follow, beyond their original length, the longest row of a batch.
     """
     limit = getattr(model.config, "max_position_embeddings", None) or longest
+    what = f"the model's {limit}"
+    ropes = getattr(model.config, "rope_parameters", None) or {}
+    a_kind_of_layer = [rope for rope in ropes.values() if isinstance(rope, dict)]
+    for rope in (ropes, *a_kind_of_layer):
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            original = rope.get("original_max_position_embeddings") or limit
+            if original <= limit:
+                limit, what = original, f"the {original} up to which rope_type {rope['rope_type']} is exact"
     if longest > limit:
         raise CheckpointError(
-            f"prompt and completion: {longest} tokens are more than the model's {limit}; "
+            f"prompt and completion: {longest} tokens are more than {what}; "
             "lower max_completion_length (SFT: max_length) or few_shot"
         )
 
