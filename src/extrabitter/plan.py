@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from extrabitter import digests, runs
-from extrabitter.digests import PACKAGE, REPOSITORY, STAGE_NOTEBOOKS, files_sha256, sha256_if_there
+from extrabitter.digests import PACKAGE, REPOSITORY, RESULTS, STAGE_NOTEBOOKS, files_sha256, sha256_if_there
 from extrabitter.params import STAGES, ParameterError, StageParameters, validate
 from extrabitter.profiles import Profile, Resources, Stage, load_profile
 from extrabitter.runs import CHECKSUMS, EXPERIMENT, read_status, status_path
 
 CHAPTER_NOTEBOOKS = Path("notebooks/chapters")
-# What chapters read: committed results, of what stands in for the edition as long as that is kept, else the edition's.
-_RESULTS = (Path("results/interim"), Path("results/edition"))
 _READ = ("results", "profiles", "benchmarks", "book/predictions")
 _CHAPTER_RUNS = Path("_build/chapters")
 _HTML = Path("_build/html")
@@ -202,7 +200,7 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
 
 def make_book(name: str, root: Path = REPOSITORY) -> Book:
     """Describe the book of a profile, or for "" the published one, for which nothing is run."""
-    results = next((path for path in _RESULTS if (root / path).is_dir()), _RESULTS[-1])
+    results = next((path for path in RESULTS if (root / path).is_dir()), RESULTS[-1])
     if name:
         return Book(make_plan(name, root), results)
     # Not validated: a profile without tasks is no file that anyone could write.

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from extrabitter.experiments.equal_cost import end_slope
 from extrabitter.experiments.extrapolation import Sigmoid, fit_sigmoid
 from extrabitter.pages import plots
 from extrabitter.pages.plots import Look, describe
-from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values, t_interval
+from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
 
 ENDINGS = {"": "common problems", "_rare": "rare problems"}
 MODELS = ("searcher", "guesser", "silenced")
-PART = 0.25  # of a run's tokens, the last of them, that its slope is taken over
 
 
 def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
@@ -47,9 +47,7 @@ def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
 
 def more(run: pd.DataFrame) -> float:
     """Return what as many tokens again would bring a run, in solved training problems, along a line through its end."""
-    tokens, solved = run["num_tokens"].to_numpy(float), run["correct_reward"].to_numpy(float)
-    late = tokens > (1 - PART) * tokens.max()
-    return float(np.polyfit(tokens[late], solved[late], 1)[0] * tokens.max())
+    return end_slope(run, "num_tokens") * float(run["num_tokens"].max())
 
 
 def ends(steps: pd.DataFrame) -> pd.DataFrame:
@@ -72,10 +70,7 @@ def figure(
     with plots.drawing(title, 2.5) as (fig, ax):
         parts = []
         for model in models:
-            own = curves[curves["arm"] == model]
-            wide = own.pivot_table(index="num_tokens", columns="seed", values="solved")
-            mean = pd.DataFrame(map(t_interval, wide.to_numpy()), columns=["value", "lower", "upper"])
-            parts.append(mean.assign(words=describe(model).words, x=wide.index))
+            parts.append(plots.mean_over_seeds(curves, model, "solved", "num_tokens", 1))
         table = pd.concat(parts)
         ax.set(xscale="log", xlabel="tokens written in training")
         ax.set(ylim=(-0.02, 1.02), ylabel="training problems solved")

@@ -276,8 +276,11 @@ def late_slope(curves: pd.DataFrame, arm: str, part: float = 0.25) -> Estimate:
 
     A straight line by least squares for each seed, through single steps and not their running mean.
     """
-    slopes = []
-    for _, own in curves[curves["arm"] == arm].groupby("seed"):
-        late = own[own["step"] > (1 - part) * own["step"].max()]
-        slopes.append(float(np.polyfit(late["step"], late["correct_reward"], 1)[0]))
-    return over_seed_values(slopes)
+    runs = curves[curves["arm"] == arm].groupby("seed")
+    return over_seed_values(end_slope(own, "step", part) for _, own in runs)
+
+
+def end_slope(run: pd.DataFrame, x: str, part: float = 0.25) -> float:
+    """Return how much a run gains for one more of `x`, by least squares through the last `part` of its single steps."""
+    late = run[run[x] > (1 - part) * run[x].max()]
+    return float(np.polyfit(late[x].astype(float), late["correct_reward"], 1)[0])

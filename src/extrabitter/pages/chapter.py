@@ -39,14 +39,13 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from extrabitter import store
-from extrabitter.digests import REPOSITORY
+from extrabitter.digests import REPOSITORY, RESULTS
 from extrabitter.pages import plots
 from extrabitter.pages.text import decimal, percent_interval, render, spell
 from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-EDITIONS = ("interim", "edition")  # folders of results; what stands in comes first, as long as it is kept
 # What the seeds of a folder and task are, where they are not the edition's own.
 SEEDS_OF = {("interim", "countdown"): " of the first edition", ("interim", "knights"): " of a rehearsal"}
 Write = Callable[[Estimate], str]  # an estimate as a ready-made string
@@ -161,7 +160,7 @@ def table_markup(df: pd.DataFrame, caption: str, most: int = 10**9) -> str:
 
 def _find_results(given: str | Path) -> Path:
     """Return the folder of results: as given, here or below the repository; else that of an edition that is there."""
-    names = [given] if str(given) else [f"results/{edition}" for edition in EDITIONS]
+    names = [given] if str(given) else RESULTS
     for folder in (root / name for name in names for root in (Path(), REPOSITORY)):
         if folder.is_dir():
             return folder

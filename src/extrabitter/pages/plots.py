@@ -221,10 +221,8 @@ def curves(
     looks = {look.words: Look(look.colour) for look in map(describe, models)}
     with drawing(title, 2.5) as (fig, ax):
         means, owns = [], []
-        for model, (words, look) in zip(models, looks.items(), strict=True):
-            by_seed = _smooth(table, model, column, x, window)
-            mean = pd.DataFrame(map(t_interval, by_seed.to_numpy()), columns=Interval._fields)
-            means.append(mean.assign(words=words, x=by_seed.index))
+        for model, look in zip(models, looks.values(), strict=True):
+            means.append(mean_over_seeds(table, model, column, x, window))
             mine = _smooth(own, model, column, x, window).mean(axis=1)
             if len(mine):
                 ax.plot(mine.index, mine, color=look.colour, linestyle=":", linewidth=1.5)
@@ -269,6 +267,13 @@ def lines(ax: Axes, table: pd.DataFrame, group: str, x: str, y: str, looks: Mapp
         own = float(ax.transData.transform(end)[1]) / pixels
         at = max(own, at + 12)  # a line of text apart from the name below
         _name(ax, words, end, (5, at - own), color=colour, va="center")
+
+
+def mean_over_seeds(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:
+    """Return the line of an arm: columns value, lower and upper, an interval over seeds, words and x."""
+    by_seed = _smooth(table, arm, column, x, window)
+    mean = pd.DataFrame(map(t_interval, by_seed.to_numpy()), columns=Interval._fields)
+    return mean.assign(words=describe(arm).words, x=by_seed.index)
 
 
 def _smooth(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:
