@@ -70,6 +70,11 @@ def positive(*names: str) -> Column:
     return lambda completions: (completions[list(names)] > 0).any(axis=1).astype(float)
 
 
+def works(*behaviours: str) -> Column:
+    """Return what tells the rows in which any of these behaviours does its work."""
+    return positive(*(f"{behaviour}_functional_count" for behaviour in behaviours))
+
+
 def constant(completions: pd.DataFrame) -> pd.Series:
     """Return one for each row."""
     return pd.Series(1.0, index=completions.index)
@@ -89,9 +94,7 @@ MEASURES: dict[str, Measure] = {
     "miss_verdict_accuracy": Measure(column("num_true_miss_verdicts"), column("num_miss_verdicts")),
     "frac_right_steps": Measure(column("num_right_steps"), column("num_steps")),
     "frac_searches": Measure(_searches, constant),
-    "frac_working_search": Measure(
-        positive("backtracking_functional_count", "verification_functional_count"), constant
-    ),
+    "frac_working_search": Measure(works("backtracking", "verification"), constant),
     # Which completions search is the model's own choice, so their difference is no effect of searching.
     "success_given_search": Measure(lambda df: df["correct"] * _searches(df), _searches),
     "success_given_direct": Measure(

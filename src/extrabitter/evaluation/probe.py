@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from extrabitter.behaviours.measures import MEASURES, Measure, constant, positive
+from extrabitter.behaviours.measures import MEASURES, Measure, constant, works
 from extrabitter.evaluation import evaluate, interventions
 from extrabitter.evaluation.competence import ZERO_PROBABILITY
 from extrabitter.evaluation.evaluate import Subject, mean_interval, share_of
@@ -46,8 +46,7 @@ def _is_sound(completions: pd.DataFrame) -> pd.Series:
 
 
 def _works(*behaviours: str) -> Measure:
-    shows = positive(*(f"{behaviour}_functional_count" for behaviour in behaviours))
-    return Measure(lambda completions: shows(completions) * _is_sound(completions), constant)
+    return Measure(lambda completions: works(*behaviours)(completions) * _is_sound(completions), constant)
 
 
 SOUND = {

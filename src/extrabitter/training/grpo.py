@@ -126,6 +126,7 @@ def build_trainer(
     longest = max(map(len, encode_prompts(tokenizer, prompts)))
     check_lengths(model, longest + parameters.max_completion_length)
     table = StepTable(parameters, task, wording, tokenizer, ends, on_save)
+    hinted = dict(zip(map(str, prompts), problems, strict=True)) if parameters.hint != "none" else {}
     trainer = TrimmedGRPOTrainer(
         model=model,
         reward_funcs=[reward for reward, _ in rewards_of(parameters)],
@@ -133,9 +134,7 @@ def build_trainer(
         train_dataset=Dataset.from_dict({"prompt": prompts, "problem": [p.identifier for p in problems]}),
         processing_class=tokenizer,
         callbacks=[table],
-        rollout_func=batched_rollouts(
-            parameters, ends, task, dict(zip(map(str, prompts), problems, strict=True))
-        )
+        rollout_func=batched_rollouts(parameters, ends, task, hinted)
         if parameters.rollouts == "batched"
         else None,
     )
