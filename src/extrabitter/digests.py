@@ -25,8 +25,7 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parents[1]
 STAGE_NOTEBOOKS = Path("notebooks/stages")
-# What chapters read: committed results, of what stands in for the edition as long as that is kept, else the edition's.
-RESULTS = (Path("results/interim"), Path("results/edition"))
+RESULTS = Path("results/edition")  # the committed store, which chapters read
 _TASKS, _PARAMS = PACKAGE / "tasks" / "__init__.py", PACKAGE / "params.py"
 # A file with such a name, which a module's code names and beside which it lies, is read by that module.
 _DATA = (".yaml", ".json", ".csv", ".txt", ".jinja")

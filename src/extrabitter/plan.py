@@ -200,13 +200,12 @@ def make_plan(name: str, root: Path = REPOSITORY) -> Plan:
 
 def make_book(name: str, root: Path = REPOSITORY) -> Book:
     """Describe the book of a profile, or for "" the published one, for which nothing is run."""
-    results = next((path for path in RESULTS if (root / path).is_dir()), RESULTS[-1])
     if name:
-        return Book(make_plan(name, root), results)
+        return Book(make_plan(name, root), RESULTS)
     # Not validated: a profile without tasks is no file that anyone could write.
     said = {"name": "published", "description": "The committed results, with no run of your own."}
     profile = Profile.model_construct(None, **said, seeds=[], threads=1, tasks={})
-    return Book(Plan(profile, root, Path("runs/published"), {}), results)
+    return Book(Plan(profile, root, Path("runs/published"), {}), RESULTS)
 
 
 def _planned_jobs(profile: Profile, runs_dir: Path) -> Iterator[Job]:

@@ -32,9 +32,12 @@ def summary() -> pd.DataFrame:
 
 def test_gaps_are_paired_and_named_by_band() -> None:
     found = choke_or_slow.findings(summary(), steps())
-    assert found["gap"].value == pytest.approx(0.3) and found["gap_rare"].value == pytest.approx(0.2)
-    assert found["knock_out"].value == pytest.approx(0.35) and found["apart"].value == pytest.approx(-0.05)
-    assert found["gap"].num_seeds == 3 and not found["knock_out_rare"].measured
+    gap, rare = found["over_guesser"], found["over_guesser_rare"]
+    assert gap.value == pytest.approx(0.3) and rare.value == pytest.approx(0.2)
+    assert found["over_silenced"].value == pytest.approx(0.35) and found["apart"].value == pytest.approx(
+        -0.05
+    )
+    assert gap.num_seeds == 3 and not found["over_silenced_rare"].measured
     assert found["end_guesser"].value == pytest.approx(0.7, abs=0.01)
 
 
@@ -45,6 +48,18 @@ def test_what_more_tokens_would_bring_is_the_slope_of_the_last_quarter() -> None
     assert choke_or_slow.more(pd.concat([rising.iloc[:3], straight])) == pytest.approx(0.2)
     found = choke_or_slow.findings(summary(), steps())
     assert found["more_guesser"].value > 2 * found["more_searcher"].value > 0
+
+
+def test_how_much_sooner_one_solves_what_the_other_does_at_its_end() -> None:
+    tokens = [1e5, 2e5, 3e5, 4e5]
+    runs = {"quick": [0.1, 0.5, 0.9, 0.9], "late": [0.1, 0.2, 0.3, 0.4], "never": [0.1, 0.1, 0.1, 0.1]}
+    own = {"frac_informative_groups": 0.5, "step": range(1, 5), "seed": 0, "num_tokens": tokens}
+    table = pd.concat(
+        pd.DataFrame({**own, "correct_reward": run}).assign(arm=arm) for arm, run in runs.items()
+    )
+    assert choke_or_slow.sooner(table, "quick", "late", window=1) == [2.0]
+    assert choke_or_slow.sooner(table, "never", "late", window=1) == [1.0], "no sooner than at its own end"
+    assert choke_or_slow.sooner(table, "quick", "absent") == []
 
 
 def test_the_figure_names_each_model_and_ends_right_of_its_run() -> None:

@@ -10,11 +10,11 @@ from extrabitter.experiments.equal_cost import (
     ENUMERATOR,
     VOTED,
     equal_cost,
-    late_slope,
     lead,
-    lead_in_training,
     on_tokens,
+    said,
     same_tokens_figure,
+    same_tokens_rows,
     solved,
     training_curves,
 )
@@ -60,14 +60,25 @@ def test_rivals_get_the_searchers_tokens() -> None:
 def test_the_standard_figure_sorts_its_rows_and_writes_their_values() -> None:
     costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
     one = lead(costs, "after_guesser", CHECKED)
-    fig = same_tokens_figure(costs, {"after_guesser": one}, "Equal tokens")
+    rows = same_tokens_rows(costs, {"after_guesser": one})
+    fig = same_tokens_figure({"some": rows, "others": rows[:2]}, "Equal tokens")
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher"
     of_guesser = {f"guesser, {how}" for how in ("a checker picks", "they vote", "one answer")}
     assert set(labels[1:]) == {*of_guesser, "a list, a checker picks"}
     assert "100 %" in [text.get_text() for text in fig.axes[0].texts]
-    fig = same_tokens_figure(costs, {"after_guesser": None}, "Equal tokens", [CHECKED])
-    assert len(fig.axes[0].get_yticklabels()) == 3, "searcher, rival, list"
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["some", "others"]
+    rows = same_tokens_rows(costs, {"after_guesser": None}, [CHECKED])
+    assert len(rows) == 3, "searcher, rival, list"
+
+
+def test_what_rivals_make_of_the_tokens_is_said_by_band() -> None:
+    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
+    table = said({"easy": costs, "hard": costs})
+    assert table["problems"].value_counts().to_dict() == {"easy": 5, "hard": 5}
+    searcher, checked = table[table["who"] == "searcher"].iloc[0], table[table["by"] == CHECKED].iloc[0]
+    assert (searcher["solved"], searcher["behind"], searcher["tokens spent"]) == ("100 %", "", "20")
+    assert checked["who"] == "guesser" and checked["behind"].startswith(("4", "5"))
 
 
 def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.DataFrame:
@@ -76,18 +87,6 @@ def steps(arm: str, tokens: float, reward: list[float], seed: int = 0) -> pd.Dat
     signal = {"frac_informative_groups": table["correct_reward"] / 2}
     own = {"num_tokens": 128 * tokens * table["step"], "mean_completion_tokens": tokens}
     return table.assign(seed=seed, arm=arm, **signal, **own)
-
-
-def test_training_is_compared_at_equal_tokens_and_by_its_late_slope() -> None:
-    table = pd.concat([steps("long", 40, [0.1 * k for k in range(1, 9)]), steps("short", 10, [0.1] * 8)])
-    curves = training_curves(table, window=1)
-    assert curves[curves["arm"] == "short"]["num_tokens"].iloc[-1] == 8 * 10 * 128
-    ahead, step = lead_in_training(curves, "long", "short")
-    assert step.value == 2, "two long steps cost eight short ones"
-    assert ahead.value == pytest.approx(0.2 - 0.1)
-    # The late slope is that of the last quarter.
-    table = steps("short", 10, [0.0] * 12 + [0.1, 0.2, 0.3, 0.4])
-    assert late_slope(training_curves(table), "short").value == pytest.approx(0.1)
 
 
 def test_seeds_of_unlike_lengths_are_read_at_the_same_numbers_of_tokens() -> None:
@@ -119,12 +118,13 @@ def test_findings_are_paired_by_seed_and_named() -> None:
     level = {"after_searcher": 0.9, "before_searcher": 0.4, "after_guesser": 0.6, "before_guesser": 0.3}
     level["after_silenced"] = 0.5
     table = summary({(arm, measure): value for arm, value in level.items() for measure in measures})
-    curve = training_curves(pd.concat([steps("searcher", 40, [0.5] * 8), steps("guesser", 10, [0.1] * 8)]))
-    costs = equal_cost(both("1111", "1000", 20), TASK, "after_searcher", ["after_guesser"])
-    found = findings(table, curve, costs)
-    expected = {"gap": 0.3, "knock_out": 0.4, "gain_guesser": 0.3}
-    expected |= {"habit": 0.5, "in_training": 0.4, "climb": 0.0}
+    found = findings(table)
+    expected = {"over_guesser": 0.3, "over_silenced": 0.4, "gain_guesser": 0.3, "searches_searcher": 0.9}
+    expected |= {"searched": 0.4, "apart": -0.1, "start_guesser": 0.3}
     assert {key: found[key].value for key in expected} == pytest.approx(expected, abs=1e-9)
+    assert not found["over_deriver"].measured
+    ended = findings(table.assign(arm=table["arm"] + "_rare"), "_rare")
+    assert ended["over_guesser_rare"] == found["over_guesser"]
 
 
 def test_the_traced_problem_is_one_on_which_the_searcher_went_back_once() -> None:

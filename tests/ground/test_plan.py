@@ -130,17 +130,10 @@ def test_the_published_book_has_no_runs_and_no_two_books_share_a_folder(tree: Pa
     assert set(schedule.pending(published)) == {f"chapter {miniature.CHAPTER}", "book"}
 
 
-def test_what_stands_in_for_the_edition_is_read_as_long_as_it_is_kept(tree: Path) -> None:
-    assert pipeline.make_book("", tree).results_dir == Path("results/edition")
-    for name in ("edition", "interim"):
-        (tree / "results" / name).mkdir(parents=True)
-        assert pipeline.make_book("", tree).results_dir == Path("results") / name
-
-
 def test_a_chapter_hangs_on_its_source_and_on_whatever_chapters_may_read(tree: Path) -> None:
     chapter = tree / "notebooks" / "chapters" / f"{miniature.CHAPTER}.ipynb"
     states = []
-    read = ["results/interim/a.parquet", "benchmarks/a.csv"]
+    read = ["results/edition/a.parquet", "benchmarks/a.csv"]
     read += ["book/predictions/first.yaml", "profiles/other.yaml"]
     for path in (None, *(tree / name for name in read), chapter):
         if path is not None:

@@ -56,8 +56,8 @@ def book(tmp_path: Path) -> Book:
         "_toc.yml": yaml.safe_dump(toc),
         f"{CHAPTER_NOTEBOOKS}/index.ipynb": notebook(markdown("# A book")),
         f"{STAGE_NOTEBOOKS}/grpo.ipynb": notebook(markdown("# GRPO")),
-        "results/interim/worked/grpo.ipynb": notebook(*worked),
-        "results/interim/worked/grpo.json": json.dumps(manifest),
+        "results/edition/worked/grpo.ipynb": notebook(*worked),
+        "results/edition/worked/grpo.json": json.dumps(manifest),
     }
     write(tmp_path, files)
     made = make_book("", tmp_path)

@@ -121,7 +121,7 @@ ARMS = ["before_searcher", "after_searcher", "after_guesser"]
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
     """Two seeds of the published completions."""
-    rows = Chapter("a_page").table("completions", experiment="taste_test")
+    rows = Chapter("a_page").table("completions", experiment="choke")
     return rows[rows["seed"] < rows["seed"].min() + 2]
 
 

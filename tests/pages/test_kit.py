@@ -118,7 +118,7 @@ def test_your_run_is_one_box_with_published_values_and_what_failed(own_runs: Pat
 
 
 def test_the_line_below_a_figure_says_seeds_commit_table_and_runs(page: Chapter, shown: list[Any]) -> None:
-    summary = page.table("summary", experiment="taste_test")
+    summary = page.table("summary", experiment="choke")
     fig = dot_rows(ROWS, "A message", "solved")
     page.figure("key", fig, alt='Dots & "lines"', caption="300 problems a seed; a < b", table=summary.head(3))
     (markup,) = shown
@@ -179,7 +179,7 @@ def drawn(name: str) -> str:
     own = table[table["seed"] == table["seed"].min()]
     if name == "curves":
         return plots.to_svg(plots.curves(table, MODELS, "correct_reward", "A searcher climbs", "solved", own))
-    return plots.to_svg(plots.before_and_after(table, MODELS, "pass@1", "Searching pays", "solved", own))
+    return plots.to_svg(dot_rows(plots.rows_of(table, MODELS, "pass@1", own), "Searching pays", "solved"))
 
 
 @pytest.mark.parametrize("name", ["rows", "before_and_after", "curves"])
@@ -197,7 +197,7 @@ def test_a_figure_has_its_message_names_and_your_run_in_text_that_can_be_read(na
 
 def test_rows_are_sorted_by_outcome_and_too_many_arms_are_refused() -> None:
     summary = Chapter("a_page").table("summary")
-    fig = plots.before_and_after(summary, MODELS, "pass@1", "t", "a")
+    fig = dot_rows(plots.rows_of(summary, MODELS, "pass@1"), "t", "a")
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels[0] == "searcher" and len(labels) == 3
     with pytest.raises(ValueError, match="at most 5"):
@@ -221,11 +221,3 @@ def test_inline_figures_have_ids_of_their_own_and_colours_of_the_page() -> None:
     assert set(re.findall(r": (#\w{6})", styles)) == set(), "every colour has a partner for dark pages"
     for colour in re.findall(r"var\(--eb-(\w{6}),", styles):
         assert f"--eb-{colour}:" in plots.theme_css()
-
-
-def test_the_editions_results_are_read_if_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chapter, "REPOSITORY", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for edition in ("edition", "interim"):
-        Path("results", edition).mkdir(parents=True)
-        assert Chapter("a_page").results_dir == Path("results", edition)

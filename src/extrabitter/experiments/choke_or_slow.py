@@ -12,42 +12,54 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from extrabitter.experiments.equal_cost import end_slope
+from extrabitter.experiments import taste_test
+from extrabitter.experiments.equal_cost import end_slope, training_curves
 from extrabitter.experiments.extrapolation import Sigmoid, fit_sigmoid
 from extrabitter.pages import plots
 from extrabitter.pages.plots import Look, describe
-from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
+from extrabitter.statistics import Estimate, over_seed_values
 
-ENDINGS = {"": "common problems", "_rare": "rare problems"}
+ENDINGS = ("", "_rare")
 MODELS = ("searcher", "guesser", "silenced")
 
 
 def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
     """Return what is found by name, over seeds; a name ends in `_rare` where its problems are rare.
 
-    `summary` and `steps` are the store's tables. `<model>` is what it solves after RL and `start_<model>` before,
-    `gap` the searcher's lead over the guesser, `knock_out` that over itself silenced, `apart` silenced minus guesser,
-    `more_<model>` what as many training tokens again would bring at the slope of its last quarter, and `end_<model>`
-    where its sigmoid ends.
+    `summary` and `steps` are the store's tables. To `taste_test.findings` come `more_<model>`, what as many training
+    tokens again would bring at the slope of its last quarter; `end_<model>`, where its sigmoid ends; and `sooner`, how
+    many times sooner the searcher solved what the guesser solves at its end.
     """
     found = {}
     for ending in ENDINGS:
-        after = {model: f"after_{model}{ending}" for model in MODELS}
-        found[f"gap{ending}"] = of_difference(summary, after["searcher"], after["guesser"])
-        found[f"knock_out{ending}"] = of_difference(summary, after["searcher"], after["silenced"])
-        found[f"apart{ending}"] = of_difference(summary, after["silenced"], after["guesser"])
-        for model, arm in after.items():
+        found |= taste_test.findings(summary, ending)
+        for model in MODELS:
             own = steps[steps["arm"] == f"{model}{ending}"]
-            found[f"{model}{ending}"] = of_measure(summary, arm, "pass@1")
-            found[f"start_{model}{ending}"] = of_measure(summary, f"before_{model}{ending}", "pass@1")
             found[f"more_{model}{ending}"] = over_seed_values(more(run) for _, run in own.groupby("seed"))
             found[f"end_{model}{ending}"] = over_seed_values(ends(own)["end"])
+        found[f"sooner{ending}"] = over_seed_values(sooner(steps, f"searcher{ending}", f"guesser{ending}"))
     return found
 
 
 def more(run: pd.DataFrame) -> float:
     """Return what as many tokens again would bring a run, in solved training problems, along a line through its end."""
     return end_slope(run, "num_tokens") * float(run["num_tokens"].max())
+
+
+def sooner(steps: pd.DataFrame, arm: str, rival: str, window: int = 20) -> list[float]:
+    """Return by seed the tokens of `rival` at its end over those after which `arm` had solved as much.
+
+    Both are means over `window` steps. Where `arm` never got there, it is taken to have done so at its own end.
+    """
+    ratios = []
+    for _, run in training_curves(steps[steps["arm"].isin([arm, rival])], window).groupby("seed"):
+        own, other = run[run["arm"] == arm], run[run["arm"] == rival]
+        if len(own) and len(other):
+            there = own["num_tokens"][own["solved"] >= other["solved"].iloc[-1]]
+            ratios.append(
+                other["num_tokens"].max() / (there.min() if len(there) else own["num_tokens"].max())
+            )
+    return ratios
 
 
 def ends(steps: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from extrabitter.pages import plots
-from extrabitter.pages.text import percent
+from extrabitter.pages.text import percent, points_interval
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Estimate, clustered_share, over_seed_values, t_interval
 from extrabitter.tasks import Task
@@ -203,13 +203,10 @@ def _rows(table: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
     return table[(table["arm"] == arm) & (table["method"] == method)]
 
 
-def same_tokens_figure(
-    table: pd.DataFrame,
-    rivals: Mapping[str, Estimate | None],
-    title: str,
-    methods: Sequence[str] = tuple(PICKS),
-) -> Figure:
-    """Draw what a search's tokens buy: the searcher, each rival by each method, and no model at all.
+def same_tokens_rows(
+    table: pd.DataFrame, rivals: Mapping[str, Estimate | None], methods: Sequence[str] = tuple(PICKS)
+) -> list[plots.Row]:
+    """Return what a search's tokens buy, best first: the searcher, each rival by each method, and no model at all.
 
     `rivals` are arms of `table`, each with what it solves by one answer at its own few tokens, or None to leave it out.
     """
@@ -219,12 +216,33 @@ def same_tokens_figure(
         rows += [plots.Row(f"{model}, {PICKS[how]}", rival, solved(table, rival, how)) for how in methods]
         rows += [plots.Row(f"{model}, one answer", rival, one_answer)] if one_answer else []
     rows.append(plots.Row(f"a list, {PICKS[CHECKED]}", ENUMERATOR, solved(table, ENUMERATOR, CHECKED)))
-    rows.sort(key=lambda row: -row.end.value)
-    fig = plots.dot_rows(rows, title, "unseen problems solved")
+    return sorted(rows, key=lambda row: -row.end.value)
+
+
+def same_tokens_figure(panels: Mapping[str, Sequence[plots.Row]], title: str) -> Figure:
+    """Draw the rows of `same_tokens_rows` by band of problems, each with its number."""
+    fig = plots.dot_panels(panels, title, "unseen problems solved")
     look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": plots.SMALL}
-    for place, row in enumerate(rows):
-        fig.axes[0].annotate(percent(row.end.value), (row.end.value, -place), (0, 6), **look)
+    for ax, rows in zip(fig.axes, panels.values(), strict=True):
+        for place, row in enumerate(rows):
+            ax.annotate(percent(row.end.value), (row.end.value, -place), (0, 6), **look)
     return fig
+
+
+def said(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Say what everybody makes of the searcher's tokens, of tables of `equal_cost` by band: ready-made strings."""
+    rows = []
+    for band, table in tables.items():
+        for (arm, how), own in table.groupby(["arm", "method"], sort=False):
+            gap = over_seed_values(own["gap"])
+            behind = points_interval(gap) if arm != "searcher" else ""
+            spent, short = own["num_tokens"].mean(), own["frac_short"].mean()
+            who = plots.describe(str(arm)).words
+            rows.append(
+                (band, who, how, percent(own["value"].mean()), behind, f"{spent:.0f}", percent(short))
+            )
+    columns = ["problems", "who", "by", "solved", "behind", "tokens spent", "too few samples"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def training_curves(steps: pd.DataFrame, window: int = 5) -> pd.DataFrame:
@@ -254,30 +272,6 @@ def on_tokens(curves: pd.DataFrame, num_points: int = 60) -> pd.DataFrame:
             means = {name: np.interp(grid, run["num_tokens"], run[name]) for name in RUNNING}
             found.append(pd.DataFrame({"arm": arm, "seed": seed, "num_tokens": grid, **means}))
     return pd.concat(found, ignore_index=True)
-
-
-def lead_in_training(curves: pd.DataFrame, arm: str, rival: str) -> tuple[Estimate, Estimate]:
-    """Estimate the lead of `arm` in training problems solved where it has spent what `rival` spent in all.
-
-    Returns that lead, and the step at which `arm` stands then. Paired by seed.
-    """
-    leads, steps = [], []
-    for _, own in curves[curves["arm"].isin([arm, rival])].groupby("seed"):
-        first, second = own[own["arm"] == arm], own[own["arm"] == rival]
-        if len(first) and len(second):
-            then = first[first["num_tokens"] <= second["num_tokens"].iloc[-1]].iloc[-1]
-            leads.append(then["solved"] - second["solved"].iloc[-1])
-            steps.append(then["step"])
-    return over_seed_values(leads), over_seed_values(steps)
-
-
-def late_slope(curves: pd.DataFrame, arm: str, part: float = 0.25) -> Estimate:
-    """Estimate how much an arm gains a step, in training problems solved, over the last part of its run.
-
-    A straight line by least squares for each seed, through single steps and not their running mean.
-    """
-    runs = curves[curves["arm"] == arm].groupby("seed")
-    return over_seed_values(end_slope(own, "step", part) for _, own in runs)
 
 
 def end_slope(run: pd.DataFrame, x: str, part: float = 0.25) -> float:

@@ -2,61 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from extrabitter.experiments.equal_cost import CHECKED, VOTED, late_slope, lead, lead_in_training
+from extrabitter.pages import plots
 from extrabitter.pages.plots import words
 from extrabitter.pages.text import decimal, percent
 from extrabitter.seeding import derive_seed
 from extrabitter.statistics import Estimate, of_difference, of_measure
 
+MODELS = ("searcher", "deriver", "guesser", "silenced")
 # What a model writes: heading -> measure of table `summary`; a mean is a number, all others are shares.
 PARTS = {
     **{"solved": "pass@1", "first attempt right": "first_attempt_hit_rate", "searches": "frac_searches"},
     **{"attempts": "mean_attempts", "verdicts true": "verdict_accuracy", "tokens": "mean_completion_tokens"},
 }
+# Name -> the same of a single model, after RL.
+_AFTER = {
+    "": "pass@1",
+    "searches_": "frac_searches",
+    "first_": "first_attempt_hit_rate",
+    "tokens_": "mean_completion_tokens",
+}
 
 
-def findings(summary: pd.DataFrame, curves: pd.DataFrame, costs: pd.DataFrame) -> dict[str, Estimate]:
-    """Return the effects of the taste test by name, each over seeds.
+def findings(summary: pd.DataFrame, ending: str = "") -> dict[str, Estimate]:
+    """Return the effects of the taste test on one band of problems by name, each over seeds.
 
-    `summary` is the store's table, `curves` that of `equal_cost.training_curves`, `costs` that of
-    `equal_cost.equal_cost` for searcher and guesser after RL. A name that ends in a model is that model's own value.
+    `summary` is the store's table of a game, `ending` that of the band's arms; names end in it too. `<model>` is what
+    it solves after RL, `start_…` before it, `gain_…` the difference, `over_…` the searcher's lead after RL,
+    `searches_…`, `first_…` and `tokens_…` what it writes then; `apart` is silenced minus guesser, `searched` how often
+    the searcher searched before, `verdicts` how often it judges rightly after.
     """
-    found = {
-        "gap": of_difference(summary, "after_searcher", "after_guesser"),
-        "knock_out": of_difference(summary, "after_searcher", "after_silenced"),
-        "apart": of_difference(summary, "after_silenced", "after_guesser"),
-        "habit": of_difference(summary, "after_searcher", "before_searcher", "frac_searches"),
-        "searched_before": of_measure(summary, "before_searcher", "frac_searches"),
-        "verdicts": of_measure(summary, "after_searcher", "verdict_accuracy"),
-        "checked": lead(costs, "after_guesser", CHECKED),
-        "voted": lead(costs, "after_guesser", VOTED),
-        "climb": late_slope(curves, "guesser"),
-    }
-    found["in_training"], found["at_step"] = lead_in_training(curves, "searcher", "guesser")
-    for model in ("searcher", "guesser"):
-        after, before = f"after_{model}", f"before_{model}"
-        found |= {
-            model: of_measure(summary, after, "pass@1"),
-            f"gain_{model}": of_difference(summary, after, before),
-            f"searches_{model}": of_measure(summary, after, "frac_searches"),
-            f"first_{model}": of_measure(summary, after, "first_attempt_hit_rate"),
-            f"better_{model}": of_difference(summary, after, before, "first_attempt_hit_rate"),
-            f"tokens_{model}": of_measure(summary, after, "mean_completion_tokens"),
-        }
-    return found
+    found = {}
+    for model in MODELS:
+        after, before = f"after_{model}{ending}", f"before_{model}{ending}"
+        found |= {f"{name}{model}": of_measure(summary, after, measure) for name, measure in _AFTER.items()}
+        found[f"start_{model}"] = of_measure(summary, before, "pass@1")
+        found[f"gain_{model}"] = of_difference(summary, after, before)
+        found[f"over_{model}"] = of_difference(summary, f"after_searcher{ending}", after)
+    found["apart"] = of_difference(summary, f"after_silenced{ending}", f"after_guesser{ending}")
+    found["searched"] = of_measure(summary, f"before_searcher{ending}", "frac_searches")
+    found["verdicts"] = of_measure(summary, f"after_searcher{ending}", "verdict_accuracy")
+    return {f"{name}{ending}": estimate for name, estimate in found.items()}
 
 
-def anatomy(summary: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+class Band(NamedTuple):
+    """Problems of one kind: what a figure calls them, the game, the ending of arms, and the models asked."""
+
+    words: str
+    task: str
+    ending: str
+    models: tuple[str, ...] = MODELS
+
+
+COMMON = Band("Countdown, common problems", "countdown", "", ("searcher", "guesser", "silenced"))
+RARE = Band("Countdown, rare problems", "countdown", "_rare", ("searcher", "guesser", "silenced"))
+ISLANDS = Band("Knights & Knaves, two islands", "knights", "_islands44")
+
+
+def figure(
+    summaries: Mapping[str, pd.DataFrame],
+    bands: Sequence[Band],
+    title: str,
+    own: Mapping[str, pd.DataFrame] = {},
+) -> Figure:
+    """Draw what is solved before RL and after it, a panel a band; `summaries` and `own` (your run) are by game."""
+    panels = {}
+    for band in bands:
+        tables = summaries[band.task], own.get(band.task)
+        panels[band.words] = plots.rows_of(tables[0], band.models, "pass@1", tables[1], band.ending)
+    return plots.dot_panels(panels, title, "unseen problems solved")
+
+
+def anatomy(summary: pd.DataFrame, models: Sequence[str], ending: str = "") -> pd.DataFrame:
     """Say what each model writes before and after RL: a row a model and time, ready-made strings, means over seeds.
 
     What a model never does has no value, and the cell says so: a share of true verdicts where no verdict was given.
     """
     rows = []
-    for arm in [f"{when}_{model}" for model in models for when in ("before", "after")]:
+    for arm in [f"{when}_{model}{ending}" for model in models for when in ("before", "after")]:
         found = {measure: of_measure(summary, arm, measure) for measure in PARTS.values()}
         if found["pass@1"].measured:
             rows.append((words(arm), *(_said(estimate, measure) for measure, estimate in found.items())))

@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 
 from extrabitter.digests import REPOSITORY
 from extrabitter.pages import plots
+from extrabitter.pages.text import points_interval
 from extrabitter.params import ParameterError, StrictModel, validate
 from extrabitter.profiles import read_yaml
 from extrabitter.statistics import Estimate, holm_adjusted, of_difference, of_measure
@@ -159,8 +160,24 @@ def judge(
     return pd.DataFrame(rows)
 
 
-def forest(judged: pd.DataFrame, title: str) -> Figure:
-    """Draw the effects in points, a claim a row: interval, where it would have held and where it would have failed."""
+def primaries(predictions: Mapping[str, Prediction], judged: pd.DataFrame) -> pd.DataFrame:
+    """Say of each primary what it claims, what came of it, and on how many of its trunks: ready-made strings."""
+    found, rows = judged.set_index("key"), []
+    for key, entry in predictions.items():
+        if entry.primary and key not in found.index:
+            rows.append((entry.claim, "", "not run yet"))
+        elif entry.primary:
+            row = found.loc[key]
+            value = points_interval(Estimate(*row[["value", "lower", "upper", "num_seeds"]]))
+            rows.append((entry.claim, value, f"{row['verdict']}, {row['num_seeds']} of {entry.seeds} trunks"))
+    return pd.DataFrame(rows, columns=["claim", "effect", "verdict"])
+
+
+def forest(judged: pd.DataFrame, title: str, earlier: Mapping[str, Estimate] = {}) -> Figure:
+    """Draw the effects in points, a claim a row: interval, where it would have held and where it would have failed.
+
+    `earlier` holds by key what another series found of the same claim, drawn hollow below it.
+    """
     shown = judged[(judged["unit"] == "points") & (judged["num_seeds"] > 0)]
     ends = (min(-0.2, shown["lower"].min() - 0.05), max(0.2, shown["upper"].max() + 0.05))
     with plots.drawing(title, 0.5 * len(shown) + 0.5) as (fig, ax):
@@ -175,6 +192,11 @@ def forest(judged: pd.DataFrame, title: str) -> Figure:
             ax.plot(row["value"], -place, "o", color=colour, markersize=6)
             ax.annotate(row["claim"], (ends[0], 0.32 - place), **above)
             ax.annotate(row["verdict"], (ends[1], 0.32 - place), ha="right", color=colour, **above)
+            if old := earlier.get(row["key"]):
+                ax.plot([old.lower, old.upper], [-place - 0.28] * 2, color=plots.GREY, linewidth=1.5)
+                ax.plot(
+                    old.value, -place - 0.28, "o", color=plots.GREY, markerfacecolor=plots.PAPER, markersize=5
+                )
         ax.axvline(0, color=plots.GREY, linewidth=0.8)
         ax.set(xlim=ends, ylim=(0.4 - len(shown), 0.6), yticks=[])
         ax.set_xlabel("effect in points; green: predicted, orange: would have overturned it")

@@ -2,7 +2,7 @@
 
 A chapter notebook has a parameters cell and is opened in two lines:
 
-    results_dir: str = ""  # the store of results; empty: results/interim as long as it is kept, else results/edition
+    results_dir: str = ""  # the store of results; empty: results/edition
     runs_dir: str = ""  # your own runs, e.g. runs/laptop; empty: none
     output_dir: str = "_build/chapters/published"  # where figures and tables go
     profile: str = ""  # name of the profile of your own runs
@@ -15,13 +15,13 @@ Then, beside each sentence of the prose that says something, what it rests on, a
     summary = page.table("summary")
     gap = of_difference(summary, "after_searcher", "after_guesser")
     page.claim(gap.lower > 0, "The base that searched solves more after the same RL", gap=gap)
-    page.glue("gap", points_interval(gap))          # prose: a gap of {glue:text}`gap`
+    page.say({"gap": gap})                          # prose: a gap of {glue:text}`gap_pts_ci`
 
 A figure stands where its cell stands (tag `remove-input` or `hide-input`), with its caption and one line that says
 where its numbers come from. What `page.own(name)` returns, of your runs, is drawn on the same axes:
 
-    fig = plots.before_and_after(summary, MODELS, "pass@1", "Searching pays", "unseen problems solved",
-                                 own=page.own("summary"))
+    rows = plots.rows_of(summary, MODELS, "pass@1", own=page.own("summary"))
+    fig = plots.dot_rows(rows, "Searching pays", "unseen problems solved")
     page.figure("solved", fig, alt="...", caption="Unseen problems ...", table=summary)
     page.your_run("unseen problems solved", "pass@1", ["after_searcher", "after_guesser"])   # once a page
 
@@ -31,7 +31,7 @@ All HTML is written here and in `completions`, and everything in it that was rea
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -41,13 +41,11 @@ from matplotlib.figure import Figure
 from extrabitter import store
 from extrabitter.digests import REPOSITORY, RESULTS
 from extrabitter.pages import plots
-from extrabitter.pages.text import decimal, percent_interval, render, spell
+from extrabitter.pages.text import decimal, percent, percent_interval, points, points_interval, render, spell
 from extrabitter.statistics import Estimate, of_measure
 
 GLUE_PREFIX = "application/papermill.record/"  # as myst_nb.glue(..., display=False) stores it
 MAX_ROWS = 12  # of a table that stands open on a page
-# What the seeds of a folder and task are, where they are not the edition's own.
-SEEDS_OF = {("interim", "countdown"): " of the first edition", ("interim", "knights"): " of a rehearsal"}
 Write = Callable[[Estimate], str]  # an estimate as a ready-made string
 
 
@@ -104,6 +102,14 @@ class Chapter:
         metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
         display({GLUE_PREFIX + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
+    def say(self, found: Mapping[str, Estimate]) -> None:
+        """Glue each estimate four ways: as a share under its name and with _ci, as points with _pts and _pts_ci."""
+        for name, estimate in found.items():
+            self.glue(name, percent(estimate.value))
+            self.glue(f"{name}_ci", percent_interval(estimate))
+            self.glue(f"{name}_pts", points(estimate.value))
+            self.glue(f"{name}_pts_ci", points_interval(estimate))
+
     def figure(self, key: str, fig: Figure, alt: str, caption: str = "", table: plots.Table = None) -> None:
         """Show a figure here and save it as figures/<key>.svg; `alt` says its message, `table` is offered as CSV."""
         svg = plots.to_svg(fig)
@@ -139,8 +145,7 @@ class Chapter:
         """Return the line that says which seeds and commits stand behind what was read so far, and save the table."""
         seeds, commits = "", list[str]()
         if self._runs and len(runs := pd.concat(self._runs.values())):
-            whose = SEEDS_OF.get((self.results_dir.name, self.task), "")
-            seeds = spell(runs["seed"].nunique(), "seed") + whose
+            seeds = spell(runs["seed"].nunique(), "seed")
             commits = sorted({str(commit)[:7] for commit in runs["commit"] if commit})
         if table is not None:
             table.to_csv(self._saved(f"tables/{key}.csv"), index=False)
@@ -159,9 +164,8 @@ def table_markup(df: pd.DataFrame, caption: str, most: int = 10**9) -> str:
 
 
 def _find_results(given: str | Path) -> Path:
-    """Return the folder of results: as given, here or below the repository; else that of an edition that is there."""
-    names = [given] if str(given) else RESULTS
-    for folder in (root / name for name in names for root in (Path(), REPOSITORY)):
+    """Return the folder of results: as given, else the edition's; here, or below the repository."""
+    for folder in (root / (given or RESULTS) for root in (Path(), REPOSITORY)):
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"results_dir = {str(given)!r}: no such folder; `extrabitter publish` makes one")

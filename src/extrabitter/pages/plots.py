@@ -134,16 +134,10 @@ def drawing(title: str, height_in: float, **panels: Any) -> Iterator[tuple[Figur
         yield fig, fig.subplots(**panels)
 
 
-def before_and_after(
-    summary: pd.DataFrame,
-    models: Sequence[str],
-    measure: str,
-    title: str,
-    axis: str,
-    own: Table = None,
-    ending: str = "",
-) -> Figure:
-    """Draw a share of table `summary` before RL (hollow) and after it (full), a model a row, sorted by outcome.
+def rows_of(
+    summary: pd.DataFrame, models: Sequence[str], measure: str, own: Table = None, ending: str = ""
+) -> list[Row]:
+    """Return what models had of a share of table `summary` before RL and after, and your run; a row each, best first.
 
     `ending` is that of the arms' names, such as "_islands44" where a band was evaluated.
     """
@@ -153,8 +147,7 @@ def before_and_after(
         measured = [of_measure(summary, name, measure) for name in names]
         mine = [MISSING if own is None else of_measure(own, name, measure) for name in names]
         rows.append(Row(describe(model).words, model, *measured, *mine))
-    rows.sort(key=lambda row: -np.nan_to_num(row.end.value, nan=-np.inf))
-    return dot_rows(rows, title, axis)
+    return sorted(rows, key=lambda row: -np.nan_to_num(row.end.value, nan=-np.inf))
 
 
 def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> Figure:
@@ -162,20 +155,35 @@ def dot_rows(rows: Sequence[Row], title: str, axis: str, share: bool = True) -> 
 
     ValueError for more than MAX_ARMS rows.
     """
-    _check_number(rows)
-    with drawing(title, 0.55 + 0.42 * len(rows)) as (fig, ax):
-        ax.set_yticks(range(0, -len(rows), -1), [row.label for row in rows])
-        own = []
-        for place, (label, row) in enumerate(zip(ax.get_yticklabels(), rows, strict=True)):
-            label.set_color(describe(row.arm).colour)
-            _draw_row(ax, -place, row)
-            own += [(row.own_end.value, -place - _OWN_BELOW)] if row.own_end.measured else []
-        name_own(ax, own)
-        ax.set_ylim(0.5 - len(rows), 0.5)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="y", visible=False)
-        _label_axis(ax, "x", axis, share)
+    return dot_panels({"": rows}, title, axis, share)
+
+
+def dot_panels(panels: Mapping[str, Sequence[Row]], title: str, axis: str, share: bool = True) -> Figure:
+    """Draw rows of dots in named panels below each other, on one axis; ValueError as in `dot_rows`."""
+    for rows in panels.values():
+        _check_number(rows)
+    heights = [len(rows) + 0.6 * bool(name) for name, rows in panels.items()]
+    shape: dict[str, Any] = {"nrows": len(panels), "sharex": True, "squeeze": False, "height_ratios": heights}
+    with drawing(title, 0.55 + 0.42 * sum(heights), **shape) as (fig, axes):
+        for ax, (name, rows) in zip(axes[:, 0], panels.items(), strict=True):
+            ax.set_title(name, loc="left", fontsize=SMALL, pad=3)
+            _draw_rows(ax, rows)
+            _label_axis(ax, "x", axis if ax is axes[-1, 0] else "", share)
     return fig
+
+
+def _draw_rows(ax: Axes, rows: Sequence[Row]) -> None:
+    """Draw rows on axes, each with its model's name in its colour."""
+    ax.set_yticks(range(0, -len(rows), -1), [row.label for row in rows])
+    own = []
+    for place, (label, row) in enumerate(zip(ax.get_yticklabels(), rows, strict=True)):
+        label.set_color(describe(row.arm).colour)
+        _draw_row(ax, -place, row)
+        own += [(row.own_end.value, -place - _OWN_BELOW)] if row.own_end.measured else []
+    name_own(ax, own)
+    ax.set_ylim(0.5 - len(rows), 0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
 
 
 def _draw_row(ax: Axes, y: float, row: Row) -> None:
