@@ -14,7 +14,6 @@ import pandas as pd
 from extrabitter.digests import REPOSITORY
 from extrabitter.pages.plots import model_of
 from extrabitter.plan import CHAPTER_NOTEBOOKS
-from extrabitter.store import EXPERIMENT
 
 CHAPTERS = sorted((REPOSITORY / CHAPTER_NOTEBOOKS).glob("*.ipynb"))
 _REFERENCE = "searcher"  # whose results all arms have where nothing has an effect
@@ -40,9 +39,7 @@ def without_effects(source: Path, target: Path) -> Path:
     """Copy a store in which every arm of a stage has the results of one of them, and bases can do nothing."""
 
     def levelled(table: pd.DataFrame, path: Path, shift: int) -> pd.DataFrame:
-        taste_test, rows = path.parents[1] / EXPERIMENT / path.name, []
-        origin = pd.read_parquet(taste_test) if taste_test.is_file() else table
-        alike = {key: _reference(rows) for key, rows in origin.groupby(["stage", _endings(origin)])}
+        rows, alike = [], {key: _reference(rows) for key, rows in table.groupby(["stage", _endings(table)])}
         for (stage, arm), own in table.groupby(["stage", "arm"], sort=False):
             rows.append(alike.get((stage, _ending(arm)), own).assign(arm=arm))
         # Each bar measures what one base can do, and compares it with no other arm.
