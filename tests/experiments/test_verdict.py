@@ -221,19 +221,24 @@ def test_a_prediction_that_was_changed_after_a_run_does_not_come_first(tmp_path:
     assert not came_first(tmp_path, "none.yaml", commits[2])
 
 
+OWN_BETS = {"repairs": ("repairs.yaml",), "dial": ("two_waits.yaml",)}  # beside those of the edition
+
+
 def test_every_run_of_the_edition_was_made_after_its_predictions() -> None:
     file = judging.FOLDER / "edition.yaml"
     if git(REPOSITORY, "rev-parse", "--is-shallow-repository").stdout.strip() != "false":
         pytest.skip("needs the history of the repository")
     sha = hashlib.sha256((REPOSITORY / file).read_bytes()).hexdigest()
     stored = (REPOSITORY / "results/edition").glob("*/seed=*/*/runs.parquet")
-    made, columns = set[tuple[str, str, bool]](), ["commit", "predictions_sha256", "dirty"]
+    made, columns = set[tuple[str, str, str, bool]](), ["commit", "predictions_sha256", "dirty"]
     for path in stored:
         if path.parent.name != "bank":  # bases are no effects
-            made |= set(pd.read_parquet(path)[columns].itertuples(index=False, name=None))
-    for commit, predictions, dirty in made:
+            runs = pd.read_parquet(path)[columns].itertuples(index=False, name=None)
+            made |= {(path.parent.name, *run) for run in runs}
+    for experiment, commit, predictions, dirty in made:
         assert not dirty and predictions == sha, commit
-        assert came_first(REPOSITORY, str(file), commit), commit
+        before = [file, *(judging.FOLDER / name for name in OWN_BETS.get(experiment, ()))]
+        assert all(came_first(REPOSITORY, str(bets), commit) for bets in before), commit
 
 
 def test_the_forest_says_each_claim_with_its_verdict() -> None:

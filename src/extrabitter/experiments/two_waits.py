@@ -7,23 +7,31 @@ climb, in which each tenfold of share takes as long as any other:
     T = W + a + b log10(1 / p0),   W exponential with mean c / (n p0), and an error of spread s.
 
 Its rivals are the climb alone and the luck alone. All three are fitted to runs by the same likelihood, in which a run
-that ended too early tells that its wait was longer. Source: ours; the constants come from trunks outside the series.
+that ended too early tells that its wait was longer. Source: ours; the constants come from trunks outside the series,
+and lie in `FROZEN` since before its runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from extrabitter.digests import REPOSITORY
+from extrabitter.pages import plots
+from extrabitter.params import GrpoParameters
+from extrabitter.profiles import read_yaml
 from extrabitter.statistics import Estimate, over_seed_values
 
 Array = NDArray[np.float64]
+FROZEN = Path("book/predictions/two_waits.yaml")
 RUNNING = 5  # steps of the mean that has to reach HALF
 HALF = 0.5
 # Of the exponential wait in spreads of the error: below, it cannot be told from none, and above from no error.
@@ -57,6 +65,25 @@ class WaitLaw(NamedTuple):
 
 # Name of a law -> whether it has a climb by the logarithm, and luck.
 LAWS = {"two waits": (True, True), "the logarithm alone": (True, False), "luck alone": (False, True)}
+
+
+def frozen(path: Path = REPOSITORY / FROZEN) -> dict[str, WaitLaw]:
+    """Read the laws of LAWS with the constants that were fitted before the series."""
+    found = read_yaml(path, "laws")
+    return {name: WaitLaw(**found[name]) for name in LAWS}
+
+
+def shares(summary: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what `take_off` needs to know of runs of GRPO, of the store's tables of the same names.
+
+    A run's share is what the evaluation of its start, arm `before_<arm>`, has read off the softmax.
+    """
+    asked = summary[(summary["measure"] == "search_probability") & summary["arm"].str.startswith("before_")]
+    asked = asked.assign(arm=asked["arm"].str.removeprefix("before_"), share=asked["value"])
+    made = runs[(runs["stage"] == "grpo") & (runs["state"] == "ok")]
+    each = [GrpoParameters.model_validate_json(told).completions_per_step for told in made["parameters"]]
+    keys = ["arm", "seed"]
+    return asked[[*keys, "share"]].merge(made.assign(completions=each)[[*keys, "completions"]], on=keys)
 
 
 def take_off(steps: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
@@ -117,3 +144,26 @@ def expected(law: WaitLaw, shares: Sequence[float], completions: int) -> pd.Data
     wait = law.wait(at, completions)
     ends = {"lower": wait.ppf(0.1), "upper": wait.ppf(0.9)}
     return pd.DataFrame({"share": at, "value": wait.median(), **ends})
+
+
+def figure(waits: pd.DataFrame, laws: dict[str, WaitLaw], title: str) -> Figure:
+    """Draw each run's wait against its share, open where it had not ended, and what the laws foretold, named."""
+    shares, most = np.geomspace(waits["share"].max(), waits["share"].min(), 60), waits["steps"].max() * 1.1
+    looks = dict(zip(laws, map(plots.Look, (plots.BLUE, plots.GREY, plots.RED)), strict=True))
+    foretold = []
+    for name, law in laws.items():
+        line = expected(law, shares, int(waits["completions"].mode()[0])).assign(law=name)
+        if name != next(iter(laws)):
+            line = line.drop(columns=["lower", "upper"])  # one band can be read, three cannot
+        foretold.append(line[line["value"] < most])
+    with plots.drawing(title, 3.0) as (fig, ax):
+        ax.set(xscale="log", xlabel="chance that a completion searches, before RL")
+        ax.set(ylabel="steps until half of them do", ylim=(0, most))
+        ax.invert_xaxis()
+        for line in foretold:
+            plots.lines(ax, line, "law", "share", "value", looks)
+        for censored, rows in waits.groupby("censored"):
+            face = plots.PAPER if censored else plots.BLUE
+            look = {"color": plots.BLUE, "markerfacecolor": face, "markersize": 4, "zorder": 3}
+            ax.plot(rows["share"], rows["steps"], "^" if censored else "o", **look)
+    return fig
