@@ -1,0 +1,90 @@
+"""Absent, or extinct? What Four Habits logged, and a base whose habit was made to die before it could pay.
+
+The phase that makes it die pays for form under a cap that a search does not fit in: what stops early is paid, what
+searches is cut off. The habit's use plays no part, since hardly anything is right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from extrabitter.digests import REPOSITORY
+from extrabitter.pages import plots
+from extrabitter.pages.plots import BLUE, GREEN, GREY, RED, Look
+from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
+
+PHASE = "format_phase"  # the arm of GRPO
+# Column of table `steps` -> what a line is called, and its colour.
+PARTS = {
+    "format_reward": ("keeps the form", GREEN),
+    "frac_searches": ("searches", BLUE),
+    "correct_reward": ("is right", RED),
+}
+# What lessons showed -> colour and words.
+KINDS = {
+    "search": (BLUE, "lessons that search"),
+    "nothing": (GREY, "none, or without search"),
+    "natural": (GREEN, "texts by people"),
+    "qwen": (RED, "Qwen, untaught"),
+}
+
+
+def four_habits(path: Path = REPOSITORY / "results/four_habits.csv") -> pd.DataFrame:
+    """Read what Four Habits reports: columns arm, shows (of KINDS), start and end, accuracy at RL steps 0 and 250.
+
+    Source: Gandhi et al., arXiv 2503.01307, as logged in its repository.
+    """
+    return pd.read_csv(path)
+
+
+def rank_correlation(arms: pd.DataFrame) -> float:
+    """Return Spearman's rank correlation of start and end over the arms that had lessons."""
+    taught = arms[arms["arm"].str.startswith("taught")]
+    return float(stats.spearmanr(taught["start"], taught["end"]).statistic)
+
+
+def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
+    """Return what is found by name, each over seeds; `summary` has the arms of choke and of extinction.
+
+    `died` is the share that searches after the phase and `first` that before it, both on rare problems; `right` the
+    share right in the phase's training; `woke` the share that searches after RL on rare problems; `lost` what is
+    solved then, extinct minus searcher, and `apart` extinct minus guesser.
+    """
+    phase = steps[steps["arm"] == PHASE].groupby("seed")["correct_reward"].mean()
+    found = {"right": over_seed_values(phase)}
+    for name, arm in {"first": "before_searcher", "died": "before_extinct", "woke": "after_extinct"}.items():
+        found[name] = of_measure(summary, f"{arm}_rare", "frac_searches")
+    for name, arm in {"lost": "searcher", "apart": "guesser"}.items():
+        found[name] = of_difference(summary, "after_extinct_rare", f"after_{arm}_rare")
+    return found
+
+
+def phase_figure(steps: pd.DataFrame, title: str) -> Figure:
+    """Draw what the completions of the phase are like against generated tokens, means over seeds, lines named."""
+    own = steps[steps["arm"] == PHASE].groupby("step")[["num_tokens", *PARTS]].mean()
+    lines = [
+        pd.DataFrame({"line": words, "num_tokens": own["num_tokens"], "value": own[column]})
+        for column, (words, _) in PARTS.items()
+    ]
+    with plots.drawing(title, 2.3) as (fig, ax):
+        ax.set(xlabel="tokens generated in training", ylabel="share of completions", ylim=(-0.02, 1.02))
+        looks = {words: Look(colour) for words, colour in PARTS.values()}
+        plots.lines(ax, pd.concat(lines), "line", "num_tokens", "value", looks)
+    return fig
+
+
+def their_figure(arms: pd.DataFrame, title: str) -> Figure:
+    """Draw Four Habits' arms, accuracy before RL and after it, coloured by what their lessons showed."""
+    with plots.drawing(title, 2.5) as (fig, ax):
+        ax.set(xlabel="accuracy before RL", ylabel="accuracy after it")
+        for kind, (colour, words) in KINDS.items():
+            own = arms[arms["shows"] == kind]
+            ax.plot(own["start"], own["end"], "o", color=colour, markersize=6)
+            place = (own["start"].max(), own["end"].max())
+            look = {"textcoords": "offset points", "fontsize": plots.SMALL, "va": "bottom", "color": colour}
+            ax.annotate(words, place, (7, 2), **look, annotation_clip=False)
+    return fig
