@@ -53,7 +53,7 @@ def test_regions_of_the_first_series_are_those_that_its_runs_were_made_for() -> 
     assert hashlib.sha256(json.dumps(regions).encode()).hexdigest() == FIRST_SERIES
 
 
-@pytest.mark.parametrize("series", ["first", "edition", "repairs"])
+@pytest.mark.parametrize("series", ["first", "edition", "repairs", "further", "extinction"])
 def test_no_value_is_both_predicted_and_overturned(series: str) -> None:
     for entry in read_predictions(series).values():
         for region in entry.falsifier:
@@ -221,7 +221,10 @@ def test_a_prediction_that_was_changed_after_a_run_does_not_come_first(tmp_path:
     assert not came_first(tmp_path, "none.yaml", commits[2])
 
 
-OWN_BETS = {"repairs": ("repairs.yaml",), "dial": ("two_waits.yaml",)}  # beside those of the edition
+OWN_BETS = {  # beside those of the edition
+    "dial": ["two_waits.yaml"],
+    **{name: [f"{name}.yaml"] for name in ("repairs", "further", "extinction")},
+}
 
 
 def test_every_run_of_the_edition_was_made_after_its_predictions() -> None:

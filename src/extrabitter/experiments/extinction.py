@@ -1,7 +1,7 @@
-"""Absent, or extinct? What Four Habits logged, and a base whose habit was made to die before it could pay.
+"""Absent, or extinct? What Four Habits logged, and a searcher whose habit was starved before it could pay.
 
-The phase that makes it die pays for form under a cap that a search does not fit in: what stops early is paid, what
-searches is cut off. The habit's use plays no part, since hardly anything is right.
+The phase that starves it pays for form under a cap that no search fits in: what stops early is paid, what searches is
+cut off. The habit's use plays no part, since nothing is right.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def rank_correlation(arms: pd.DataFrame) -> float:
 def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
     """Return what is found by name, each over seeds; `summary` has the arms of choke and of extinction.
 
-    `died` is the share that searches after the phase and `first` that before it, both on rare problems; `right` the
-    share right in the phase's training; `woke` the share that searches after RL on rare problems; `lost` what is
-    solved then, extinct minus searcher, and `apart` extinct minus guesser.
+    `first` and `left` are the chances that a completion begins to search before the phase and after it, on rare
+    problems, and `absent` that of a guesser; `right` is the share right in the phase's training; `woke` the share that
+    searches after RL on rare problems; `lost` what is solved then, starved minus searcher.
     """
     phase = steps[steps["arm"] == PHASE].groupby("seed")["correct_reward"].mean()
     found = {"right": over_seed_values(phase)}
-    for name, arm in {"first": "before_searcher", "died": "before_extinct", "woke": "after_extinct"}.items():
-        found[name] = of_measure(summary, f"{arm}_rare", "frac_searches")
-    for name, arm in {"lost": "searcher", "apart": "guesser"}.items():
-        found[name] = of_difference(summary, "after_extinct_rare", f"after_{arm}_rare")
+    for name, arm in {"first": "searcher", "left": "starved", "absent": "guesser"}.items():
+        found[name] = of_measure(summary, f"before_{arm}_rare", "search_probability")
+    found["woke"] = of_measure(summary, "after_starved_rare", "frac_searches")
+    found["lost"] = of_difference(summary, "after_starved_rare", "after_searcher_rare")
     return found
 
 
