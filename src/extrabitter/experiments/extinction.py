@@ -6,8 +6,6 @@ cut off. The habit's use plays no part, since nothing is right.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
@@ -17,6 +15,7 @@ from extrabitter.pages import plots
 from extrabitter.pages.plots import BLUE, GREEN, GREY, RED, Look
 from extrabitter.statistics import Estimate, of_difference, of_measure, over_seed_values
 
+THEIRS = REPOSITORY / "results"
 PHASE = "format_phase"  # the arm of GRPO
 # Column of table `steps` -> what a line is called, and its colour.
 PARTS = {
@@ -33,12 +32,18 @@ KINDS = {
 }
 
 
-def four_habits(path: Path = REPOSITORY / "results/four_habits.csv") -> pd.DataFrame:
-    """Read what Four Habits reports: columns arm, shows (of KINDS), start and end, accuracy at RL steps 0 and 250.
+def four_habits() -> pd.DataFrame:
+    """Return what Four Habits reports: columns arm, shows (of KINDS), start and end, accuracy at RL steps 0 and 250.
 
     Source: Gandhi et al., arXiv 2503.01307, as logged in its repository.
     """
-    return pd.read_csv(path)
+    return pd.read_csv(THEIRS / "four_habits.csv")
+
+
+def four_habits_log() -> dict[str, float]:
+    """Return how often a completion goes back in their log, by model and step: llama_0, llama_30 and qwen_0."""
+    log = pd.read_csv(THEIRS / "four_habits_log.csv")
+    return dict(zip(log["name"], log["steps_back"], strict=True))
 
 
 def rank_correlation(arms: pd.DataFrame) -> float:
@@ -52,14 +57,15 @@ def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
 
     `first` and `left` are the chances that a completion begins to search before the phase and after it, on rare
     problems, and `absent` that of a guesser; `right` is the share right in the phase's training; `woke` the share that
-    searches after RL on rare problems; `lost` what is solved then, starved minus searcher.
+    searches after RL on rare problems; `lost` what is solved then, starved minus searcher, `ahead` minus guesser.
     """
     phase = steps[steps["arm"] == PHASE].groupby("seed")["correct_reward"].mean()
     found = {"right": over_seed_values(phase)}
     for name, arm in {"first": "searcher", "left": "starved", "absent": "guesser"}.items():
         found[name] = of_measure(summary, f"before_{arm}_rare", "search_probability")
     found["woke"] = of_measure(summary, "after_starved_rare", "frac_searches")
-    found["lost"] = of_difference(summary, "after_starved_rare", "after_searcher_rare")
+    for name, arm in {"lost": "searcher", "ahead": "guesser"}.items():
+        found[name] = of_difference(summary, "after_starved_rare", f"after_{arm}_rare")
     return found
 
 
