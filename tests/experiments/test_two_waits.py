@@ -6,7 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extrabitter.experiments.two_waits import LAWS, WaitLaw, advantage, expected, fit, scores, take_off
+from extrabitter.digests import REPOSITORY
+from extrabitter.experiments.two_waits import (
+    LAWS,
+    WaitLaw,
+    advantage,
+    expected,
+    figure,
+    fit,
+    frozen,
+    scores,
+    shares,
+    take_off,
+)
+from extrabitter.store import read
 
 TRUE = WaitLaw(base=8.0, decade=12.0, draws=4.0, spread=4.0)
 SHARES = [0.1, 0.01, 1e-3, 3e-4, 1e-4, 3e-5]
@@ -80,3 +93,16 @@ def test_the_advantage_is_over_the_better_rival_of_each_seed() -> None:
     assert found.value == pytest.approx((by_seed["two waits"] - by_seed.iloc[:, 1:].max(axis=1)).mean())
     alone = {**laws, "two waits": laws["luck alone"], "luck alone": laws["two waits"]}
     assert found.value > 0 > advantage(new, alone).value
+
+
+def test_the_frozen_constants_are_those_that_the_calibration_gives() -> None:
+    tables = [
+        read(REPOSITORY / "results/calibration", "countdown", name, "dial") for name in ("summary", "runs")
+    ]
+    waits = take_off(read(REPOSITORY / "results/calibration", "countdown", "steps", "dial"), shares(*tables))
+    assert len(waits) == 15 and set(waits["completions"]) == {256}
+    for name, law in frozen().items():
+        assert fit(waits, name) == pytest.approx(law, rel=0.02, abs=0.2)
+    drawn = figure(waits, frozen(), "Waits").axes[0]
+    assert drawn.get_xlim()[0] > drawn.get_xlim()[1], "from often to rare"
+    assert [text.get_text() for text in drawn.texts][:1] == ["two waits"]
