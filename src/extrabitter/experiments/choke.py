@@ -30,7 +30,7 @@ def findings(
     checks, and `least`, that over the best of them; of the guesser, what it solves of its own training puzzles and of
     new ones of their kind, in TRIES tries, and how many of its groups carry a signal.
     """
-    found = {}
+    found: dict[str, Estimate] = {}
     for band in BANDS:
         found |= taste_test.findings(summary, f"_{band}")
         for rival in (*(f"after_{model}_{band}" for model in RIVALS), ENUMERATOR):

@@ -30,7 +30,7 @@ def findings(summary: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Estimate]:
     tokens again would bring at the slope of its last quarter; `end_<model>`, where its sigmoid ends; and `sooner`, how
     many times sooner the searcher solved what the guesser solves at its end.
     """
-    found = {}
+    found: dict[str, Estimate] = {}
     for ending in ENDINGS:
         found |= taste_test.findings(summary, ending)
         for model in MODELS:

@@ -37,7 +37,7 @@ def findings(summary: pd.DataFrame, ending: str = "") -> dict[str, Estimate]:
     `searches_…`, `first_…` and `tokens_…` what it writes then; `apart` is silenced minus guesser, `searched` how often
     the searcher searched before, `verdicts` how often it judges rightly after.
     """
-    found = {}
+    found: dict[str, Estimate] = {}
     for model in MODELS:
         after, before = f"after_{model}{ending}", f"before_{model}{ending}"
         found |= {f"{name}{model}": of_measure(summary, after, measure) for name, measure in _AFTER.items()}

@@ -138,7 +138,7 @@ def advantage(waits: pd.DataFrame, laws: dict[str, WaitLaw]) -> Estimate:
     return over_seed_values(scored[ours] - scored[rivals].max(axis=1))
 
 
-def expected(law: WaitLaw, shares: Sequence[float], completions: int) -> pd.DataFrame:
+def expected(law: WaitLaw, shares: Sequence[float] | Array, completions: int) -> pd.DataFrame:
     """Return what a law expects, for a line: columns share, value, lower and upper, the middle eight tenths."""
     at = np.asarray(shares, dtype=float)
     wait = law.wait(at, completions)
