@@ -10,6 +10,7 @@ from extrabitter.experiments import choke_or_slow, equal_cost
 from extrabitter.experiments.extrapolation import Sigmoid
 
 COURSES = {"searcher": Sigmoid(0.3, 0.95, 2e5, 1.8), "guesser": Sigmoid(0.3, 0.7, 6e5, 1.4)}
+COURSES |= {f"{model}_rare": course for model, course in COURSES.items()}
 
 
 def steps() -> pd.DataFrame:

@@ -131,14 +131,14 @@ def test_right_answers_of_knights_are_those_of_another_reader(when: str, model: 
 
 
 def compare_readers(task: str, arm: str) -> None:
-    """Assert that what the book's verifier calls right is right, and that it misses a hundredth at most."""
+    """Assert that what the book's verifier calls right is right, and that it misses two hundredths at most."""
     solves = solves_countdown if task == "countdown" else solves_knights
     for seed in seeds_of(task):
         rows = completions(task, arm, seed)
         seen = pd.Series([solves(*row) for row in rows[["prompt", "completion"]].itertuples(index=False)])
         assert len(rows) >= 1600 and seen[rows["correct"]].all()
         assert set(rows.loc[seen & ~rows["correct"], "reason"]) <= GARBLED
-        assert rows["correct"].mean() <= seen.mean() < rows["correct"].mean() + 0.01
+        assert rows["correct"].mean() <= seen.mean() < rows["correct"].mean() + 0.02
 
 
 # Name of an estimate -> the two arms that it compares.
