@@ -27,6 +27,7 @@ from extrabitter.tasks import load_task
 RESULTS = REPOSITORY / "results" / "edition"
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 ROLE = re.compile(r"\b([A-Z]) (knight|knave)\b")
+CONCLUDED = re.compile(r"(?:^|\bso )([A-Z]) (?:knight|knave)\b")
 SAYS = re.compile(r"\b([A-Z]) says ([A-Z]) (?:is (knight|knave)|(same|differs) ([A-Z]))")
 
 
@@ -88,13 +89,20 @@ def solves_countdown(prompt: str, completion: str) -> bool:
 def solves_knights(prompt: str, completion: str) -> bool:
     """Tell whether each person's last role makes each statement true of a knight and false of a knave.
 
-    A slip that names somebody who is not there counts for nothing, as in the book.
+    A slip that names somebody who is not there counts for nothing, as in the book; whose role is concluded twice from
+    one assumption, that is refused, and so is a number without a statement behind it.
     """
     statements = SAYS.findall(prompt)
     people = {statement[0] for statement in statements}
     roles = {person: role for person, role in ROLE.findall(completion) if person in people}
     if not completion.endswith(" answer") or len(roles) < len(people):
         return False
+    if len(re.findall(r"\d+", completion)) > len(SAYS.findall(completion)):
+        return False
+    for kept in (part for part in completion.split("assume ") if " back " not in part):
+        concluded = CONCLUDED.findall(kept)  # the assumed one, and those behind "so"
+        if len(concluded) > len(set(concluded)):
+            return False
     for speaker, first, role, relation, second in statements:
         said = roles[first] == role if role else (roles[first] == roles[second]) == (relation == "same")
         if said != (roles[speaker] == "knight"):
@@ -131,14 +139,14 @@ def test_right_answers_of_knights_are_those_of_another_reader(when: str, model: 
 
 
 def compare_readers(task: str, arm: str) -> None:
-    """Assert that what the book's verifier calls right is right, and that it misses two hundredths at most."""
+    """Assert that what the book's verifier calls right is right, and that it misses a hundredth at most."""
     solves = solves_countdown if task == "countdown" else solves_knights
     for seed in seeds_of(task):
         rows = completions(task, arm, seed)
         seen = pd.Series([solves(*row) for row in rows[["prompt", "completion"]].itertuples(index=False)])
         assert len(rows) >= 1600 and seen[rows["correct"]].all()
         assert set(rows.loc[seen & ~rows["correct"], "reason"]) <= GARBLED
-        assert rows["correct"].mean() <= seen.mean() < rows["correct"].mean() + 0.02
+        assert rows["correct"].mean() <= seen.mean() < rows["correct"].mean() + 0.01
 
 
 # Name of an estimate -> the two arms that it compares.

@@ -101,6 +101,7 @@ def test_a_store_without_effects_has_all_tables_and_no_effect(name: str, stores:
     arms = ("after_searcher_rare", "after_guesser_rare")
     summaries = [read(root, "countdown", "summary") for root in (STORE, store)]
     gaps = [of_difference(summary, *arms) for summary in summaries]
-    assert gaps[0].lower > 0.1 > 2 * gaps[1].value and gaps[1].lower <= 0 <= gaps[1].upper
+    assert gaps[0].lower > 0.2
+    assert abs(gaps[1].value) < 0.05 and gaps[1].lower <= 0 <= gaps[1].upper
     searches = [of_measure(summary, arms[0], "frac_searches").value for summary in summaries]
-    assert searches[0] > 0.9 > 0.8 > searches[1]
+    assert searches[0] > 0.9 > 0.5 > searches[1]

@@ -122,8 +122,8 @@ def test_the_line_below_a_figure_says_seeds_commit_table_and_runs(page: Chapter,
     fig = dot_rows(ROWS, "A message", "solved")
     page.figure("key", fig, alt='Dots & "lines"', caption="300 problems a seed; a < b", table=summary.head(3))
     (markup,) = shown
-    commits = read(page.results_dir, "countdown", "runs")["commit"].str[:7].unique()
-    assert any(commit in markup for commit in commits) and " seeds" in markup
+    runs = read(page.results_dir, "countdown", "runs", "choke")
+    assert f"commit {', '.join(sorted(set(runs['commit'].str[:7])))}" in markup and " seeds" in markup
     assert 'aria-label="Dots &amp; &quot;lines&quot;"' in markup and "a &lt; b" in markup
     for target in ("tables/key.csv", "runs.html", "reproducing.html"):
         assert f'href="{target}"' in markup
