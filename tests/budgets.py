@@ -18,7 +18,7 @@ MAX_TEST_LINES = 11_000
 MAX_CELL_LINES = 60
 # Counts that are still above their budgets, with what they have come down to. Take a line out once it is met.
 REACHED = {
-    **{"src lines": 12606, "src lines without knights": 11363, "tests lines": 11_290},
+    **{"src lines": 12605, "src lines without knights": 11362, "tests lines": 11_275},
     "src modules without knights": 62,
 }
 

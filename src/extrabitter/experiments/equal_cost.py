@@ -222,10 +222,9 @@ def same_tokens_rows(
 def same_tokens_figure(panels: Mapping[str, Sequence[plots.Row]], title: str) -> Figure:
     """Draw the rows of `same_tokens_rows` by band of problems, each with its number."""
     fig = plots.dot_panels(panels, title, "unseen problems solved")
-    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": plots.SMALL}
     for ax, rows in zip(fig.axes, panels.values(), strict=True):
         for place, row in enumerate(rows):
-            ax.annotate(percent(row.end.value), (row.end.value, -place), (0, 6), **look)
+            plots.write_small(ax, percent(row.end.value), (row.end.value, -place), (0, 6), ha="center")
     return fig
 
 

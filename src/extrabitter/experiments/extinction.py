@@ -91,6 +91,5 @@ def their_figure(arms: pd.DataFrame, title: str) -> Figure:
             own = arms[arms["shows"] == kind]
             ax.plot(own["start"], own["end"], "o", color=colour, markersize=6)
             place = (own["start"].max(), own["end"].max())
-            look = {"textcoords": "offset points", "fontsize": plots.SMALL, "va": "bottom", "color": colour}
-            ax.annotate(words, place, (7, 2), **look, annotation_clip=False)
+            plots.write_small(ax, words, place, (7, 2), va="bottom", color=colour)
     return fig

@@ -25,7 +25,6 @@ _AFTER = {
     "": "pass@1",
     "searches_": "frac_searches",
     "first_": "first_attempt_hit_rate",
-    "tokens_": "mean_completion_tokens",
 }
 
 
@@ -34,7 +33,7 @@ def findings(summary: pd.DataFrame, ending: str = "") -> dict[str, Estimate]:
 
     `summary` is the store's table of a game, `ending` that of the band's arms; names end in it too. `<model>` is what
     it solves after RL, `start_…` before it, `gain_…` the difference, `over_…` the searcher's lead after RL,
-    `searches_…`, `first_…` and `tokens_…` what it writes then; `apart` is silenced minus guesser, `searched` how often
+    `searches_…` and `first_…` what it writes then; `apart` is silenced minus guesser, `searched` how often
     the searcher searched before, `verdicts` how often it judges rightly after.
     """
     found: dict[str, Estimate] = {}

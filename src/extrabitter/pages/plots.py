@@ -205,7 +205,7 @@ def _draw_row(ax: Axes, y: float, row: Row) -> None:
 def name_own(ax: Axes, marks: Sequence[tuple[float, float]]) -> None:
     """Write "your run" beside the first of your run's marks, (x, y)."""
     for mark in marks[:1]:
-        _name(ax, "your run", mark, (6, 0), va="center")
+        write_small(ax, "your run", mark, (6, 0), va="center")
 
 
 def curves(
@@ -242,7 +242,9 @@ def curves(
     return fig
 
 
-def _name(ax: Axes, words: str, place: tuple[float, float], beside: tuple[float, float], **look: Any) -> None:
+def write_small(
+    ax: Axes, words: str, place: tuple[float, float], beside: tuple[float, float], **look: Any
+) -> None:
     """Write small words so many points beside a place, over the edge of the axes too."""
     look |= {"textcoords": "offset points", "fontsize": SMALL, "annotation_clip": False}
     ax.annotate(words, place, beside, **look)
@@ -268,13 +270,13 @@ def lines(ax: Axes, table: pd.DataFrame, group: str, x: str, y: str, looks: Mapp
             ends.append(((rows[x].iloc[-1], rows[y].iloc[-1]), str(name), colour))
         elif rows[y].max() > 0:
             place = (float(rows[x].iloc[int((rows[y] >= height).to_numpy().argmax())]), height)
-            _name(ax, str(name), place, (6 if side == "left" else -6, -4), color=colour, ha=side)
+            write_small(ax, str(name), place, (6 if side == "left" else -6, -4), color=colour, ha=side)
     ax.get_xlim(), ax.get_ylim()  # settles them
     pixels, at = float(ax.figure.dpi) / 72, -np.inf
     for end, words, colour in sorted(ends, key=lambda named: named[0][1]):
         own = float(ax.transData.transform(end)[1]) / pixels
         at = max(own, at + 12)  # a line of text apart from the name below
-        _name(ax, words, end, (5, at - own), color=colour, va="center")
+        write_small(ax, words, end, (5, at - own), color=colour, va="center")
 
 
 def mean_over_seeds(table: pd.DataFrame, arm: str, column: str, x: str, window: int) -> pd.DataFrame:
